@@ -1,0 +1,20 @@
+"""Networks, layouts, traces and interventions."""
+
+from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
+from meta_icl.models.learner import InContextLearner, Learner
+from meta_icl.models.trace import Intervention, Trace, ablate_head
+from meta_icl.models.transformer import Transformer, TransformerNetwork
+
+__all__ = [
+    "Concatenated",
+    "InContextLearner",
+    "Interleaved",
+    "Intervention",
+    "Layout",
+    "Learner",
+    "Separate",
+    "Trace",
+    "Transformer",
+    "TransformerNetwork",
+    "ablate_head",
+]

@@ -1,0 +1,101 @@
+"""The nouns that every room shares: a prompt, and anything that answers one.
+
+A `Prompt` is one in-context problem; a `Predictor` is any callable that answers it. Trained networks, gradient
+descent, ridge regression, a hand-built construction and a plain function of the user's all have this one signature,
+so any two of them can be compared on the same prompts.
+"""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+
+
+class Pairs(NamedTuple):
+    """Inputs with their targets: several rows (`prompt.context`) or a single one (`prompt.query`)."""
+
+    x: Float[Array, "*rows dx"]
+    y: Shaped[Array, "..."]
+
+
+class Prompt(eqx.Module):
+    """One in-context problem of n rows; the last row is the query, the rows before it are the context.
+
+    `x` has shape "n dx"; `y` holds real targets of shape "n dy", or integer labels of shape "n".
+    """
+
+    x: Float[Array, "*batch n dx"]
+    y: Float[Array, "*batch n dy"] | Int[Array, "*batch n"]
+
+    @property
+    def n_context(self) -> int:
+        """Number of context rows, n - 1."""
+        return self.x.shape[-2] - 1
+
+    @property
+    def context(self) -> Pairs:
+        """The n - 1 rows that come with their targets."""
+        return Pairs(self.x[:-1], self.y[:-1])
+
+    @property
+    def query(self) -> Pairs:
+        """The last row: its input, and the target that a predictor is asked for."""
+        return Pairs(self.x[-1], self.y[-1])
+
+    def hidden(self) -> "Prompt":
+        """The same prompt with the query's target set to zero: what a predictor is allowed to see."""
+        return Prompt(self.x, self.y.at[-1].set(jnp.zeros((), self.y.dtype)))
+
+
+class TokenPrompt(eqx.Module):
+    """One problem made of discrete tokens of shape "t"; `loss_mask` marks the positions whose successor is scored."""
+
+    tokens: Int[Array, "*batch t"]
+    loss_mask: Bool[Array, "*batch t"]
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything that answers prompts.
+
+    Called on a prompt with y of shape "n dy" it returns the query's prediction, "dy", or the prediction of every
+    position, "n dy", whose row k has seen the rows before k and x_k only. With integer labels of shape "n" the
+    predictions are logits, "classes" or "n classes".
+    """
+
+    def __call__(self, prompt: Prompt, /) -> Float[Array, "..."]: ...
+
+
+class Task(eqx.Module):
+    """A distribution over prompts. Numbers that a sweep may vary are array leaves; sizes are static fields."""
+
+    def sample(self, *, key: Key[Array, ""]) -> Prompt:
+        """Draw ONE prompt."""
+        raise TypeError(f"{type(self).__name__} does not define sample(*, key)")
+
+    def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
+        """Draw `n` independent prompts, stacked on a leading axis. Tasks may override it to draw all at once."""
+        return jax.vmap(lambda k: self.sample(key=k))(jax.random.split(key, n))
+
+
+def query_prediction(predictor: Predictor, prompt: Prompt) -> Float[Array, " dy"]:
+    """The predictor's answer for the query, which never gets to see the query's target.
+
+    An every-position predictor is recognised by its two-dimensional answer and contributes its last row.
+    """
+    answer = jnp.asarray(predictor(prompt.hidden()))
+    return answer[-1] if answer.ndim == 2 else answer
+
+
+def answer_batch(predictor: Predictor, prompts: Prompt) -> Float[Array, "b dy"]:
+    """The predictor's answers for the queries of a batch of prompts, whose targets it never gets to see.
+
+    The one place where a predictor meets a batch: by its own method `batched(prompts)` where it has one (networks with
+    a lean form, wrapped libraries), else by `vmap` of its one-prompt call.
+    """
+    hidden = jax.vmap(Prompt.hidden)(prompts)
+    batched = getattr(predictor, "batched", None)
+    answers = jnp.asarray(jax.vmap(predictor)(hidden) if batched is None else batched(hidden))
+    return answers[:, -1] if answers.ndim == 3 else answers
