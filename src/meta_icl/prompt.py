@@ -5,7 +5,7 @@ descent, ridge regression, a hand-built construction and a plain function of the
 so any two of them can be compared on the same prompts.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -89,13 +89,49 @@ def query_prediction(predictor: Predictor, prompt: Prompt) -> Float[Array, " dy"
     return answer[-1] if answer.ndim == 2 else answer
 
 
-def answer_batch(predictor: Predictor, prompts: Prompt) -> Float[Array, "b dy"]:
+class Ensemble(eqx.Module):
+    """Several predictors of one structure, such as one network trained from several seeds.
+
+    `stacked` is the predictor with a leading "members" axis on every array leaf. Called on a prompt it answers
+    "members ..."; indexing returns one member, itself a plain predictor.
+    """
+
+    stacked: Any
+
+    def __len__(self) -> int:
+        return jax.tree.leaves(eqx.filter(self.stacked, eqx.is_array))[0].shape[0]
+
+    def __getitem__(self, index: int) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"member {index} of an ensemble of {len(self)}")
+        return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array(leaf) else leaf, self.stacked)
+
+    def __call__(self, prompt: Prompt) -> Float[Array, "members ..."]:
+        return eqx.filter_vmap(lambda member: member(prompt))(self.stacked)
+
+
+def answer_batch(predictor: Predictor, prompts: Prompt) -> Float[Array, "*members b dy"]:
     """The predictor's answers for the queries of a batch of prompts, whose targets it never gets to see.
 
+    An ensemble contributes a leading axis of members.
+
     The one place where a predictor meets a batch: by its own method `batched(prompts)` where it has one (networks with
-    a lean form, wrapped libraries), else by `vmap` of its one-prompt call.
+    a lean form, wrapped libraries), else by `vmap` of its one-prompt call, else, for a plain function that needs
+    concrete numbers (numpy), one prompt after the other.
     """
+    if isinstance(predictor, Ensemble):
+        return jnp.stack([answer_batch(predictor[i], prompts) for i in range(len(predictor))])
     hidden = jax.vmap(Prompt.hidden)(prompts)
     batched = getattr(predictor, "batched", None)
-    answers = jnp.asarray(jax.vmap(predictor)(hidden) if batched is None else batched(hidden))
+    try:
+        answers = jnp.asarray(jax.vmap(predictor)(hidden) if batched is None else batched(hidden))
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], hidden) for i in range(prompts.x.shape[0])]
+        answers = jnp.stack([jnp.asarray(predictor(prompt)) for prompt in each])
     return answers[:, -1] if answers.ndim == 3 else answers
+
+
+def truncated(prompt: Prompt, n_context: int) -> Prompt:
+    """The prompt with its last `n_context` pairs only; the query stays the same (works on batches too)."""
+    keep = n_context + 1
+    return Prompt(prompt.x[..., -keep:, :], prompt.y[..., -keep:, :])

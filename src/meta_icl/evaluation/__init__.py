@@ -1,0 +1,32 @@
+"""Losses and distances of predictors, on the same prompts."""
+
+from meta_icl.evaluation.compare import Comparison, Estimate, compare, estimate, loss_by_context, members_first
+from meta_icl.evaluation.distances import (
+    gradient_error,
+    model_difference,
+    prediction_difference,
+    prediction_error,
+    query_losses,
+    reads_hidden_target,
+    sensitivities,
+    sensitivity,
+    sensitivity_cosine,
+)
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "compare",
+    "estimate",
+    "gradient_error",
+    "loss_by_context",
+    "members_first",
+    "model_difference",
+    "prediction_difference",
+    "prediction_error",
+    "query_losses",
+    "reads_hidden_target",
+    "sensitivities",
+    "sensitivity",
+    "sensitivity_cosine",
+]

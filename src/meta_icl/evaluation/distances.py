@@ -1,0 +1,71 @@
+"""Distances between predictors, always on the same prompts.
+
+Notation: f_a, f_b are two predictors, g = d f / d x_q their sensitivity to the query's input, "dy dx" per prompt.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from meta_icl.prompt import Predictor, Prompt, query_prediction
+
+
+def query_losses(answers: Float[Array, "b dy"], prompts: Prompt) -> Float[Array, " b"]:
+    """Half the squared error of every prompt's query: 1/2 |y_hat - y|^2."""
+    return 0.5 * jnp.sum(jnp.square(answers - prompts.y[:, -1]), axis=-1)
+
+
+def sensitivity(predictor: Predictor, prompt: Prompt) -> Float[Array, "dy dx"]:
+    """The derivative of the prediction by the query's input; for one step of gradient descent, the implicit weights."""
+
+    def answer(x_query: Float[Array, " dx"]) -> Float[Array, " dy"]:
+        return query_prediction(predictor, Prompt(prompt.x.at[-1].set(x_query), prompt.y))
+
+    return jax.jacrev(answer)(prompt.x[-1])
+
+
+def sensitivities(predictor: Predictor, prompts: Prompt) -> Float[Array, "b dy dx"]:
+    """`sensitivity` for a batch of prompts."""
+    return jax.vmap(lambda prompt: sensitivity(predictor, prompt))(prompts)
+
+
+def prediction_difference(f_a: Float[Array, "b dy"], f_b: Float[Array, "b dy"]) -> Float[Array, " b"]:
+    """|f_a - f_b|_2 of every prompt (von Oswald et al., 2022, "preds diff")."""
+    return jnp.linalg.norm(f_a - f_b, axis=-1)
+
+
+def model_difference(g_a: Float[Array, "b dy dx"], g_b: Float[Array, "b dy dx"]) -> Float[Array, " b"]:
+    """|g_a - g_b|_F of every prompt (von Oswald et al., 2022, "model diff")."""
+    return jnp.sqrt(jnp.sum(jnp.square(g_a - g_b), axis=(-2, -1)))
+
+
+def sensitivity_cosine(g_a: Float[Array, "b dy dx"], g_b: Float[Array, "b dy dx"]) -> Float[Array, " b"]:
+    """<g_a, g_b> / (|g_a| |g_b|) of every prompt; 0 where one of them vanishes."""
+
+    def norm(g: Array) -> Array:
+        return jnp.sqrt(jnp.sum(jnp.square(g), axis=(-2, -1)))
+
+    return jnp.sum(g_a * g_b, axis=(-2, -1)) / ((norm(g_a) + 1e-8) * (norm(g_b) + 1e-8))
+
+
+def prediction_error(f_a: Float[Array, "b dy"], f_b: Float[Array, "b dy"]) -> Float[Array, " b"]:
+    """1/2 |f_a - f_b|^2 of every prompt (Rossi et al., 2024)."""
+    return 0.5 * jnp.sum(jnp.square(f_a - f_b), axis=-1)
+
+
+def gradient_error(g_a: Float[Array, "b dy dx"], g_b: Float[Array, "b dy dx"]) -> Float[Array, " b"]:
+    """Half the mean over coordinates of (g_a - g_b)^2, for every prompt (Rossi et al., 2024)."""
+    return 0.5 * jnp.mean(jnp.square(g_a - g_b), axis=(-2, -1))
+
+
+def reads_hidden_target(predictor: Any, prompt: Prompt) -> bool:
+    """Whether the prediction depends on the query's target: true means that the predictor leaks."""
+
+    def answer(target: Array) -> Array:
+        answers = jnp.asarray(predictor(Prompt(prompt.x, prompt.y.at[-1].set(target))))
+        return answers[-1] if answers.ndim == 2 else answers
+
+    jacobian = jax.jacfwd(answer)(prompt.y[-1])
+    return bool(jnp.any(jacobian != 0))

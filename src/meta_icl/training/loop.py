@@ -1,0 +1,262 @@
+"""The training loop: one compiled program per training, run in chunks that return to Python between them.
+
+A replica is one seed at one point of a sweep. The key of a seed is `fold_in(key, seed)`; its init, data, eval and world
+keys are `fold_in` 0, 1, 2 and 3 of that, and step i draws from `fold_in(data key, i)`. So the data of a seed depend
+neither on the other replicas nor on where chunks begin.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from meta_icl.errors import BadInput, require
+from meta_icl.prompt import Ensemble, Task
+from meta_icl.training.objectives import Objective, half_mse
+from meta_icl.training.optimisers import Optimiser
+from meta_icl.training.replicas import Replica, make_replicas, stack, unstack
+from meta_icl.training.state import from_arrays, to_arrays
+
+CHECKPOINT_SECONDS = 20.0
+
+Probe = Callable[[Any, Key[Array, ""]], Mapping[str, Array] | Array]
+
+
+class Store(Protocol):
+    """Where a training leaves its rows and checkpoints; a run folder is one."""
+
+    def latest_checkpoint(self) -> tuple[int, dict[str, np.ndarray]] | None: ...
+    def save_checkpoint(self, step: int, arrays: dict[str, np.ndarray]) -> None: ...
+    def log(self, row: dict[str, Any]) -> None: ...
+    def rewind(self, step: int) -> None: ...
+
+
+class State(eqx.Module):
+    """What a step changes: the trained leaves of the predictor and the optimiser's state."""
+
+    params: PyTree
+    opt_state: PyTree
+
+
+class Trained(Ensemble):
+    """The trained predictor of every replica, with what was recorded on the way.
+
+    `history["step"]` has shape "records"; every other entry "records replicas ...": `loss` is the mean training loss
+    since the record before, the others are the probes. `replicas` names the seed and the swept values of each member.
+    """
+
+    history: dict[str, np.ndarray]
+    replicas: tuple[dict[str, float], ...] = eqx.field(static=True)
+
+
+def train(
+    task: Task | Callable[..., Task],
+    model: Callable[..., Any],
+    *,
+    steps: int,
+    key: Key[Array, ""],
+    seeds: int | Sequence[int] = 1,
+    batch: int = 512,
+    optimiser: Optimiser | None = None,
+    objective: Objective = half_mse,
+    sweep: Mapping[str, Sequence[float]] | None = None,
+    record: int | Sequence[int] | None = None,
+    probes: Mapping[str, Probe] | None = None,
+    freeze: Callable[[Any], Any] | None = None,
+    arrangement: str | None = None,
+    store: Store | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Trained:
+    """Train `model(key=...)` on `task` from every seed and return all the predictors.
+
+    `task` may also be a function `(*, key) -> Task` that draws a world per seed. `sweep` varies number fields of the
+    task or the optimiser, for example {"task.noise": (0, 0.1), "optimiser.learning_rate": (1e-3, 1e-2)}, as a grid.
+    `record` is the spacing of records, or the steps themselves; at each, `probes[name](predictor, eval key)` is
+    evaluated. `freeze(predictor)` names the leaves that stay as drawn. `arrangement` is "sequence" (replicas one after
+    the other within a chunk; the default on CPU) or "vmap". With a `store`, a killed training resumes from the last
+    checkpoint and ends bit for bit as if it had never been killed.
+    """
+    require(steps >= 0, "steps", steps, "zero or more")
+    require(batch >= 1, "batch", batch, "a positive integer")
+    arrangement = arrangement or ("sequence" if jax.default_backend() == "cpu" else "vmap")
+    require(arrangement in ("sequence", "vmap"), "arrangement", arrangement, "'sequence' or 'vmap'")
+    replicas, labels = make_replicas(task, optimiser or Optimiser(), key, seeds, sweep or {})
+    static = eqx.partition(model(key=key), eqx.is_inexact_array)[1]
+    program = Program(model, static, objective, batch, dict(probes or {}), freeze)
+    runner = Runner(program, replicas, labels, arrangement)
+    return _run(runner, steps, record_steps(record, steps), store, progress)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The pure functions of one training, for one replica; `static` is what of the predictor is not trained."""
+
+    model: Callable[..., Any]
+    static: Any
+    objective: Objective
+    batch: int
+    probes: dict[str, Probe]
+    freeze: Callable[[Any], Any] | None
+
+    def init(self, replica: Replica) -> State:
+        """The predictor as drawn from the init key, with a fresh optimiser state."""
+        params = eqx.filter(self.model(key=replica.init_key), eqx.is_inexact_array)
+        return State(params, replica.optimiser.build().init(params))
+
+    def chunk(
+        self, state: State, replica: Replica, start: Int[Array, ""], stop: Int[Array, ""]
+    ) -> tuple[State, Float[Array, ""]]:
+        """Steps start <= i < stop; returns the new state and the mean loss. The bounds are traced: one compilation."""
+        transformation = replica.optimiser.build()
+
+        def loss_of(params: PyTree, key: Key[Array, ""]) -> Float[Array, ""]:
+            return self.objective(eqx.combine(params, self.static), replica.task, self.batch, key)
+
+        def step(i: Int[Array, ""], carry: tuple[State, Float[Array, ""]]) -> tuple[State, Float[Array, ""]]:
+            state, total = carry
+            loss, gradient = jax.value_and_grad(loss_of)(state.params, jax.random.fold_in(replica.data_key, i))
+            if self.freeze is not None:
+                gradient = eqx.tree_at(self.freeze, gradient, replace_fn=jnp.zeros_like)
+            updates, opt_state = transformation.update(gradient, state.opt_state, state.params)
+            return State(optax.apply_updates(state.params, updates), opt_state), total + loss
+
+        dtype = jnp.result_type(*jax.tree.leaves(state.params))
+        state, total = lax.fori_loop(start, stop, step, (state, jnp.zeros((), dtype)))
+        return state, total / (stop - start).astype(dtype)
+
+    def measure(self, state: State, replica: Replica) -> dict[str, Array]:
+        """All probes of the predictor; a probe that returns a mapping contributes "probe/name" entries."""
+        predictor = eqx.combine(state.params, self.static)
+        measured: dict[str, Array] = {}
+        for name, probe in self.probes.items():
+            values = probe(predictor, replica.eval_key)
+            if isinstance(values, Mapping):
+                measured |= {f"{name}/{part}": jnp.asarray(value) for part, value in values.items()}
+            else:
+                measured[name] = jnp.asarray(values)
+        return measured
+
+
+class Runner:
+    """Runs a program over all replicas, in sequence or by `vmap`; states are always kept stacked per arrangement."""
+
+    def __init__(self, program: Program, replicas: list[Replica], labels: list[dict[str, float]], arrangement: str):
+        self.program = program
+        self.labels = tuple(labels)
+        # One vmapped batch of all replicas, or one batch per replica: the rest of the code does not care which.
+        self.batches = [stack(replicas)] if arrangement == "vmap" else [stack([r]) for r in replicas]
+        over = jax.vmap if arrangement == "vmap" else _squeezed
+        self._init = jax.jit(over(program.init))
+        self._chunk = jax.jit(over(program.chunk, in_axes=(0, 0, None, None)), donate_argnums=0)
+        self._measure = jax.jit(over(program.measure))
+
+    def init(self) -> list[State]:
+        return [self._init(batch) for batch in self.batches]
+
+    def chunk(self, states: list[State], start: int, stop: int) -> tuple[list[State], np.ndarray]:
+        bounds = jnp.asarray(start), jnp.asarray(stop)
+        results = [self._chunk(s, b, *bounds) for s, b in zip(states, self.batches, strict=True)]
+        return [state for state, _ in results], np.concatenate([np.asarray(loss) for _, loss in results])
+
+    def measure(self, states: list[State]) -> dict[str, np.ndarray]:
+        measured = [self._measure(s, b) for s, b in zip(states, self.batches, strict=True)]
+        return {name: np.concatenate([np.asarray(m[name]) for m in measured]) for name in measured[0]}
+
+    def finish(self, states: list[State], history: dict[str, np.ndarray]) -> Trained:
+        params = stack([one for state in states for one in unstack(state.params)])
+        return Trained(eqx.combine(params, self.program.static), history, self.labels)
+
+
+def _run(
+    runner: Runner,
+    steps: int,
+    records: list[int],
+    store: Store | None,
+    progress: Callable[[int, int, float], None] | None,
+) -> Trained:
+    states = runner.init()
+    rows: dict[str, list[np.ndarray]] = {}
+    done = -1  # the last recorded step
+    if store is not None and (saved := store.latest_checkpoint()) is not None:
+        done, arrays = saved
+        states, rows = _restore(states, arrays, done)
+        store.rewind(done)
+    saved_at = time.monotonic()
+    step = max(done, 0)
+    loss = np.full(len(runner.labels), np.nan)
+    for target in (record for record in records if record > done):
+        if target > step:
+            states, loss = runner.chunk(states, step, target)
+            step = target
+        measured = runner.measure(states)
+        _append(rows, step, loss, measured)
+        if store is not None:
+            _log(store, runner.labels, step, loss, measured)
+            if target == records[-1] or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                store.save_checkpoint(step, _checkpoint(states, rows))
+                saved_at = time.monotonic()
+        if progress is not None:
+            progress(step, steps, float(np.mean(loss)))
+    return runner.finish(states, {name: np.stack(values) for name, values in rows.items()})
+
+
+def record_steps(record: int | Sequence[int] | None, steps: int) -> list[int]:
+    """The steps at which to record, ascending, always with 0 and `steps`: every `record` steps (default a 50th)."""
+    if record is None:
+        record = max(1, steps // 50)
+    if isinstance(record, int):
+        require(record >= 1, "record", record, "a positive integer")
+        record = range(0, steps, record)
+    require(all(0 <= r <= steps for r in record), "record", list(record), f"between 0 and steps = {steps}")
+    return sorted({0, *record, steps})
+
+
+def _squeezed(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
+    """Like `vmap` over a leading axis of length one, but without the batched program that vmap would make of it."""
+
+    def call(*arguments: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
+        inner = [
+            argument if axis is None else jax.tree.map(lambda leaf: leaf[0], argument)
+            for argument, axis in zip(arguments, axes, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: leaf[None], function(*inner))
+
+    return call
+
+
+def _append(rows: dict[str, list[np.ndarray]], step: int, loss: np.ndarray, measured: dict[str, np.ndarray]) -> None:
+    for name, value in ({"step": np.asarray(step), "loss": loss} | measured).items():
+        rows.setdefault(name, []).append(value)
+
+
+def _log(
+    store: Store, labels: Sequence[dict[str, float]], step: int, loss: np.ndarray, measured: dict[str, np.ndarray]
+) -> None:
+    """One row per replica with its scalar measures; larger ones stay in the history."""
+    scalars = {name: value for name, value in measured.items() if value.ndim == 1}
+    for index, label in enumerate(labels):
+        row = {name: float(value[index]) for name, value in scalars.items()}
+        store.log({"step": step, **label, "loss": float(loss[index]), **row})
+
+
+def _checkpoint(states: list[State], rows: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    history = {f"history/{name}": np.stack(values) for name, values in rows.items()}
+    return to_arrays(states, "state") | history
+
+
+def _restore(
+    states: list[State], arrays: dict[str, np.ndarray], step: int
+) -> tuple[list[State], dict[str, list[np.ndarray]]]:
+    history = {name.removeprefix("history/"): a for name, a in arrays.items() if name.startswith("history/")}
+    if "step" not in history or int(history["step"][-1]) != step:
+        raise BadInput(f"the checkpoint of step {step} does not hold its own history; remove it to start again")
+    return from_arrays(states, arrays, "state"), {name: list(values) for name, values in history.items()}

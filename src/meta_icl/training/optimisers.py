@@ -1,0 +1,68 @@
+"""Optimisers as values: a description whose numbers are array leaves, so that a sweep can vary them by `vmap`."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from meta_icl.errors import choose, require
+
+NAMES = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "linear")
+
+
+class Optimiser(eqx.Module):
+    """Describes a gradient transformation of optax.
+
+    `clip_norm` clips the global norm of the gradient before anything else (infinite: off). `schedule` multiplies the
+    learning rate over `schedule_steps` steps ("constant", or falling to zero by "cosine" or "linear") after
+    `warmup_steps` linear warm-up steps.
+    """
+
+    name: str = eqx.field(static=True, default="adam")
+    learning_rate: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-3)
+    b1: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.9)
+    b2: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.999)
+    eps: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-8)
+    weight_decay: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
+    momentum: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
+    clip_norm: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=jnp.inf)
+    schedule: str = eqx.field(static=True, default="constant")
+    warmup_steps: int = eqx.field(static=True, default=0)
+    schedule_steps: int = eqx.field(static=True, default=0)
+
+    def __check_init__(self):
+        choose("optimiser", self.name, NAMES)
+        choose("schedule", self.schedule, SCHEDULES)
+        require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "zero or more")
+        decaying = self.schedule != "constant"
+        require(not decaying or self.schedule_steps > 0, "schedule_steps", self.schedule_steps, "positive")
+
+    def build(self) -> optax.GradientTransformation:
+        """The optax transformation; its hyper-parameters may be traced."""
+        rate = self._rate
+        if self.name == "sgd":
+            step = optax.sgd(rate, momentum=self.momentum)
+        else:
+            step = optax.adamw(rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
+        return optax.chain(clip_by_global_norm(self.clip_norm), step)
+
+    def _rate(self, count: Array) -> Array:
+        factor = jnp.ones((), self.learning_rate.dtype)
+        if self.schedule != "constant":
+            share = jnp.clip((count - self.warmup_steps) / self.schedule_steps, 0, 1)
+            factor = 0.5 * (1 + jnp.cos(jnp.pi * share)) if self.schedule == "cosine" else 1 - share
+        if self.warmup_steps:
+            factor = factor * jnp.minimum(1, (count + 1) / self.warmup_steps)
+        return self.learning_rate * factor.astype(self.learning_rate.dtype)
+
+
+def clip_by_global_norm(max_norm: Float[Array, ""]) -> optax.GradientTransformation:
+    """Scale the gradient down to `max_norm`; unlike optax's own, the bound may be traced and infinite."""
+
+    def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params | None = None):
+        norm = optax.global_norm(updates)
+        scale = jnp.minimum(1, max_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
+        return optax.tree.scale(scale.astype(norm.dtype), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
