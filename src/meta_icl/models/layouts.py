@@ -48,16 +48,18 @@ class Concatenated(Layout):
 
 
 class Separate(Layout):
-    """Tokens x_1, (0, .., 0, y_1), x_2, .., x_q of width dx, each with a sinusoidal positional code concatenated.
+    """Tokens x_1, y_1, x_2, .., x_q, each with a sinusoidal positional code concatenated.
 
-    The code has width `d_position` and base 10000 (sines, then cosines). Read-out: `sign` times the y channels of the
-    last token (`channel="y"`), or, as the released code of von Oswald et al. does by accident, the very last channel,
-    which belongs to the positional code (`channel="last"`).
+    Token (x, code), then (0, .., 0, y, code) of the same width dx + `d_position` (von Oswald et al., 2022); with
+    `own_slot` the targets have channels of their own, (x, 0, code) and (0, y, code). The code has base 10000, sines
+    then cosines. Read-out: `sign` times the y channels of the last token (`channel="y"`), or, as the released code does
+    by accident, the very last channel, which belongs to the positional code (`channel="last"`).
     """
 
     d_position: int = eqx.field(static=True, default=10)
     sign: float = eqx.field(static=True, default=-1.0)
     channel: str = eqx.field(static=True, default="y")
+    own_slot: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         require(self.d_position >= 2 and self.d_position % 2 == 0, "d_position", self.d_position, "even and at least 2")
@@ -66,14 +68,21 @@ class Separate(Layout):
     def encode(self, prompt: Prompt) -> Float[Array, "t d"]:
         n, dx = prompt.x.shape
         dy = prompt.y.shape[-1]
-        require(dy <= dx, "dy", dy, f"at most dx = {dx} in the layout of separate tokens")
-        y_tokens = jnp.zeros((n, dx), prompt.x.dtype).at[:, dx - dy :].set(prompt.y)
-        tokens = jnp.stack([prompt.x, y_tokens], axis=1).reshape(2 * n, dx)[:-1]
-        return jnp.concatenate([tokens, positional_code(2 * n - 1, self.d_position)], axis=-1)
+        width = self._width(prompt)
+        require(dy <= width, "dy", dy, f"at most dx = {dx} unless own_slot is set")
+        x_tokens = jnp.pad(prompt.x, ((0, 0), (0, width - dx)))
+        y_tokens = jnp.pad(prompt.y, ((0, 0), (width - dy, 0)))
+        tokens = jnp.stack([x_tokens, y_tokens], axis=1).reshape(2 * n, width)[:-1]
+        code = positional_code(2 * n - 1, self.d_position).astype(tokens.dtype)
+        return jnp.concatenate([tokens, code], axis=-1)
 
     def read(self, output: Float[Array, "t d"], prompt: Prompt) -> Float[Array, " dy"]:
-        dx, dy = prompt.x.shape[-1], prompt.y.shape[-1]
-        return self.sign * (output[-1, -dy:] if self.channel == "last" else output[-1, dx - dy : dx])
+        width, dy = self._width(prompt), prompt.y.shape[-1]
+        return self.sign * (output[-1, -dy:] if self.channel == "last" else output[-1, width - dy : width])
+
+    def _width(self, prompt: Prompt) -> int:
+        """Channels of a token before its positional code."""
+        return prompt.x.shape[-1] + (prompt.y.shape[-1] if self.own_slot else 0)
 
 
 class Interleaved(Layout):

@@ -6,8 +6,9 @@ where c is h without its last (query) row unless `query_is_key`; scores A = Q K^
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -187,6 +188,14 @@ class TransformerNetwork(eqx.Module):
                 h = block(c, c.kinds[index], self.layer(index), h, tap)
             sites = jax.tree.map(lambda *per_layer: jnp.stack(per_layer), *[tap.sites for tap in taps])
         return (h if self.unembed is None else h @ self.unembed), Trace(sites)
+
+    def with_config(self, **changes: Any) -> "TransformerNetwork":
+        """The same weights under a changed configuration, such as more loops or another dampening."""
+        config = replace(self.config, **changes)
+        fresh = eqx.filter_eval_shape(TransformerNetwork, config, key=jax.random.key(0))
+        shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (self, fresh)]
+        require(shapes[0] == shapes[1], "changed configuration", changes, "one that keeps the weights' shapes")
+        return jax.tree.unflatten(jax.tree.structure(fresh), jax.tree.leaves(self))
 
     @property
     def lean(self) -> Callable[[Float[Array, "b t d_in"]], Float[Array, "b 1 d_out"]] | None:

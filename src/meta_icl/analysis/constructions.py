@@ -1,0 +1,139 @@
+"""Weights that implement a learning algorithm exactly, for comparison with trained ones (von Oswald et al., 2022).
+
+In the row convention of `models.transformer` only the products A = W_Q W_K^T and B = W_V W_O of a head matter:
+h_j <- h_j + sum_i (h_j A c_i^T) c_i B. A scale may move between A and B without any change ("gauge").
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from meta_icl.errors import require
+from meta_icl.models import Concatenated, InContextLearner, Separate, Transformer, TransformerNetwork
+
+
+def from_products(
+    config: Transformer, qk: Float[Array, "l heads d d"], ov: Float[Array, "l heads d d"]
+) -> TransformerNetwork:
+    """An attention-only network without embedding whose layers have the given products (W_K = W_O = I)."""
+    d = config.d_model
+    require(config.head_width == d, "d_head", config.d_head, f"the width of the residual stream, {d}")
+    expected = (config.n_distinct, config.n_heads, d, d)
+    require(qk.shape == expected and ov.shape == expected, "products", (qk.shape, ov.shape), f"of shape {expected}")
+    network = TransformerNetwork(config, key=jax.random.key(0))
+    identity = jnp.broadcast_to(jnp.eye(d, dtype=qk.dtype), qk.shape)
+    return eqx.tree_at(
+        lambda n: (n.layers.w_q, n.layers.w_k, n.layers.w_v, n.layers.w_o), network, (qk, identity, ov, identity)
+    )
+
+
+def gradient_descent_construction(
+    rate: Float[Array, "*k"] | float,
+    *,
+    d: int,
+    n_context: int,
+    n_steps: int = 1,
+    n_out: int = 1,
+    w0: Float[Array, "o d"] | None = None,
+) -> InContextLearner:
+    """A linear transformer whose K layers are K steps of gradient descent from W0 (Proposition 1).
+
+    One step is W <- W - rate / N sum_i (W x_i - y_i) x_i^T; `rate` is shared (looped layers) or one per step, "k".
+    A = diag(I_d, 0) and, with the query's y slot starting at -W0 x_q, B = (rate / N) [[0, W0^T], [0, -I]].
+    """
+    rates = jnp.asarray(rate, float)
+    w0 = jnp.zeros((n_out, d), rates.dtype) if w0 is None else jnp.asarray(w0)
+    require(w0.shape == (n_out, d), "w0", w0.shape, f"of shape {(n_out, d)}")
+    write = jnp.zeros((d + n_out, d + n_out), rates.dtype).at[:d, d:].set(w0.T).at[d:, d:].set(-jnp.eye(n_out))
+    return _regression_learner(rates, write[None] * _per_layer(rates) / n_context, d, n_out, n_steps, w0)
+
+
+def gradient_descent_plus_plus_construction(
+    rate: Float[Array, "*k"] | float,
+    gamma: Float[Array, "*k"] | float,
+    *,
+    d: int,
+    n_context: int,
+    n_steps: int = 1,
+    n_out: int = 1,
+) -> InContextLearner:
+    """K layers of GD++: a gradient step and, at once, x_j <- (I - gamma S) x_j with S = sum_i x_i x_i^T (W0 = 0).
+
+    A = diag(I_d, 0), B = diag(-gamma I_d, -(rate / N) I_o); both parameters shared or one per step.
+    """
+    rates, gammas = jnp.asarray(rate, float), jnp.asarray(gamma, float)
+    require(rates.shape == gammas.shape, "gamma", gammas.shape, f"of the shape of rate, {rates.shape}")
+    block_x = jnp.diag(jnp.repeat(jnp.array([1.0, 0.0], rates.dtype), jnp.array([d, n_out])))
+    block_y = jnp.eye(d + n_out, dtype=rates.dtype) - block_x
+    write = -block_x * _per_layer(gammas) - block_y * _per_layer(rates) / n_context
+    return _regression_learner(rates, write, d, n_out, n_steps, None)
+
+
+def copy_then_descend_construction(
+    rate: float, *, d: int, n_context: int, n_out: int = 1, d_position: int = 20, sharpness: float = 100.0
+) -> InContextLearner:
+    """Two layers for separate x and y tokens: copy y_i next to x_i, then one gradient step (Proposition 3).
+
+    Layer 1 (softmax) scores by positional codes only, p_t rotated one position ahead times `sharpness`, so that every
+    token attends to the next one and adds its y channels to its own. The query has no successor: it attends to itself,
+    being the nearest key, and copies its empty y slot. Layer 2 (linear) is the gradient step; y tokens hold x = 0 and
+    so take no part.
+    """
+    width = d + n_out
+    d_model = width + d_position
+    frequencies = 10000.0 ** (-2 * jnp.arange(d_position // 2) / d_position)
+    half = d_position // 2
+    rotate = jnp.zeros((d_position, d_position))  # p_t rotate = p_(t+1) in the row convention
+    sines, cosines = jnp.arange(half), jnp.arange(half) + half
+    rotate = rotate.at[sines, sines].set(jnp.cos(frequencies)).at[cosines, cosines].set(jnp.cos(frequencies))
+    rotate = rotate.at[cosines, sines].set(jnp.sin(frequencies)).at[sines, cosines].set(-jnp.sin(frequencies))
+    zeros = jnp.zeros((d_model, d_model))
+    look_ahead = zeros.at[width:, width:].set(sharpness * rotate)
+    copy_y = zeros.at[d:width, d:width].set(jnp.eye(n_out))
+    read_x = zeros.at[:d, :d].set(jnp.eye(d))
+    descend = zeros.at[d:width, d:width].set(-rate / n_context * jnp.eye(n_out))
+    config = Transformer(
+        d_model, n_layers=2, attention=("softmax", "linear"), query_is_key=True, score_scale=1.0, d_head=d_model
+    )
+    qk, ov = jnp.stack([look_ahead, read_x])[:, None], jnp.stack([copy_y, descend])[:, None]
+    return InContextLearner(Separate(d_position=d_position, own_slot=True), from_products(config, qk, ov))
+
+
+def interpolated(trained: InContextLearner, construction: InContextLearner, share: float = 0.5) -> InContextLearner:
+    """The mean of two sets of weights, taken of the products after fixing the gauge (share 0: the trained ones).
+
+    Each A is divided, and its B multiplied, by the mean of A's diagonal over the x channels (von Oswald et al., 2022).
+    """
+    config = trained.network.config
+    other = construction.network
+    qk_a, ov_a = gauge_fixed(trained.network)
+    qk_b, ov_b = gauge_fixed(other)
+    require(qk_a.shape == qk_b.shape, "construction", qk_b.shape, f"of the trained network's shape {qk_a.shape}")
+    network = from_products(config, (1 - share) * qk_a + share * qk_b, (1 - share) * ov_a + share * ov_b)
+    return InContextLearner(trained.layout, network)
+
+
+def gauge_fixed(
+    network: TransformerNetwork, n_targets: int = 1
+) -> tuple[Float[Array, "l heads d d"], Float[Array, "l heads d d"]]:
+    """The products (A / m, B m) with m the mean of A's diagonal over all but the last `n_targets` channels."""
+    qk, ov = network.qk(), network.ov()
+    scale = jnp.diagonal(qk, axis1=-2, axis2=-1)[..., :-n_targets].mean(-1)[..., None, None]
+    return qk / scale, ov * scale
+
+
+def _per_layer(values: Float[Array, "*k"]) -> Float[Array, "l 1 1"]:
+    return values.reshape(-1, 1, 1)
+
+
+def _regression_learner(
+    rates: Array, write: Float[Array, "l d d"], d: int, n_out: int, n_steps: int, w0: Array | None
+) -> InContextLearner:
+    """The learner whose layers read x and write by `write`; one layer is looped, several are separate."""
+    looped = rates.ndim == 0
+    require(looped or rates.shape == (n_steps,), "rate", rates.shape, f"a number, or {n_steps} of them")
+    config = Transformer(d + n_out, n_layers=n_steps, looped=looped, d_head=d + n_out)
+    read = jnp.zeros((d + n_out, d + n_out), write.dtype).at[:d, :d].set(jnp.eye(d))
+    network = from_products(config, jnp.broadcast_to(read, write.shape)[:, None], write[:, None])
+    return InContextLearner(Concatenated(w0=w0), network)

@@ -1,0 +1,110 @@
+"""Constructed weights against explicit numpy loops in float64."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_icl.analysis import (
+    copy_then_descend_construction,
+    gradient_descent_construction,
+    gradient_descent_plus_plus_construction,
+    interpolated,
+)
+from meta_icl.evaluation import sensitivity
+from meta_icl.prompt import Prompt
+
+
+def random_prompt(seed: int, n: int, d: int, o: int) -> Prompt:
+    rng = np.random.default_rng(seed)
+    return Prompt(jnp.asarray(rng.normal(size=(n + 1, d))), jnp.asarray(rng.normal(size=(n + 1, o))))
+
+
+def descend(prompt: Prompt, rates, w0) -> np.ndarray:
+    """Gradient descent on (1/2N) sum |W x - y|^2, one example at a time."""
+    x, y = np.asarray(prompt.x), np.asarray(prompt.y)
+    w = np.array(w0, float)
+    for rate in rates:
+        gradient = np.zeros_like(w)
+        for i in range(len(x) - 1):
+            gradient += np.outer(w @ x[i] - y[i], x[i]) / (len(x) - 1)
+        w = w - rate * gradient
+    return w @ x[-1]
+
+
+def descend_plus_plus(prompt: Prompt, rates, gammas) -> np.ndarray:
+    """GD++ on the tokens, in the order of the paper's equation; the query's slot ends as minus the prediction."""
+    x, y = np.array(prompt.x), np.array(prompt.y)
+    n = len(x) - 1
+    y[-1] = 0
+    for rate, gamma in zip(rates, gammas, strict=True):
+        second = sum(np.outer(x[i], x[i]) for i in range(n))
+        cross = sum(np.outer(y[i], x[i]) for i in range(n))
+        y = y - rate / n * np.stack([cross @ row for row in x])
+        x = x - gamma * np.stack([second @ row for row in x])
+    return -y[-1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("o", [1, 3])
+@pytest.mark.parametrize("shared", [True, False])
+def test_gradient_descent_construction_is_exact(x64, steps, o, shared):
+    rng = np.random.default_rng(steps)
+    prompt, w0 = random_prompt(steps, 6, 4, o), rng.normal(size=(o, 4))
+    rates = np.full(steps, 0.3) if shared else rng.uniform(0.1, 0.4, steps)
+    learner = gradient_descent_construction(
+        0.3 if shared else jnp.asarray(rates), d=4, n_context=6, n_steps=steps, n_out=o, w0=jnp.asarray(w0)
+    )
+    np.testing.assert_allclose(learner(prompt), descend(prompt, rates, w0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("o", [1, 2])
+def test_gd_plus_plus_construction_is_exact(x64, steps, o):
+    rng = np.random.default_rng(steps)
+    prompt = random_prompt(steps, 5, 3, o)
+    rates, gammas = rng.uniform(0.1, 0.3, steps), rng.uniform(0.01, 0.03, steps)
+    learner = gradient_descent_plus_plus_construction(
+        jnp.asarray(rates), jnp.asarray(gammas), d=3, n_context=5, n_steps=steps, n_out=o
+    )
+    np.testing.assert_allclose(learner(prompt), descend_plus_plus(prompt, rates, gammas), rtol=1e-12, atol=1e-12)
+
+
+def test_query_among_the_keys_breaks_the_equivalence(x64):
+    """With W0 != 0 the query's value is not zero, so including it changes the answer: the control that must fail."""
+    prompt, w0 = random_prompt(0, 6, 4, 1), np.ones((1, 4))
+    learner = gradient_descent_construction(0.3, d=4, n_context=6, w0=jnp.asarray(w0))
+    included = type(learner)(learner.layout, learner.network.with_config(query_is_key=True))
+    assert abs(float((included(prompt) - descend(prompt, [0.3], w0))[0])) > 1e-3
+
+
+def test_implicit_weights_of_one_step(x64):
+    """The sensitivity of one constructed step is the weight vector that gradient descent would have."""
+    prompt = random_prompt(1, 6, 4, 1)
+    learner = gradient_descent_construction(0.3, d=4, n_context=6)
+    x, y = np.asarray(prompt.context.x), np.asarray(prompt.context.y)
+    np.testing.assert_allclose(sensitivity(learner, prompt), 0.3 / 6 * y.T @ x, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "d", "o"), [(1, 2, 1), (10, 5, 1), (7, 3, 2)])
+def test_copy_layer_then_descent(x64, n, d, o):
+    prompt = random_prompt(2, n, d, o)
+    learner = copy_then_descend_construction(0.4, d=d, n_context=n, n_out=o)
+    np.testing.assert_allclose(learner(prompt), descend(prompt, [0.4], np.zeros((o, d))), rtol=1e-9, atol=1e-12)
+
+
+def test_interpolation_ignores_the_gauge(x64):
+    """Moving a scale between A and B, or between W_Q and W_K, changes neither the model nor its interpolation."""
+    prompt = random_prompt(3, 6, 4, 1)
+    a = gradient_descent_construction(0.3, d=4, n_context=6)
+    scaled = jax.tree.map(lambda leaf: leaf, a)
+    layers = scaled.network.layers
+    moved = type(layers)(
+        layers.w_q * 6.0, layers.w_k * 0.5, layers.w_v / 3.0, layers.w_o, None, None, None, None
+    )
+    scaled = eqx.tree_at(lambda s: s.network.layers, scaled, moved)
+    np.testing.assert_allclose(scaled(prompt), a(prompt), rtol=1e-12)
+    b = gradient_descent_construction(0.5, d=4, n_context=6)
+    middle = interpolated(scaled, b)
+    np.testing.assert_allclose(middle(prompt), descend(prompt, [0.4], np.zeros((1, 4))), rtol=1e-12)
