@@ -1,0 +1,35 @@
+"""Run folders: configuration, provenance, metrics, checkpoints, results and claims, safe against kills and mix-ups."""
+
+from meta_icl.runs.claims import Check, Claim, Rule, absolute, at_least, at_most, is_true, relative, within
+from meta_icl.runs.files import read_json, write_atomically, write_json
+from meta_icl.runs.interrupts import graceful_interrupts, stop_requested
+from meta_icl.runs.lock import Locked
+from meta_icl.runs.query import RunInfo, Table, collect, default_root, find_run, list_runs, query
+from meta_icl.runs.run import Run, config_hash
+
+__all__ = [
+    "Check",
+    "Claim",
+    "Locked",
+    "Rule",
+    "Run",
+    "RunInfo",
+    "Table",
+    "absolute",
+    "at_least",
+    "at_most",
+    "collect",
+    "config_hash",
+    "default_root",
+    "find_run",
+    "graceful_interrupts",
+    "is_true",
+    "list_runs",
+    "query",
+    "read_json",
+    "relative",
+    "stop_requested",
+    "within",
+    "write_atomically",
+    "write_json",
+]

@@ -1,0 +1,78 @@
+"""A lock that keeps a second process out of a folder and that the death of its holder releases."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+from meta_icl.errors import BadInput
+
+ATTEMPTS = 5  # a reader that asks `holder` takes the lock for an instant; that must not look like a second process
+
+
+class Lock:
+    """An exclusive lock on `folder/lock`, held from construction to `release` or the end of the process.
+
+    Raises `BadInput`, naming the process that holds it, if another one does.
+    """
+
+    def __init__(self, folder: Path):
+        self._file: IO[str] | None = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115  held open
+        for attempt in range(ATTEMPTS):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if attempt < ATTEMPTS - 1:
+                    time.sleep(0.01)
+        else:
+            pid = _pid(self._file)
+            self._file.close()
+            who = "this very process" if pid == os.getpid() else f"process {pid}"
+            raise Locked(f"run {folder} is in use by {who}; wait for it, or stop it first", pid)
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Give the folder free; a second call does nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Locked(BadInput):
+    """The folder is in use by process `pid`."""
+
+    def __init__(self, message: str, pid: int | None):
+        super().__init__(message)
+        self.pid = pid
+
+
+def holder(folder: Path) -> int | None:
+    """The process that holds the folder's lock, or `None` (0 if it holds the lock but its number is unknown)."""
+    try:
+        with open(folder / "lock", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return _pid(file) or 0
+            return None
+    except FileNotFoundError:
+        return None
+
+
+def last_holder(folder: Path) -> int | None:
+    """The process that held the lock last, alive or dead."""
+    try:
+        with open(folder / "lock", encoding="utf-8") as file:
+            return _pid(file)
+    except FileNotFoundError:
+        return None
+
+
+def _pid(file: IO[str]) -> int | None:
+    file.seek(0)
+    text = file.read().strip()
+    return int(text) if text.isdigit() else None
