@@ -1,5 +1,6 @@
 """Losses and distances of predictors, on the same prompts."""
 
+from meta_icl.evaluation.alignment import alignment, alignment_with, loss_on
 from meta_icl.evaluation.compare import Comparison, Estimate, compare, estimate, loss_by_context, members_first
 from meta_icl.evaluation.distances import (
     gradient_error,
@@ -16,10 +17,13 @@ from meta_icl.evaluation.distances import (
 __all__ = [
     "Comparison",
     "Estimate",
+    "alignment",
+    "alignment_with",
     "compare",
     "estimate",
     "gradient_error",
     "loss_by_context",
+    "loss_on",
     "members_first",
     "model_difference",
     "prediction_difference",
