@@ -12,6 +12,8 @@ from meta_icl.runs.files import plain, restored, write_atomically
 RESERVED = ("run", "part", "filename")  # columns that queries over all runs add
 LINES = "metrics.jsonl"
 PARQUET = "metrics.parquet"
+# A part may be named "K=2", which DuckDB would otherwise take for a column K of a partitioned table.
+NO_PARTITIONS = "hive_partitioning = false"
 
 Row = dict[str, Any]
 
@@ -82,8 +84,7 @@ def read_metrics(folder: Path) -> list[Row]:
 
     try:
         with duckdb.connect() as connection:
-            # A part may be named "K=2", which DuckDB would take for a column K of a partitioned table.
-            relation = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [str(path)])
+            relation = connection.execute(f"SELECT * FROM read_parquet(?, {NO_PARTITIONS})", [str(path)])
             names = [column[0] for column in relation.description]
             rows = relation.fetchall()
     except duckdb.Error as error:
@@ -126,7 +127,7 @@ def lines_as_table(paths: Iterable[Path], types: Mapping[str, str], *, filename:
     files = ", ".join(f"'{quoted(path)}'" for path in paths)
     columns = ", ".join(f"\"{quoted(name, chr(34))}\": '{kind}'" for name, kind in types.items())
     extra = ", filename = true" if filename else ""
-    return f"read_json([{files}], format = 'newline_delimited', columns = {{{columns}}}{extra})"
+    return f"read_json([{files}], format = 'newline_delimited', columns = {{{columns}}}, {NO_PARTITIONS}{extra})"
 
 
 def column_types(rows: Iterable[Row]) -> dict[str, str]:

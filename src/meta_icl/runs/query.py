@@ -179,7 +179,7 @@ def _fill(connection: Any, root: Path, folder: Path) -> None:
     sources = []
     if finished:
         files = ", ".join(f"'{metrics.quoted(path)}'" for path in finished)
-        options = "union_by_name = true, filename = true, hive_partitioning = false"
+        options = f"union_by_name = true, filename = true, {metrics.NO_PARTITIONS}"
         sources.append(f"SELECT * FROM read_parquet([{files}], {options})")
     if running:
         types = metrics.column_types(rows) or {"step": "BIGINT"}
