@@ -135,8 +135,18 @@ class Run:
     # Parts
 
     def part(self, name: str, config: Mapping[str, Any] | None = None) -> "Run":
-        """Open the run `parts/NAME` inside this one for work."""
-        return Run.open(self.part_folder(name), config or {})
+        """The run `parts/NAME` inside this one: for reading if it is done or this run is, else open for work.
+
+        Without a `config`, an existing part keeps its own and a new one has none.
+        """
+        folder = self.part_folder(name)
+        existing = _existing_config(folder)
+        wanted = plain(dict(config if config is not None else existing or {}))
+        if existing is not None and ((folder / "DONE").exists() or self._lock is None):
+            _require_same(folder, existing, wanted)
+            return Run.load(folder)
+        self._require_writable()
+        return Run.open(folder, wanted)
 
     def parts(self) -> dict[str, "Run"]:
         """All parts by name, for reading."""

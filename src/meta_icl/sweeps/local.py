@@ -1,0 +1,109 @@
+"""Worker processes on this machine: started, watched, replaced when they die, stopped together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from meta_icl.runs import Run, stop_requested
+from meta_icl.runs.lock import holder, last_holder
+from meta_icl.sweeps.environment import worker_environment
+from meta_icl.sweeps.progress import Progress
+from meta_icl.sweeps.work import ERROR, GRACE_SECONDS, ORDER, PartFailed, raise_kept_error
+
+POLL_SECONDS = 0.1
+LOG = "workers.log"  # what workers print
+MOST_DEATHS = 2  # of workers on the same part, before the part is given up
+
+
+def run_on_workers(run: Run, names: Sequence[str], n_workers: int, progress: Progress) -> None:
+    """Have worker processes compute the named parts, in this order; returns when all are done."""
+    run.save_json(ORDER, list(names))
+    folders = {name: run.part_folder(name) for name in names}
+    workers: list[subprocess.Popen[bytes]] = []
+    deaths: Counter[str] = Counter()
+    for folder in folders.values():
+        (folder / ERROR).unlink(missing_ok=True)
+    try:
+        workers += [_start(run.folder) for _ in range(n_workers)]
+        while folders:
+            for name in [name for name, folder in folders.items() if (folder / "DONE").exists()]:
+                del folders[name]
+                progress.finished(name)
+            if stop_requested():
+                raise KeyboardInterrupt
+            for worker in [worker for worker in workers if worker.poll() is not None]:
+                workers.remove(worker)
+                _explain(run, worker, folders, deaths)
+            # A worker leaves when it finds every part done or taken; a part that is open again, because its worker
+            # died, needs another.
+            if len(workers) < n_workers and _waiting(folders, workers):
+                workers.append(_start(run.folder))
+            alive = {worker.pid for worker in workers}
+            progress.running({name: folder for name, folder in folders.items() if last_holder(folder) in alive})
+            if folders:
+                time.sleep(POLL_SECONDS)
+    finally:
+        _stop(workers)
+
+
+def _start(folder: Path) -> subprocess.Popen[bytes]:
+    # In a session of its own, so that Ctrl-C reaches the parent alone, which passes it on. The pipe to its standard
+    # input ends when this process does, however that happens.
+    with open(folder / LOG, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "meta_icl.sweeps.worker", str(folder.resolve()), "--watch-stdin"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=worker_environment(),
+            start_new_session=True,
+        )
+
+
+def _waiting(folders: dict[str, Path], workers: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """Whether more parts wait than workers that are still on their way to a part."""
+    taken_by = {last_holder(folder) for folder in folders.values()}
+    on_their_way = sum(worker.pid not in taken_by for worker in workers)
+    free = sum(holder(folder) is None and not (folder / "DONE").exists() for folder in folders.values())
+    return free > on_their_way
+
+
+def _explain(run: Run, worker: subprocess.Popen[bytes], folders: dict[str, Path], deaths: Counter[str]) -> None:
+    """Raise if a worker that has ended failed; count it as a death of its part if it was killed."""
+    status = worker.wait()
+    if status == 0:
+        return
+    for name, folder in folders.items():
+        raise_kept_error(name, folder)
+    name = next((name for name, folder in folders.items() if last_holder(folder) == worker.pid), None)
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    if status > 0 or name is None:
+        lines = (run.folder / LOG).read_text(errors="replace").splitlines()[-8:]
+        raise PartFailed("\n".join([f"a worker failed ({how}){'' if name is None else f' in part {name}'}:", *lines]))
+    deaths[name] += 1
+    if deaths[name] >= MOST_DEATHS:
+        raise PartFailed(f"part {name}: {deaths[name]} workers died of {how} on it, perhaps for lack of memory")
+
+
+def _stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask for a stop at the next checkpoint, then insist; Ctrl-C in the meantime kills at once."""
+    try:
+        for number, seconds in ((signal.SIGINT, GRACE_SECONDS), (signal.SIGINT, GRACE_SECONDS / 3)):
+            for worker in workers:
+                if worker.poll() is None:
+                    os.kill(worker.pid, number)
+            end = time.monotonic() + seconds
+            while any(worker.poll() is None for worker in workers) and time.monotonic() < end:
+                time.sleep(POLL_SECONDS / 4)
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.kill()
+            worker.wait()
+            if worker.stdin is not None:
+                worker.stdin.close()

@@ -1,0 +1,72 @@
+"""Runs the parts of a run: finished ones are loaded, the others computed on worker processes or in this one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from meta_icl.errors import BadInput, require
+from meta_icl.runs import Run, graceful_interrupts, stop_requested
+from meta_icl.runs.run import write_config
+from meta_icl.sweeps.environment import default_workers
+from meta_icl.sweeps.local import run_on_workers
+from meta_icl.sweeps.progress import Progress
+from meta_icl.sweeps.work import PartFailed, compute, find_function, function_name
+
+STOPPING = "stopping at the next checkpoint; press Ctrl-C again to stop at once"
+
+__all__ = ["PartFailed", "run_parts"]
+
+
+def run_parts(
+    run: Run,
+    function: Callable[..., Mapping[str, Any]],
+    parts: Mapping[str, Mapping[str, Any]],
+    *,
+    workers: int | None = None,
+    progress: bool | None = None,
+    cost: Mapping[str, float] | None = None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Call `function(part, **arguments) -> {name: array}` for every `{name: arguments}` and return the arrays.
+
+    `function` is a top-level function and `arguments` are JSON; both stand in the part's `config.json`, so that a
+    finished part is never computed again and an unfinished one resumes from its checkpoint. `workers` processes
+    (default: one per core, or none on an accelerator; 0 or 1: in this process) take the parts in turn, those of higher
+    `cost` first. `progress`: True shows a bar, False nothing, None a bar on a terminal and a line per part elsewhere.
+
+    Raises `PartFailed` with the end of the traceback if a part fails, `BadInput` for bad input, and
+    `KeyboardInterrupt` after Ctrl-C, once the workers have saved their checkpoints.
+    """
+    require(workers is None or workers >= 0, "workers", workers, "zero or more")
+    name_of_function = function_name(function)
+    for name, arguments in parts.items():
+        write_config(run.part_folder(name), {"function": name_of_function, "arguments": dict(arguments)})
+    unfinished = [name for name in parts if not (run.part_folder(name) / "DONE").exists()]
+    if cost is not None:
+        unfinished.sort(key=lambda name: -cost.get(name, 0.0))
+    if unfinished:
+        if find_function(name_of_function) is not function:
+            raise BadInput(f"{name_of_function} is not the function given: parts need a top-level function of a module")
+        # Bits may depend on the number of threads of a process, so by default even a single open part, such as the last
+        # one of a run that was killed, has a single-threaded worker.
+        here = workers in (0, 1) or (workers is None and default_workers() == 0)
+        with Progress(len(parts), len(parts) - len(unfinished), progress) as shown, graceful_interrupts(STOPPING):
+            if here:
+                _run_here(run, unfinished, shown)
+            else:
+                run_on_workers(run, unfinished, min(workers or default_workers(), len(unfinished)), shown)
+    return {name: Run.load(run.part_folder(name)).load_arrays("result") for name in parts}
+
+
+def _run_here(run: Run, names: Sequence[str], progress: Progress) -> None:
+    for name in names:
+        folder = run.part_folder(name)
+        progress.running({name: folder})
+        with Run.open(folder, Run.load(folder).config) as part:
+            try:
+                compute(part)
+            except BadInput as error:
+                raise BadInput(f"part {name}: {error}") from error
+        progress.finished(name)
+        if stop_requested():
+            raise KeyboardInterrupt

@@ -1,0 +1,79 @@
+"""Progress of parts: a bar on a terminal, one line per finished part elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from meta_icl.runs.metrics import last_row
+
+
+class Progress:
+    """Shows how many of `total` parts are done and what the running ones last logged, on standard error.
+
+    `show`: True a bar, False nothing, None a bar on a terminal and lines elsewhere.
+    """
+
+    def __init__(self, total: int, done: int, show: bool | None):
+        self._total, self._done = total, done
+        self._lines = show is None and not sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._folders: Mapping[str, Path] = {}
+        self._bar: Any = None
+        if show or (show is None and not self._lines):
+            self._bar = _bar(lambda: "   ".join(_describe(name, folder) for name, folder in self._folders.items()))
+            self._parts = self._bar.add_task("parts", total=total, completed=done)
+
+    def __enter__(self) -> "Progress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def finished(self, name: str) -> None:
+        """Count a part as done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._parts, completed=self._done)
+        if self._lines:
+            seconds = time.monotonic() - self._began
+            print(f"{self._done}/{self._total} {name} done after {seconds:.0f} s", file=sys.stderr, flush=True)
+
+    def running(self, folders: Mapping[str, Path]) -> None:
+        """Show what the parts in these folders log, from now on."""
+        self._folders = dict(folders)
+
+
+def _describe(name: str, folder: Path) -> str:
+    row = last_row(folder) or {}
+    words = [f"{key} {row[key]:.4g}" for key in ("step", "loss") if isinstance(row.get(key), int | float)]
+    return " ".join([name, *words])
+
+
+def _bar(now: Callable[[], str]) -> Any:
+    """A bar on standard error that ends with the text of `now()`, asked for again at every refresh."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Now(ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            return Text(now())
+
+    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), Now()
+    return Bar("parts", *columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
