@@ -1,0 +1,195 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import jobs
+import numpy as np
+import pytest
+
+from meta_icl.errors import BadInput
+from meta_icl.runs import Run
+from meta_icl.runs.lock import holder, last_holder
+from meta_icl.sweeps import PartFailed, run_parts
+from meta_icl.sweeps.work import find_function, function_name
+
+
+@pytest.fixture
+def run(tmp_path):
+    with Run.open(tmp_path / "run", {"a": 1}) as opened:
+        yield opened
+
+
+def calls(run: Run) -> list[str]:
+    path = run.folder / "calls.txt"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def test_parts_in_this_process(run, capfd):
+    arguments = {f"x={x}": {"x": x} for x in (3, -2, 5)}
+    results = run_parts(run, jobs.square, arguments, workers=0)
+    assert list(results) == list(arguments)
+    assert {name: float(result["square"]) for name, result in results.items()} == {"x=3": 9, "x=-2": 4, "x=5": 25}
+    assert "3/3 x=5 done" in capfd.readouterr().err  # not a terminal: a line per part
+
+    # Finished parts are loaded, a new one is computed, and its config is enough to compute it again.
+    more = run_parts(run, jobs.square, {**arguments, "x=7": {"x": 7}}, workers=1, progress=False)
+    assert float(more["x=7"]["square"]) == 49 and calls(run) == ["x=3", "x=-2", "x=5", "x=7"]
+    part = run.parts()["x=7"]
+    assert part.config == {"function": "jobs:square", "arguments": {"x": 7}} and part.done
+    assert part.metrics() == [{"step": 1, "loss": 7}]
+    assert run_parts(run, jobs.square, {}) == {}
+
+
+def test_order_by_cost(run):
+    names = {f"x={x}": {"x": x} for x in range(4)}
+    results = run_parts(run, jobs.square, names, workers=0, progress=False, cost={"x=2": 5.0, "x=3": 9.0})
+    assert calls(run) == ["x=3", "x=2", "x=0", "x=1"] and list(results) == list(names)
+
+
+def test_two_workers_share_the_parts(run):
+    results = run_parts(run, jobs.square, {f"x={x}": {"x": x} for x in range(6)}, workers=2, progress=False)
+    assert [float(results[f"x={x}"]["square"]) for x in range(6)] == [0, 1, 4, 9, 16, 25]
+    assert sorted(calls(run)) == [f"x={x}" for x in range(6)]  # each exactly once
+    pids = {line.split()[1] for line in (run.folder / "calls.txt").read_text().splitlines()}
+    assert str(os.getpid()) not in pids
+    if not os.environ.get("JAX_PLATFORMS", "cpu").startswith("cuda"):
+        assert int(results["x=0"]["threads"]) == 1
+
+
+def test_killed_worker_is_resumed_as_if_never_killed(run):
+    arguments = {"whole": {"steps": 12}, "killed": {"steps": 12, "dies_at": 7}}
+    results = run_parts(run, jobs.fragile, arguments, workers=2, progress=False)
+    assert float(results["killed"]["total"]) == float(results["whole"]["total"]) == 12 * 13 / 2
+    killed = run.parts()["killed"]
+    assert (killed.folder / "starts.txt").read_text().split() == ["0", "6"]  # step 7 was logged, not saved
+    assert killed.metrics() == run.parts()["whole"].metrics()
+    assert killed.provenance["resumed"] == 1
+
+
+def test_part_that_kills_every_worker_is_given_up(run):
+    with pytest.raises(PartFailed, match=r"part a: 2 workers died of SIGKILL"):
+        run_parts(run, jobs.fragile, {"a": {"steps": 5, "dies_at": 3, "deaths": 9}}, workers=2, progress=False)
+    # and asking again goes on from where it was
+    with pytest.raises(PartFailed):
+        run_parts(run, jobs.fragile, {"a": {"steps": 5, "dies_at": 3, "deaths": 9}}, workers=2, progress=False)
+    assert (run.part_folder("a") / "starts.txt").read_text().split() == ["0", "2", "2", "2"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_errors_name_the_part(run, workers):
+    with pytest.raises(BadInput, match=r"^part one: x must not be 1, got 1$"):
+        run_parts(run, jobs.fail, {"one": {"x": 1}}, workers=workers, progress=False)
+    error = ZeroDivisionError if workers == 0 else PartFailed
+    with pytest.raises(error, match="the test divides by zero") as raised:
+        run_parts(run, jobs.fail, {"zero": {"x": 0}, "two": {"x": 2}}, workers=workers, progress=False)
+    if workers:
+        assert "part zero failed:" in str(raised.value) and "jobs.py" in str(raised.value)
+    # The parts that did not fail can be had, and what failed is not taken for finished.
+    assert float(run_parts(run, jobs.fail, {"two": {"x": 2}}, workers=workers, progress=False)["two"]["x"]) == 2
+    assert not run.parts()["zero"].done and holder(run.part_folder("zero")) is None
+
+
+def test_other_arguments_for_a_part_are_refused(run):
+    run_parts(run, jobs.square, {"a": {"x": 2}}, workers=0, progress=False)
+    with pytest.raises(BadInput, match=r"was made with arguments\.x = 2, now it is 3"):
+        run_parts(run, jobs.square, {"a": {"x": 3}}, workers=0, progress=False)
+    with pytest.raises(BadInput, match="function"):
+        run_parts(run, jobs.fail, {"a": {"x": 2}}, workers=0, progress=False)
+
+
+def test_functions_must_be_importable(run):
+    with pytest.raises(BadInput, match="top-level function"):
+        run_parts(run, lambda part: {}, {"a": {}}, workers=0)
+    assert find_function(function_name(jobs.square)) is jobs.square
+    for name in ("jobs:nothing", "no_such_module:f", ":f"):
+        with pytest.raises(BadInput, match="cannot be imported"):
+            find_function(name)
+    with pytest.raises(BadInput, match="workers"):
+        run_parts(run, jobs.square, {"a": {"x": 1}}, workers=-1)
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import jobs
+from meta_icl.runs import Run
+from meta_icl.sweeps import run_parts
+with Run.open({folder!r}, {{"a": 1}}) as run:
+    try:
+        run_parts(run, jobs.endless, {{"a": {{}}, "b": {{}}}}, workers={workers})
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def start_endless(folder: Path, workers: int) -> subprocess.Popen:
+    script = textwrap.dedent(SCRIPT).format(tests=str(Path(jobs.__file__).parent), folder=str(folder), workers=workers)
+    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_interrupt_saves_checkpoints(tmp_path, workers):
+    parent = start_endless(tmp_path / "run", workers)
+    names = ("a", "b")[:workers]
+    folders = [tmp_path / "run" / "parts" / name for name in names]
+    wait_for(lambda: all((folder / "metrics.jsonl").exists() for folder in folders))
+    parent.send_signal(signal.SIGINT)
+    _, err = parent.communicate(timeout=20)
+    assert parent.returncode == 130 and "stopping at the next checkpoint" in err and "Traceback" not in err
+    for folder in folders:
+        assert holder(folder) is None and not (folder / "DONE").exists()
+        step, arrays = Run.load(folder).latest_checkpoint() or (0, {})
+        assert step >= 1 and int(arrays["step"]) == step == Run.load(folder).metrics()[-1]["step"]
+
+
+def test_workers_stop_when_their_parent_dies(tmp_path):
+    parent = start_endless(tmp_path / "run", 2)
+    folders = [tmp_path / "run" / "parts" / name for name in "ab"]
+    wait_for(lambda: all((folder / "metrics.jsonl").exists() for folder in folders))
+    parent.kill()
+    parent.communicate()
+    wait_for(lambda: all(holder(folder) is None for folder in folders))
+    assert all(Run.load(folder).latest_checkpoint() is not None for folder in folders)
+    pids = [last_holder(folder) for folder in folders]
+    wait_for(lambda: not any(pid and Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_second_interrupt_stops_at_once(tmp_path):
+    script = SCRIPT.replace("jobs.endless", "jobs.deaf").replace('{{"a": {{}}, "b": {{}}}}', '{{"a": {{"seconds": 60}}}}')
+    script = script.format(tests=str(Path(jobs.__file__).parent), folder=str(tmp_path / "run"), workers=2)
+    parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    part = tmp_path / "run" / "parts" / "a"
+    wait_for(lambda: (part / "sleeping").exists())
+    parent.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert parent.poll() is None  # the worker does not listen
+    parent.send_signal(signal.SIGINT)
+    parent.communicate(timeout=10)
+    assert parent.returncode == 130 and holder(part) is None
+
+
+def test_a_part_computed_elsewhere_is_waited_for(run):
+    """Any executor may start workers on the same folder; nothing is computed twice."""
+    arguments = {f"x={x}": {"x": x} for x in range(4)}
+    from meta_icl.runs.run import write_config
+    from meta_icl.sweeps.environment import worker_environment
+
+    for name, given in arguments.items():
+        write_config(run.part_folder(name), {"function": "jobs:square", "arguments": given})
+    other = subprocess.Popen(
+        [sys.executable, "-m", "meta_icl.sweeps.worker", str(run.folder)], env=worker_environment()
+    )
+    results = run_parts(run, jobs.square, arguments, workers=2, progress=False)
+    assert other.wait(timeout=20) == 0
+    assert len(calls(run)) == 4 and np.isclose(float(results["x=3"]["square"]), 9)
