@@ -31,8 +31,13 @@ Probe = Callable[[Any, Key[Array, ""]], Mapping[str, Array] | Array]
 
 
 class Store(Protocol):
-    """Where a training leaves its rows and checkpoints; a run folder is one."""
+    """Where a training leaves its rows and checkpoints; a run folder is one.
 
+    When `stopping` (Ctrl-C), the training saves a checkpoint and raises `KeyboardInterrupt`.
+    """
+
+    @property
+    def stopping(self) -> bool: ...
     def latest_checkpoint(self) -> tuple[int, dict[str, np.ndarray]] | None: ...
     def save_checkpoint(self, step: int, arrays: dict[str, np.ndarray]) -> None: ...
     def log(self, row: dict[str, Any]) -> None: ...
@@ -200,9 +205,12 @@ def _run(
         _append(rows, step, loss, measured)
         if store is not None:
             _log(store, runner.labels, step, loss, measured)
-            if target == records[-1] or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            stopping = store.stopping
+            if stopping or target == records[-1] or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 store.save_checkpoint(step, _checkpoint(states, rows))
                 saved_at = time.monotonic()
+            if stopping:
+                raise KeyboardInterrupt
         if progress is not None:
             progress(step, steps, float(np.mean(loss)))
     return runner.finish(states, {name: np.stack(values) for name, values in rows.items()})
