@@ -166,7 +166,9 @@ def test_workers_stop_when_their_parent_dies(tmp_path):
 
 
 def test_second_interrupt_stops_at_once(tmp_path):
-    script = SCRIPT.replace("jobs.endless", "jobs.deaf").replace('{{"a": {{}}, "b": {{}}}}', '{{"a": {{"seconds": 60}}}}')
+    script = SCRIPT.replace("jobs.endless", "jobs.deaf").replace(
+        '{{"a": {{}}, "b": {{}}}}', '{{"a": {{"seconds": 60}}}}'
+    )
     script = script.format(tests=str(Path(jobs.__file__).parent), folder=str(tmp_path / "run"), workers=2)
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     part = tmp_path / "run" / "parts" / "a"

@@ -311,7 +311,7 @@ def _require_same(folder: Path, existing: Mapping[str, Any], wanted: Mapping[str
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted names."""
-    if not isinstance(value, Mapping) or not value:
+    if not isinstance(value, Mapping) or (prefix and not value):
         return {prefix: plain(value)}
     flat: dict[str, Any] = {}
     for key, item in value.items():
