@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
@@ -22,14 +23,19 @@ def number(value: ArrayLike) -> Array:
     return jnp.asarray(float(value) if isinstance(value, int | float) else value)
 
 
-def numbers(value: ArrayLike | None) -> Array | None:
-    """A leaf from nested numbers or an array, in the floating-point precision in use; nothing stays nothing."""
-    return None if value is None else jnp.asarray(value, jnp.result_type(float))
+def numbers(value: ArrayLike) -> Array:
+    """A leaf from nested numbers or an array, in the floating-point precision in use."""
+    return jnp.asarray(value, jnp.result_type(float))
+
+
+def optional_numbers(value: ArrayLike | None) -> Array | None:
+    """As `numbers`; nothing stays nothing."""
+    return None if value is None else numbers(value)
 
 
 def require_entries(test: Callable[[np.ndarray], np.ndarray], field: str, value: ArrayLike, allowed: str) -> None:
     """Raise `BadInput` unless every entry passes `test`; values that are being traced cannot be looked at."""
-    if not isinstance(value, jax.core.Tracer):
+    if not isinstance(value, Tracer):
         entries = np.asarray(value)
         require(bool(np.all(test(entries))), field, entries.tolist(), allowed)
 
@@ -107,11 +113,11 @@ class Normal(Law):
     """
 
     std: Float[Array, "*sweep"] = eqx.field(default=1.0, converter=number)
-    covariance: Float[Array, "*sweep d d"] | None = eqx.field(default=None, converter=numbers)
+    covariance: Float[Array, "*sweep d d"] | None = eqx.field(default=None, converter=optional_numbers)
 
     def __check_init__(self):
         require_entries(lambda value: value > 0, "std", self.std, "positive")
-        if self.covariance is not None and not isinstance(self.covariance, jax.core.Tracer):
+        if self.covariance is not None and not isinstance(self.covariance, Tracer):
             matrix = np.asarray(self.covariance)
             square = matrix.ndim >= 2 and matrix.shape[-1] == matrix.shape[-2]
             require(square, "covariance", matrix.shape, "a square matrix")

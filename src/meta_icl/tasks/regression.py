@@ -5,11 +5,13 @@ from typing import Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import require
 from meta_icl.prompt import Prompt, Task
-from meta_icl.tasks.laws import Law, Normal, Uniform, number, numbers, require_entries
+from meta_icl.tasks.laws import Law, Normal, Uniform, number, optional_numbers, require_entries
 
 CLOSED_FORM_LAWS = "a law of independent entries with mean zero (Uniform, Laplace, Normal without covariance)"
 
@@ -34,7 +36,7 @@ class LinearRegression(Task):
     noise: Float[Array, "*sweep"] = eqx.field(default=0.0, converter=number)
     noisy_query: bool = eqx.field(static=True, default=False)
     n_replaced: int = eqx.field(static=True, default=0)
-    pool: Float[Array, "*sweep m d o"] | None = eqx.field(default=None, converter=numbers)
+    pool: Float[Array, "*sweep m d o"] | None = eqx.field(default=None, converter=optional_numbers)
 
     def __check_init__(self):
         for field in ("d", "n_context", "n_out"):
@@ -47,7 +49,7 @@ class LinearRegression(Task):
             require(isinstance(law, Law), field, law, "a law of meta_icl.tasks, such as Uniform(half_range=1.0)")
         require_entries(lambda value: value >= 0, "noise", self.noise, "zero or positive")
         for field in ("x_scale", "w_scale"):
-            require_entries(jnp.isfinite, field, getattr(self, field), "finite")
+            require_entries(np.isfinite, field, getattr(self, field), "finite")
         if self.pool is not None:
             shape = self.pool.shape
             fits = len(shape) >= 3 and shape[-3] >= 1 and shape[-2:] == (self.d, self.n_out)
@@ -79,7 +81,7 @@ class LinearRegression(Task):
         else:
             w = self.w_scale * self.pool[jax.random.randint(w_key, (n,), 0, self.pool.shape[0])]
         y = jnp.einsum("bnd,bdo->bno", x, w)
-        if isinstance(self.noise, jax.core.Tracer) or bool(jnp.any(self.noise > 0)):  # a known zero costs no draw
+        if isinstance(self.noise, Tracer) or bool(jnp.any(self.noise > 0)):  # a known zero costs no draw
             rows = self.n_context + 1 if self.noisy_query else self.n_context
             y = y.at[:, :rows].add(self.noise * jax.random.normal(noise_key, (n, rows, self.n_out), y.dtype))
         if self.n_replaced:
