@@ -1,5 +1,6 @@
 """Roll-outs: one trained layer applied again and again, each application damped."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -10,15 +11,17 @@ from meta_icl.prompt import Prompt
 
 
 def rolled_out(
-    learner: InContextLearner, loops: int, dampening: float, *, update: str = "all"
+    learner: InContextLearner, loops: int, dampening: Float[Array, ""] | float, *, update: str = "all"
 ) -> InContextLearner:
-    """The one-layer learner with its layer applied `loops` times, each update times `dampening`.
+    """The one-layer, attention-only learner with its layer applied `loops` times, each update times `dampening`.
 
     `update="y"` writes the target channel only (the roll-out of von Oswald et al., 2022); "all" the whole token (Rossi
-    et al., 2024).
+    et al., 2024). The dampening multiplies W_O, which is the same thing, so it may be traced and swept by `vmap`.
     """
-    require(learner.network.config.n_distinct == 1, "learner", learner.network.config.n_layers, "of a single layer")
-    network = learner.network.with_config(n_layers=loops, looped=True, dampening=dampening, update=update)
+    config = learner.network.config
+    require(config.n_distinct == 1 and not config.d_mlp, "learner", config, "one attention layer without an MLP")
+    network = learner.network.with_config(n_layers=loops, looped=True, update=update)
+    network = eqx.tree_at(lambda n: n.layers.w_o, network, network.layers.w_o * dampening)
     return InContextLearner(learner.layout, network)
 
 

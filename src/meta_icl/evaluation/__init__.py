@@ -1,6 +1,6 @@
 """Losses and distances of predictors, on the same prompts."""
 
-from meta_icl.evaluation.alignment import alignment, alignment_with, loss_on
+from meta_icl.evaluation.alignment import alignment, alignment_with, loss_on, mean_loss
 from meta_icl.evaluation.compare import Comparison, Estimate, compare, estimate, loss_by_context, members_first
 from meta_icl.evaluation.distances import (
     gradient_error,
@@ -24,6 +24,7 @@ __all__ = [
     "gradient_error",
     "loss_by_context",
     "loss_on",
+    "mean_loss",
     "members_first",
     "model_difference",
     "prediction_difference",

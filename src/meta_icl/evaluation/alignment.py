@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -13,24 +14,16 @@ from meta_icl.prompt import Prompt, answer_batch
 def alignment(predictor: Any, reference: Any, prompts: Prompt) -> dict[str, Float[Array, ""]]:
     """Means over prompts: `prediction_difference`, `model_difference` (von Oswald et al., 2022), `prediction_error`,
     `gradient_error` (Rossi et al., 2024) and `cosine` of the sensitivities."""
-    return alignment_with(reference, prompts)(predictor)
+    return _distances(_answers(predictor, prompts), _answers(reference, prompts))
 
 
 def alignment_with(reference: Any, prompts: Prompt) -> Callable[..., dict[str, Float[Array, ""]]]:
     """`alignment` with a fixed reference as a training probe; the reference is evaluated once."""
-    answers = answer_batch(reference, prompts)
-    gradients = distances.sensitivities(reference, prompts)
+    expected = _answers(reference, prompts)
 
     def probe(predictor: Any, key: Any = None) -> dict[str, Float[Array, ""]]:
         del key
-        f, g = answer_batch(predictor, prompts), distances.sensitivities(predictor, prompts)
-        return {
-            "prediction_difference": jnp.mean(distances.prediction_difference(f, answers)),
-            "model_difference": jnp.mean(distances.model_difference(g, gradients)),
-            "prediction_error": jnp.mean(distances.prediction_error(f, answers)),
-            "gradient_error": jnp.mean(distances.gradient_error(g, gradients)),
-            "cosine": jnp.mean(distances.sensitivity_cosine(g, gradients)),
-        }
+        return _distances(_answers(predictor, prompts), expected)
 
     return probe
 
@@ -40,6 +33,29 @@ def loss_on(prompts: Prompt) -> Callable[..., Float[Array, ""]]:
 
     def probe(predictor: Any, key: Any = None) -> Float[Array, ""]:
         del key
-        return jnp.mean(distances.query_losses(answer_batch(predictor, prompts), prompts))
+        return mean_loss(predictor, prompts)
 
     return probe
+
+
+@eqx.filter_jit
+def mean_loss(predictor: Any, prompts: Prompt) -> Float[Array, ""]:
+    """The half-MSE of a predictor's answers to the queries of a batch of prompts."""
+    return jnp.mean(distances.query_losses(answer_batch(predictor, prompts), prompts))
+
+
+@eqx.filter_jit
+def _answers(predictor: Any, prompts: Prompt) -> tuple[Array, Array]:
+    return answer_batch(predictor, prompts), distances.sensitivities(predictor, prompts)
+
+
+@eqx.filter_jit
+def _distances(a: tuple[Array, Array], b: tuple[Array, Array]) -> dict[str, Float[Array, ""]]:
+    (f_a, g_a), (f_b, g_b) = a, b
+    return {
+        "prediction_difference": jnp.mean(distances.prediction_difference(f_a, f_b)),
+        "model_difference": jnp.mean(distances.model_difference(g_a, g_b)),
+        "prediction_error": jnp.mean(distances.prediction_error(f_a, f_b)),
+        "gradient_error": jnp.mean(distances.gradient_error(g_a, g_b)),
+        "cosine": jnp.mean(distances.sensitivity_cosine(g_a, g_b)),
+    }

@@ -2,12 +2,28 @@
 
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
 from meta_icl.models.learner import InContextLearner, Learner
+from meta_icl.models.linear_attention import (
+    CubicMLP,
+    CubicMLPPredictor,
+    MapPredictor,
+    MergedLinearAttention,
+    MergedPredictor,
+    OneLayerAttention,
+    OneLayerPredictor,
+    SeparateLinearAttention,
+    SeparatePredictor,
+    SparseLinearPredictor,
+    SparseLinearTransformer,
+)
 from meta_icl.models.lstm import Lstm, LstmNetwork
+from meta_icl.models.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
 from meta_icl.models.trace import Intervention, Trace, ablate_head
 from meta_icl.models.transformer import Transformer, TransformerNetwork
 
 __all__ = [
     "Concatenated",
+    "CubicMLP",
+    "CubicMLPPredictor",
     "InContextLearner",
     "Interleaved",
     "Intervention",
@@ -15,7 +31,18 @@ __all__ = [
     "Learner",
     "Lstm",
     "LstmNetwork",
+    "MapPredictor",
+    "MergedLinearAttention",
+    "MergedPredictor",
+    "OneLayerAttention",
+    "OneLayerPredictor",
     "Separate",
+    "SeparateLinearAttention",
+    "SeparatePredictor",
+    "SoftmaxRegression",
+    "SoftmaxRegressionPredictor",
+    "SparseLinearPredictor",
+    "SparseLinearTransformer",
     "Trace",
     "Transformer",
     "TransformerNetwork",

@@ -38,7 +38,8 @@ class Transformer:
     `looped` applies one set of weights `n_layers` times. `update="y"` lets a layer write the last channel only (for
     roll-outs of a one-layer model). `d_in` adds a linear embedding (no bias); `d_out` a linear read-out; `d_mlp` an MLP
     after attention in every layer, `input_mlp` a residual MLP before the first layer. `activation_clip` clamps the
-    residual stream after every layer. Weights: truncated normal of variance `init_scale` / (n_layers fan_in).
+    residual stream after every layer. Weights: truncated normal of variance `init_scale` / (n_layers fan_in) inside the
+    layers and 1 / fan_in outside (embedding, read-out, `input_mlp`).
     """
 
     d_model: int
@@ -135,14 +136,14 @@ class TransformerNetwork(eqx.Module):
         keys = iter(jax.random.split(key, 12))
         scale = c.init_scale / c.n_layers
 
-        def dense(*shape: int, fan_in: int) -> Array:
+        def dense(*shape: int, fan_in: int, scale: float = scale) -> Array:
             return variance_scaled(shape, fan_in, scale, key=next(keys))
 
-        def mlp(width: int, *stack: int) -> Mlp:
+        def mlp(width: int, *stack: int, scale: float) -> Mlp:
             return Mlp(
-                w_in=dense(*stack, c.d_model, width, fan_in=c.d_model),
+                w_in=dense(*stack, c.d_model, width, fan_in=c.d_model, scale=scale),
                 b_in=jnp.zeros((*stack, width)),
-                w_out=dense(*stack, width, c.d_model, fan_in=width),
+                w_out=dense(*stack, width, c.d_model, fan_in=width, scale=scale),
                 b_out=jnp.zeros((*stack, c.d_model)),
             )
 
@@ -158,11 +159,11 @@ class TransformerNetwork(eqx.Module):
             mix=jnp.zeros(n) if "mixed" in c.kinds else None,
             norm_attention=norm() if c.layer_norm else None,
             norm_mlp=norm() if c.layer_norm and c.d_mlp else None,
-            mlp=mlp(c.d_mlp, n) if c.d_mlp else None,
+            mlp=mlp(c.d_mlp, n, scale=scale) if c.d_mlp else None,
         )
-        self.embed = dense(c.d_in, c.d_model, fan_in=c.d_in) if c.d_in else None
-        self.unembed = dense(c.d_model, c.d_out, fan_in=c.d_model) if c.d_out else None
-        self.input_mlp = mlp(c.input_mlp) if c.input_mlp else None
+        self.embed = dense(c.d_in, c.d_model, fan_in=c.d_in, scale=1.0) if c.d_in else None
+        self.unembed = dense(c.d_model, c.d_out, fan_in=c.d_model, scale=1.0) if c.d_out else None
+        self.input_mlp = mlp(c.input_mlp, scale=1.0) if c.input_mlp else None
         self.config = config
 
     def __call__(
