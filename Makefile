@@ -1,0 +1,66 @@
+# Needs Python >= 3.11 with pip, and make. Everything is installed into .venv and nothing outside this folder changes.
+#
+#   make demo    train one layer of linear attention, compare it with gradient descent, write an interactive report
+#   make test    style, types, import contracts and all tests
+#   make lint    the first three of them
+#   make format  let ruff rewrite what it can
+#   make clean   remove caches and builds;  make distclean  removes .venv as well
+
+PYTHON ?= python3
+BIN := .venv/bin
+PAPER ?= rossi2024
+PRESET ?= demo
+
+# Tests are many small programs: compile each once, quickly, and keep it for the next time.
+TEST_ENV := JAX_PLATFORMS=cpu \
+  JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.cache/jax" \
+  JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
+  JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS=0 \
+  XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 --xla_backend_optimization_level=1" \
+  OMP_NUM_THREADS=1
+
+# Some systems ship Python without the pip that `venv` would copy; then the pip at hand installs into the environment.
+INSTALL = if [ -x $(BIN)/pip ]; then set -- $(BIN)/python -m pip; \
+  else set -- $(PYTHON) -m pip --python $(BIN)/python; fi; \
+  "$$@" install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.PHONY: demo test lint format clean distclean
+.DELETE_ON_ERROR:
+
+demo: .venv/core.stamp
+	$(BIN)/meta-icl reproduce $(PAPER) --preset $(PRESET)
+
+test: lint
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --cache-dir .cache/import_linter
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "meta_icl needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv 2>/dev/null || $(PYTHON) -m venv --clear --without-pip .venv
+
+.venv/core.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing meta_icl into .venv (about a minute)"
+	@$(INSTALL) .
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing meta_icl and its tools into .venv (a minute or two)"
+	@$(INSTALL) ".[dev,notebooks]"
+	@touch $@ .venv/core.stamp
+
+clean:
+	rm -rf .cache build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv

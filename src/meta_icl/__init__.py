@@ -1,0 +1,73 @@
+"""The laboratory for in-context learning: published claims as executable, checked experiments.
+
+The names below are loaded on first use, so that `import meta_icl` and the command line's help cost no JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jax.random import key
+
+    from meta_icl.algorithms import BayesLinear, GradientDescent, GradientDescentPlusPlus, LeastSquares, Ridge, best_rate
+    from meta_icl.evaluation import compare
+    from meta_icl.models import Learner, LinearAttention, Transformer
+    from meta_icl.prompt import Predictor, Prompt, Task
+    from meta_icl.tasks import LinearRegression, Normal, SineRegression, Uniform
+    from meta_icl.training import train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BayesLinear",
+    "GradientDescent",
+    "GradientDescentPlusPlus",
+    "Learner",
+    "LeastSquares",
+    "LinearAttention",
+    "LinearRegression",
+    "Normal",
+    "Predictor",
+    "Prompt",
+    "Ridge",
+    "SineRegression",
+    "Task",
+    "Transformer",
+    "Uniform",
+    "__version__",
+    "best_rate",
+    "compare",
+    "key",
+    "train",
+]
+
+_HOMES = {
+    "meta_icl.algorithms": (
+        "BayesLinear",
+        "GradientDescent",
+        "GradientDescentPlusPlus",
+        "LeastSquares",
+        "Ridge",
+        "best_rate",
+    ),
+    "meta_icl.evaluation": ("compare",),
+    "meta_icl.models": ("Learner", "LinearAttention", "Transformer"),
+    "meta_icl.prompt": ("Predictor", "Prompt", "Task"),
+    "meta_icl.tasks": ("LinearRegression", "Normal", "SineRegression", "Uniform"),
+    "meta_icl.training": ("train",),
+    "jax.random": ("key",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its room (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
