@@ -1,7 +1,16 @@
 """Reference learners, all predictors, and the exact formulas about them (`spectral`: many steps, without labels)."""
 
-from meta_icl.algorithms import spectral
+from meta_icl.algorithms import softmax_heads, spectral, time_course
 from meta_icl.algorithms.closed_form import BayesFinitePool, BayesLinear, LeastSquares, Ridge, ZeroPredictor
+from meta_icl.algorithms.covariance import (
+    LinearMap,
+    MapLoss,
+    PreconditionedDescent,
+    SampleMapLoss,
+    map_loss,
+    map_loss_of,
+    sample_map_loss,
+)
 from meta_icl.algorithms.gradient_descent import GradientDescent, GradientDescentPlusPlus
 from meta_icl.algorithms.population import (
     RegressionMoments,
@@ -15,16 +24,22 @@ from meta_icl.algorithms.population import (
     sample_best_rate,
     zero_loss,
 )
+from meta_icl.algorithms.softmax_heads import KernelHeads
 
 __all__ = [
     "BayesFinitePool",
     "BayesLinear",
     "GradientDescent",
     "GradientDescentPlusPlus",
+    "KernelHeads",
     "LeastSquares",
+    "LinearMap",
+    "MapLoss",
+    "PreconditionedDescent",
     "RegressionMoments",
     "RegressionTask",
     "Ridge",
+    "SampleMapLoss",
     "ZeroPredictor",
     "best_gd_loss",
     "best_rate",
@@ -32,7 +47,12 @@ __all__ = [
     "gd_loss",
     "line_search",
     "linear_map_loss",
+    "map_loss",
+    "map_loss_of",
     "sample_best_rate",
+    "sample_map_loss",
+    "softmax_heads",
     "spectral",
+    "time_course",
     "zero_loss",
 ]

@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from meta_icl.algorithms._checks import number, numbers, optional_numbers, require_entries
@@ -53,8 +52,8 @@ class BayesLinear(eqx.Module):
         if self.prior_covariance is not None:
             shape = self.prior_covariance.shape
             require(len(shape) >= 2 and shape[-1] == shape[-2], "prior_covariance", shape, "a square matrix")
-            only = not isinstance(self.prior_variance, Tracer) and bool(jnp.all(self.prior_variance == 1))
-            require(only, "prior_variance", self.prior_variance, "left out when prior_covariance is given")
+            only_one = "left out (1) when prior_covariance is given"
+            require_entries(lambda value: value == 1, "prior_variance", self.prior_variance, only_one)
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
         x, y = prompt.context

@@ -8,7 +8,7 @@ w <- w - (eta / N) sum_i (w.x_i - y_i) x_i.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from meta_icl.errors import require
 from meta_icl.prompt import Prompt, answer_batch
 
 
+@runtime_checkable
 class RegressionTask(Protocol):
     """What the closed forms read of a task; `meta_icl.tasks.LinearRegression` has it, `RegressionMoments` is it."""
 

@@ -10,7 +10,6 @@ covariance sigma^2 I, for THE GIVEN contexts, the half-MSE is 1/2 sigma^2 s_w^2 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +31,7 @@ def spectrum(x: Float[Array, "*b n d"]) -> Float[Array, "*b d"]:
 def residual(
     rates: ArrayLike | Sequence[float],
     gammas: ArrayLike | Sequence[float] | None,
-    eigenvalues: Float[Array, "*b d"],
+    eigenvalues: Float[Array | np.ndarray, "*b d"],
     *,
     n_context: int,
     steps: int | None = None,
@@ -46,6 +45,7 @@ def residual(
     gammas = jnp.zeros(()) if gammas is None else per_step(gammas)
     steps = step_count(steps, rates=rates, gammas=gammas)
     scalars = zip(jnp.broadcast_to(rates, (steps,)), jnp.broadcast_to(gammas, (steps,)), strict=True)
+    eigenvalues = jnp.asarray(eigenvalues)
     r = c = jnp.ones_like(eigenvalues)
     for rate, gamma in scalars:
         curvature = jnp.square(c) * eigenvalues
@@ -56,7 +56,7 @@ def residual(
 def multi_step_loss(
     rates: ArrayLike | Sequence[float],
     gammas: ArrayLike | Sequence[float] | None,
-    eigenvalues: Float[Array, "*b d"],
+    eigenvalues: Float[Array | np.ndarray, "*b d"],
     *,
     n_context: int,
     x_variance: ArrayLike,
@@ -68,7 +68,7 @@ def multi_step_loss(
     return 0.5 * jnp.asarray(x_variance) * jnp.asarray(w_variance) * jnp.square(r).sum(-1).mean()
 
 
-def gd_stability_threshold(eigenvalues: Float[Array, "*b d"], n_context: int) -> Float[Array, "*b"]:
+def gd_stability_threshold(eigenvalues: Float[Array | np.ndarray, "*b d"], n_context: int) -> Float[Array, "*b"]:
     """The rate 2 N / s_max above which repeated gradient steps diverge, for every context.
 
     Of a batch the smallest threshold counts: dampening lambda keeps a rate stable while lambda rate stays below it.
@@ -92,7 +92,7 @@ class Fit:
 
 
 def fit(
-    eigenvalues: Float[Array, "b d"],
+    eigenvalues: Float[Array | np.ndarray, "b d"],
     *,
     n_context: int,
     steps: int,
@@ -133,21 +133,20 @@ def fit(
                     options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-8},
                 )
             )
-    losses = np.array([result.fun for result in results])
-    losses = 0.5 * x_variance * w_variance * np.exp(np.where(np.isfinite(losses), losses, np.inf))
-    best = int(losses.argmin())
-    rates, gammas = (np.asarray(part) for part in _scalars(np.exp(results[best].x), n_rates, steps))
-    return Fit(rates, gammas, float(losses[best]), losses)
+        logs = np.array([result.fun for result in results])
+        losses = 0.5 * x_variance * w_variance * np.exp(np.where(np.isfinite(logs), logs, np.inf))
+        best = int(losses.argmin())
+        rates, gammas = _scalars(jnp.exp(jnp.asarray(results[best].x)), n_rates, steps)
+        return Fit(np.asarray(rates), np.asarray(gammas), float(losses[best]), losses)
 
 
-def _scalars(positive: Any, n_rates: int, steps: int) -> tuple[Any, Any]:
-    """Rates and gammas, each "k", from the fitted numbers: shared ones repeated, missing gammas zero."""
-    xp = np if isinstance(positive, np.ndarray) else jnp
+def _scalars(positive: Float[Array, " p"], n_rates: int, steps: int) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+    """Rates and gammas from the fitted numbers: shared ones repeated, missing gammas zero."""
     rates, gammas = positive[:n_rates], positive[n_rates:]
     if n_rates == 1:
-        rates = xp.broadcast_to(rates, (steps,))
-        gammas = xp.broadcast_to(gammas, (steps,)) if gammas.size else gammas
-    return rates, xp.concatenate([gammas, xp.zeros(steps - gammas.size)])
+        rates = jnp.broadcast_to(rates, (steps,))
+        gammas = jnp.broadcast_to(gammas, (steps,)) if gammas.size else gammas
+    return rates, jnp.concatenate([gammas, jnp.zeros(steps - gammas.size)])
 
 
 def _start(s: np.ndarray, n_context: int, n_rates: int, n_gammas: int) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Linear regression in context: y = w.x with a new w in every prompt."""
 
-from typing import Self
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -55,7 +53,7 @@ class LinearRegression(Task):
             fits = len(shape) >= 3 and shape[-3] >= 1 and shape[-2:] == (self.d, self.n_out)
             require(fits, "pool", shape, f"of shape (m, {self.d}, {self.n_out})")
 
-    def with_pool(self, m: int, *, key: Key[Array, ""]) -> Self:
+    def with_pool(self, m: int, *, key: Key[Array, ""]) -> "LinearRegression":
         """This task restricted to a finite pool of `m` weight matrices, drawn from `w_law` once and for all."""
         require(isinstance(m, int) and m >= 1, "m", m, "a positive integer")
         return eqx.tree_at(lambda t: t.pool, self, self._weights(m, key=key), is_leaf=lambda leaf: leaf is None)
@@ -81,7 +79,7 @@ class LinearRegression(Task):
         else:
             w = self.w_scale * self.pool[jax.random.randint(w_key, (n,), 0, self.pool.shape[0])]
         y = jnp.einsum("bnd,bdo->bno", x, w)
-        if isinstance(self.noise, Tracer) or bool(jnp.any(self.noise > 0)):  # a known zero costs no draw
+        if isinstance(self.noise, Tracer) or np.any(np.asarray(self.noise) > 0):  # a known zero costs no draw
             rows = self.n_context + 1 if self.noisy_query else self.n_context
             y = y.at[:, :rows].add(self.noise * jax.random.normal(noise_key, (n, rows, self.n_out), y.dtype))
         if self.n_replaced:
