@@ -1,0 +1,35 @@
+"""Figures as plain descriptions, drawn alike by plotly (reports) and matplotlib (files); no science, no runs."""
+
+from meta_icl.plotting.chart import (
+    Bars,
+    Chart,
+    Grid,
+    Heatmaps,
+    Lines,
+    Panel,
+    Series,
+    Slider,
+    Widget,
+    still,
+)
+from meta_icl.plotting.draw_matplotlib import draw, save
+from meta_icl.plotting.draw_plotly import tree
+from meta_icl.plotting.widgets import gradient_animation, moving_task
+
+__all__ = [
+    "Bars",
+    "Chart",
+    "Grid",
+    "Heatmaps",
+    "Lines",
+    "Panel",
+    "Series",
+    "Slider",
+    "Widget",
+    "draw",
+    "gradient_animation",
+    "moving_task",
+    "save",
+    "still",
+    "tree",
+]

@@ -1,0 +1,125 @@
+"""One look for every figure: colours that colour-blind readers can tell apart, on light and on dark paper.
+
+The hues are those of Okabe and Ito (2008), shifted in lightness so that lines keep a contrast of 3:1 or more with the
+paper of their scheme.
+"""
+
+import html
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+Scheme = Literal["light", "dark"]
+
+COLOURS: dict[Scheme, dict[str, str]] = {
+    "light": {
+        "paper": "#ffffff",
+        "page": "#f6f7f9",
+        "raised": "#ffffff",
+        "ink": "#1b2330",
+        "muted": "#5a6577",
+        "rule": "#dfe3ea",
+        "published": "#7b8494",
+        "accent": "#0b63b0",
+        "holds": "#0a7a55",
+        "fails": "#b8341b",
+        "open": "#8a6100",
+        "c0": "#0b6fc2",
+        "c1": "#d1530a",
+        "c2": "#0a8a63",
+        "c3": "#a8489a",
+        "c4": "#2f94d6",
+        "c5": "#b07800",
+        "c6": "#5b55c9",
+        "c7": "#4d5560",
+    },
+    "dark": {
+        "paper": "#161b24",
+        "page": "#0f131a",
+        "raised": "#161b24",
+        "ink": "#e7ebf2",
+        "muted": "#9aa5b8",
+        "rule": "#2b3341",
+        "published": "#8f9aad",
+        "accent": "#6cb6ff",
+        "holds": "#4fcf9e",
+        "fails": "#ff8468",
+        "open": "#e9b949",
+        "c0": "#5aabf5",
+        "c1": "#ff8a4a",
+        "c2": "#3cc794",
+        "c3": "#e08fd3",
+        "c4": "#8fd0ff",
+        "c5": "#f0b93a",
+        "c6": "#a9a4ff",
+        "c7": "#c3cbd8",
+    },
+}
+SERIES = tuple(f"c{i}" for i in range(8))
+
+# Blue below zero, the paper's grey at zero, orange above: one scale for both schemes, since cells carry their own ink.
+DIVERGING = ((0.0, "#0a4f8f"), (0.25, "#6aa9dc"), (0.5, "#f2f3f5"), (0.75, "#f0a06a"), (1.0, "#a83c05"))
+SEQUENTIAL = ((0.0, "#f2f5f9"), (0.25, "#b5d3ec"), (0.5, "#67a8d8"), (0.75, "#2272b4"), (1.0, "#0a3f75"))
+
+_SCRIPT = re.compile(r"(?<![A-Za-z0-9])([A-Za-z\u0391-\u03c9])([_^])(?:\{([^{}]+)\}|([A-Za-z0-9]+))(?![A-Za-z0-9_])")
+_MARKS = {"_": "sub", "^": "sup"}
+
+
+MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+
+
+class Drawn(Protocol):
+    """What decides the look of a series."""
+
+    @property
+    def published(self) -> bool: ...
+
+
+class Look(NamedTuple):
+    """The colour (a name in `COLOURS`) and the marker of a series."""
+
+    colour: str
+    marker: str
+
+
+def looks(series: Sequence[Drawn]) -> list[Look]:
+    """A look for every series: ours take the colours in turn; published ones are grey, told apart by their markers.
+
+    Where there are several published curves and each stands right after one of ours, they are pairs, and the published
+    curve is drawn (open markers, thin line) in the colour of its partner.
+    """
+    published = [i for i, s in enumerate(series) if s.published]
+    paired = len(published) > 1 and all(i > 0 and not series[i - 1].published for i in published)
+    out: list[Look] = []
+    ours = greys = 0
+    for s in series:
+        if not s.published:
+            out.append(Look(SERIES[ours % len(SERIES)], MARKERS[0]))
+            ours += 1
+        elif paired:
+            out.append(Look(out[-1].colour, MARKERS[0]))
+        else:
+            out.append(Look("published", MARKERS[greys % len(MARKERS)]))
+            greys += 1
+    return out
+
+
+def colour(name: str, scheme: Scheme, opacity: float = 1.0) -> str:
+    """A colour of the theme as CSS, `#rrggbb` or `rgba(..)`."""
+    value = COLOURS[scheme][name]
+    if opacity == 1.0:
+        return value
+    red, green, blue = (int(value[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def marked_up(text: str) -> str:
+    """Text as HTML: escaped, with `W_Q` and `K^T` as sub- and superscript."""
+    safe = html.escape(text, quote=False)
+    return _SCRIPT.sub(lambda m: f"{m[1]}<{_MARKS[m[2]]}>{m[3] or m[4]}</{_MARKS[m[2]]}>", safe)
+
+
+def mathtext(text: str) -> str:
+    """Text for matplotlib: dollars taken literally, `W_Q` and `K^T` set as sub- and superscript."""
+    literal = text.replace("$", r"\$")
+    return _SCRIPT.sub(lambda m: rf"${m[1]}{m[2]}{{\mathrm{{{m[3] or m[4]}}}}}$", literal)
