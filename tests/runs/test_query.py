@@ -1,4 +1,5 @@
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ from meta_icl.errors import BadInput
 from meta_icl.runs import Run, collect, default_root, find_run, list_runs, query
 
 
-@pytest.fixture
-def root(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
     """A finished run with a finished and an open part, an unfinished run, and something that is not a run."""
+    tmp_path = tmp_path_factory.mktemp("prepared")
     with Run.open(tmp_path, {"a": 1}, name="first") as run:
         run.log({"step": 1, "loss": 4.0})
         with run.part("K=2", {}) as part:
@@ -26,6 +28,11 @@ def root(tmp_path) -> Path:
         run.log({"step": 2, "loss": 3})
     (tmp_path / "notes").mkdir()
     return tmp_path
+
+
+@pytest.fixture
+def root(prepared, tmp_path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "root"))
 
 
 def test_sql_over_all_runs(root):
@@ -59,6 +66,10 @@ def test_nothing_to_query(tmp_path):
         query("SELECT 1", tmp_path / "none")
 
 
+def states(root: Path) -> dict[str, str]:
+    return {info.name.split("-")[0]: info.state for info in list_runs(root)}
+
+
 def test_list(root):
     with Run.open(root, {"a": 2}, name="second"):
         assert {info.name.split("-")[0]: info.state for info in list_runs(root)} == {
@@ -86,7 +97,8 @@ def test_find(root, monkeypatch):
         find_run("", root)
     with pytest.raises(BadInput, match="holds no runs"):
         find_run("first", root / "none")
-    assert default_root() == Path("runs") or default_root()
+    monkeypatch.delenv("META_ICL_RUNS", raising=False)
+    assert default_root() == Path("runs")
     monkeypatch.setenv("META_ICL_RUNS", str(root))
     assert default_root() == root
 
@@ -101,7 +113,7 @@ def test_collect(root):
 
     assert targets() == {checkpoints} and checkpoints.exists()  # the open part keeps its own
     assert targets(unfinished=True) == {checkpoints, open_run} and open_run.exists()
-    with Run.load(open_run).__class__.open(open_run, Run.load(open_run).config):
+    with Run.open(open_run, Run.load(open_run).config):
         assert targets(unfinished=True, delete=True) == {checkpoints}  # somebody works on it
     assert open_run.exists() and not checkpoints.exists() and (done / "parts" / "K=3" / "checkpoints").exists()
     assert targets(unfinished=True, delete=True) == {open_run} and not open_run.exists()

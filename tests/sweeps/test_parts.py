@@ -36,29 +36,29 @@ def wait_for(condition, seconds: float = 20.0) -> None:
 
 
 def test_parts_in_this_process(run, capfd):
-    arguments = {f"x={x}": {"x": x} for x in (3, -2, 5)}
+    arguments = {f"x={x}": {"x": float(x)} for x in (3, -2, 5)}
     results = run_parts(run, jobs.square, arguments, workers=0)
     assert list(results) == list(arguments)
     assert {name: float(result["square"]) for name, result in results.items()} == {"x=3": 9, "x=-2": 4, "x=5": 25}
     assert "3/3 x=5 done" in capfd.readouterr().err  # not a terminal: a line per part
 
     # Finished parts are loaded, a new one is computed, and its config is enough to compute it again.
-    more = run_parts(run, jobs.square, {**arguments, "x=7": {"x": 7}}, workers=1, progress=False)
+    more = run_parts(run, jobs.square, {**arguments, "x=7": {"x": 7.0}}, workers=1, progress=False)
     assert float(more["x=7"]["square"]) == 49 and calls(run) == ["x=3", "x=-2", "x=5", "x=7"]
     part = run.parts()["x=7"]
-    assert part.config == {"function": "jobs:square", "arguments": {"x": 7}} and part.done
-    assert part.metrics() == [{"step": 1, "loss": 7}]
+    assert part.config == {"function": "jobs:square", "arguments": {"x": 7.0}} and part.done
+    assert part.metrics() == [{"step": 1, "loss": 7.0}]
     assert run_parts(run, jobs.square, {}) == {}
 
 
 def test_order_by_cost(run):
-    names = {f"x={x}": {"x": x} for x in range(4)}
+    names = {f"x={x}": {"x": float(x)} for x in range(4)}
     results = run_parts(run, jobs.square, names, workers=0, progress=False, cost={"x=2": 5.0, "x=3": 9.0})
     assert calls(run) == ["x=3", "x=2", "x=0", "x=1"] and list(results) == list(names)
 
 
 def test_two_workers_share_the_parts(run):
-    results = run_parts(run, jobs.square, {f"x={x}": {"x": x} for x in range(6)}, workers=2, progress=False)
+    results = run_parts(run, jobs.square, {f"x={x}": {"x": float(x)} for x in range(6)}, workers=2, progress=False)
     assert [float(results[f"x={x}"]["square"]) for x in range(6)] == [0, 1, 4, 9, 16, 25]
     assert sorted(calls(run)) == [f"x={x}" for x in range(6)]  # each exactly once
     pids = {line.split()[1] for line in (run.folder / "calls.txt").read_text().splitlines()}
@@ -89,23 +89,23 @@ def test_part_that_kills_every_worker_is_given_up(run):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_errors_name_the_part(run, workers):
     with pytest.raises(BadInput, match=r"^part one: x must not be 1, got 1$"):
-        run_parts(run, jobs.fail, {"one": {"x": 1}}, workers=workers, progress=False)
+        run_parts(run, jobs.fail, {"one": {"x": 1.0}}, workers=workers, progress=False)
     error = ZeroDivisionError if workers == 0 else PartFailed
     with pytest.raises(error, match="the test divides by zero") as raised:
-        run_parts(run, jobs.fail, {"zero": {"x": 0}, "two": {"x": 2}}, workers=workers, progress=False)
+        run_parts(run, jobs.fail, {"zero": {"x": 0.0}, "two": {"x": 2.0}}, workers=workers, progress=False)
     if workers:
         assert "part zero failed:" in str(raised.value) and "jobs.py" in str(raised.value)
     # The parts that did not fail can be had, and what failed is not taken for finished.
-    assert float(run_parts(run, jobs.fail, {"two": {"x": 2}}, workers=workers, progress=False)["two"]["x"]) == 2
+    assert float(run_parts(run, jobs.fail, {"two": {"x": 2.0}}, workers=workers, progress=False)["two"]["x"]) == 2
     assert not run.parts()["zero"].done and holder(run.part_folder("zero")) is None
 
 
 def test_other_arguments_for_a_part_are_refused(run):
-    run_parts(run, jobs.square, {"a": {"x": 2}}, workers=0, progress=False)
-    with pytest.raises(BadInput, match=r"was made with arguments\.x = 2, now it is 3"):
-        run_parts(run, jobs.square, {"a": {"x": 3}}, workers=0, progress=False)
+    run_parts(run, jobs.square, {"a": {"x": 2.0}}, workers=0, progress=False)
+    with pytest.raises(BadInput, match=r"was made with arguments\.x = 2\.0, now it is 3\.0"):
+        run_parts(run, jobs.square, {"a": {"x": 3.0}}, workers=0, progress=False)
     with pytest.raises(BadInput, match="function"):
-        run_parts(run, jobs.fail, {"a": {"x": 2}}, workers=0, progress=False)
+        run_parts(run, jobs.fail, {"a": {"x": 2.0}}, workers=0, progress=False)
 
 
 def test_functions_must_be_importable(run):
@@ -116,7 +116,7 @@ def test_functions_must_be_importable(run):
         with pytest.raises(BadInput, match="cannot be imported"):
             find_function(name)
     with pytest.raises(BadInput, match="workers"):
-        run_parts(run, jobs.square, {"a": {"x": 1}}, workers=-1)
+        run_parts(run, jobs.square, {"a": {"x": 1.0}}, workers=-1)
 
 
 SCRIPT = """
@@ -172,7 +172,7 @@ def test_second_interrupt_stops_at_once(tmp_path):
     script = script.format(tests=str(Path(jobs.__file__).parent), folder=str(tmp_path / "run"), workers=2)
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     part = tmp_path / "run" / "parts" / "a"
-    wait_for(lambda: (part / "sleeping").exists())
+    wait_for((part / "sleeping").exists)
     parent.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert parent.poll() is None  # the worker does not listen
@@ -183,7 +183,7 @@ def test_second_interrupt_stops_at_once(tmp_path):
 
 def test_a_part_computed_elsewhere_is_waited_for(run):
     """Any executor may start workers on the same folder; nothing is computed twice."""
-    arguments = {f"x={x}": {"x": x} for x in range(4)}
+    arguments = {f"x={x}": {"x": float(x)} for x in range(4)}
     from meta_icl.runs.run import write_config
     from meta_icl.sweeps.environment import worker_environment
 

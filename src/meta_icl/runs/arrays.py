@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +11,16 @@ from meta_icl.errors import BadInput
 from meta_icl.runs.files import write_atomically
 
 _TYPES = {
-    **{"BOOL": "bool", "C64": "complex64", "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
+    "BOOL": "bool",
+    "C64": "complex64",
+    "BF16": "bfloat16",
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
     **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
 }
 
 
-def to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+def to_bytes(arrays: Mapping[str, Any]) -> bytes:
     """The safetensors form of named arrays; jax arrays and numbers count as arrays."""
     from safetensors.numpy import save
 
@@ -45,7 +49,7 @@ def from_bytes(data: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> str:
     """Write arrays atomically; returns the SHA-256 of the file."""
     data = to_bytes(arrays)
     write_atomically(path, data)

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ STATE = "state.safetensors"
 CHECKSUM = "checksum.json"
 
 
-def save_checkpoint(folder: Path, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+def save_checkpoint(folder: Path, step: int, arrays: Mapping[str, Any]) -> None:
     """Write `folder/step_XXXXXXXX` from a temporary folder by one rename, then drop all but the newest two."""
     data = to_bytes(arrays)
     folder.mkdir(exist_ok=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs.files import FORMAT
@@ -70,29 +70,29 @@ class Rule:
                 return "true"
 
 
-def within(low: float, high: float) -> Rule:
+def within(low: SupportsFloat, high: SupportsFloat) -> Rule:
     """Between `low` and `high`."""
-    return Rule("within", low, high)
+    return Rule("within", float(low), float(high))
 
 
-def relative(expected: float, share: float) -> Rule:
+def relative(expected: SupportsFloat, share: SupportsFloat) -> Rule:
     """Off from `expected` by at most this share of it."""
-    return Rule("relative", expected, share)
+    return Rule("relative", float(expected), float(share))
 
 
-def absolute(expected: float, tolerance: float) -> Rule:
+def absolute(expected: SupportsFloat, tolerance: SupportsFloat) -> Rule:
     """Off from `expected` by at most `tolerance`."""
-    return Rule("absolute", expected, tolerance)
+    return Rule("absolute", float(expected), float(tolerance))
 
 
-def at_most(limit: float) -> Rule:
+def at_most(limit: SupportsFloat) -> Rule:
     """No more than `limit`."""
-    return Rule("at_most", limit)
+    return Rule("at_most", float(limit))
 
 
-def at_least(limit: float) -> Rule:
+def at_least(limit: SupportsFloat) -> Rule:
     """No less than `limit`."""
-    return Rule("at_least", limit)
+    return Rule("at_least", float(limit))
 
 
 def is_true() -> Rule:
@@ -110,8 +110,8 @@ class Check:
 
     quantity: str
     rule: Rule
-    measured: tuple[float, ...]
-    share: float | None = None
+    measured: Any  # one number, or one per seed (tuple, list, array); kept as a tuple of floats
+    share: float | int | None = None
 
     def __post_init__(self):
         measured = self.measured
@@ -166,7 +166,7 @@ class Claim:
     id: str
     statement: str
     source: str
-    checks: tuple[Check, ...] = ()
+    checks: Sequence[Check] = ()  # kept as a tuple
     undecided: str | None = None
     note: str | None = None
 

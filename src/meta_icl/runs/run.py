@@ -173,7 +173,7 @@ class Run:
 
     # Checkpoints
 
-    def save_checkpoint(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+    def save_checkpoint(self, step: int, arrays: Mapping[str, Any]) -> None:
         """Save the state after `step` steps; the newest two checkpoints are kept."""
         require(step >= 0, "step", step, "zero or more")
         self._metrics().sync()
@@ -186,7 +186,7 @@ class Run:
 
     # Results
 
-    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def save_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
         """Keep named arrays for figures and claims."""
         self._require_writable()
         array_files.save_arrays(self._arrays(name), arrays)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from meta_icl.errors import require
+
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin", "libtpu")
 
@@ -32,7 +34,11 @@ def on_cpu() -> bool:
 
 
 def default_workers() -> int:
-    """Worker processes to use: one per available core; on an accelerator none, since one process fills it."""
+    """Worker processes to use: META_ICL_WORKERS if set, else one per core, or on an accelerator none (one fills it)."""
+    wanted = os.environ.get("META_ICL_WORKERS")
+    if wanted is not None:
+        require(wanted.isdecimal(), "META_ICL_WORKERS", wanted, "zero or a positive integer")
+        return int(wanted)
     return available_cores() if on_cpu() else 0
 
 

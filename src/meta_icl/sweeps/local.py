@@ -76,6 +76,7 @@ def _waiting(folders: dict[str, Path], workers: Sequence[subprocess.Popen[bytes]
 def _explain(run: Run, worker: subprocess.Popen[bytes], folders: dict[str, Path], deaths: Counter[str]) -> None:
     """Raise if a worker that has ended failed; count it as a death of its part if it was killed."""
     status = worker.wait()
+    _close(worker)
     if status == 0:
         return
     for name, folder in folders.items():
@@ -105,5 +106,9 @@ def _stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
             if worker.poll() is None:
                 worker.kill()
             worker.wait()
-            if worker.stdin is not None:
-                worker.stdin.close()
+            _close(worker)
+
+
+def _close(worker: subprocess.Popen[bytes]) -> None:
+    if worker.stdin is not None:
+        worker.stdin.close()

@@ -1,0 +1,77 @@
+"""`meta-icl doctor`: what this installation computes on, and what it could have besides."""
+
+import importlib.util
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meta_icl.apps.cli import tables
+from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.runs import default_root
+from meta_icl.runs.provenance import code, versions
+from meta_icl.sweeps import cache_folder, default_workers, use_compilation_cache
+
+EXAMPLES = ("", "--json")
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpy", "scipy", "scikit-learn", "duckdb", "safetensors")
+EXTRAS = {  # extra -> what it adds, and the module that shows whether it is there
+    "notebooks": ("execute and render the notebooks", ("jupytext", "nbclient", "nbconvert")),
+    "dev": ("tests, linters and the type checker", ("pytest", "hypothesis", "beartype", "importlinter")),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Check the installation: versions, devices, a first compiled program, caches, optional extras."""
+
+    json: bool = False
+    """Print JSON for machines."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = parse(Options, arguments, command="doctor", examples=EXAMPLES)
+    told = examine()
+    if options.json:
+        print_json(told)
+        return 0
+    rows = [("code", _words(told["code"])), ("versions", _words(told["versions"]))]
+    rows += [("devices", ", ".join(told["devices"])), ("workers", told["workers"])]
+    rows += [("first program", f"{told['first_program_seconds']:.2f} s"), ("precision", told["precision"])]
+    rows += [("compilation cache", f"{told['cache']['folder']}, {told['cache']['megabytes']:.1f} MB")]
+    rows += [("runs", told["runs"])]
+    for name, extra in told["extras"].items():
+        state = "installed" if extra["installed"] else f"missing: pip install 'meta-icl[{name}]'"
+        rows.append((f"extra {name}", f"{extra['adds']} ({state})"))
+    console().print(tables.plain_table(("", ""), rows, title="meta-icl doctor"))
+    return 0
+
+
+def examine() -> dict:
+    """Everything the command tells."""
+    use_compilation_cache()
+    import jax
+
+    began = time.perf_counter()
+    jax.jit(lambda x: x @ x)(jax.numpy.ones((8, 8))).block_until_ready()
+    cache = cache_folder()
+    size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) if cache.exists() else 0
+    return {
+        "code": code(),
+        "versions": versions(PACKAGES),
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "workers": default_workers(),
+        "first_program_seconds": time.perf_counter() - began,
+        "precision": "float64 allowed" if jax.config.jax_enable_x64 else "float32 (JAX_ENABLE_X64=1 for float64)",
+        "cache": {"folder": str(cache), "megabytes": size / 1e6},
+        "runs": str(Path(os.path.abspath(default_root()))),
+        "extras": {
+            name: {"adds": adds, "installed": all(importlib.util.find_spec(module) for module in modules)}
+            for name, (adds, modules) in EXTRAS.items()
+        },
+    }
+
+
+def _words(values: dict) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

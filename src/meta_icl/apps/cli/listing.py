@@ -1,0 +1,58 @@
+"""What papers there are, read from their files without importing them (they import jax)."""
+
+import ast
+import importlib.resources
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meta_icl.errors import BadInput, choose
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A paper as its file tells: module name, first line of the docstring, preset -> time."""
+
+    name: str
+    title: str
+    times: dict[str, str]
+
+
+def papers() -> list[Listed]:
+    """All papers; the folder listing is the registry, names that start with `_` are no papers."""
+    folder = importlib.resources.files("meta_icl.papers")
+    names = sorted(item.name.removesuffix(".py") for item in folder.iterdir() if item.name.endswith(".py"))
+    return [_read(name, folder.joinpath(f"{name}.py").read_text("utf-8")) for name in names if not name.startswith("_")]
+
+
+def find_paper(name: str) -> str:
+    """The module of a paper, from its name or an unambiguous beginning."""
+    names = [paper.name for paper in papers()]
+    matches = [known for known in names if known.startswith(name.replace("-", "_"))]
+    if name in names:
+        return name
+    if len(matches) > 1:
+        raise BadInput(f"paper {name!r} is ambiguous: {', '.join(matches)}")
+    if matches:
+        return matches[0]
+    choose("paper", name, [known.split("_")[0] for known in names])  # says which short name is nearest
+    raise AssertionError("a short name is the beginning of a name")
+
+
+def results(folder: Path, paper: str) -> dict[str, Any] | None:
+    """The content of `folder/PAPER/claims.json`, if it is there."""
+    path = folder / paper / "claims.json"
+    try:
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+    except ValueError:
+        raise BadInput(f"{path} cannot be read as JSON") from None
+
+
+def _read(name: str, source: str) -> Listed:
+    tree = ast.parse(source)
+    title = (ast.get_docstring(tree) or name).splitlines()[0].rstrip(".")
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == ["TIMES"]:
+            return Listed(name, title, ast.literal_eval(node.value))
+    return Listed(name, title, {})

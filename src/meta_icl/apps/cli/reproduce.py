@@ -1,0 +1,138 @@
+"""`meta-icl reproduce PAPER`: train, measure, judge the claims, write the report."""
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from meta_icl.apps.cli import listing, tables
+from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.spec import replaced
+from meta_icl.errors import BadInput, choose, require
+from meta_icl.runs import Claim, Run, default_root
+from meta_icl.runs.claims import claims_to_json
+from meta_icl.sweeps import use_compilation_cache
+
+EXAMPLES = (
+    "rossi2024",
+    "rossi2024 --preset smoke --root /tmp/runs",
+    "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --strict",
+    "rossi2024 --set steps=2000 batch=256 --workers 2",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train, measure and judge the claims of a paper; print the claim table and write report.html in the run folder.
+
+    The same command again continues an interrupted run and shows a finished one at once.
+    """
+
+    paper: tyro.conf.Positional[str]
+    """Name of the paper, or an unambiguous beginning of it (see `meta-icl papers`)."""
+    preset: str = "small"
+    """Size of the experiments."""
+    seeds: int | None = None
+    """Number of seeds, instead of the preset's."""
+    set: tuple[str, ...] = ()
+    """Fields of the preset to change, as field=value."""
+    claims: tuple[str, ...] = ()
+    """Ids of the claims to show (default: all)."""
+    strict: bool = False
+    """Exit with status 1 if a claim fails."""
+    root: Path = dataclasses.field(default_factory=default_root)
+    """Folder of the runs."""
+    workers: int | None = None
+    """Worker processes (default: one per core; 0: train in this process)."""
+    results: Path | None = None
+    """Also keep claims, provenance and figures in this folder, under the paper's name."""
+    json: bool = False
+    """Print JSON for machines."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = parse(Options, arguments, command="reproduce", examples=EXAMPLES)
+    name = listing.find_paper(options.paper)
+    require(options.workers is None or options.workers >= 0, "--workers", options.workers, "zero or more")
+    if options.workers is not None:
+        os.environ["META_ICL_WORKERS"] = str(options.workers)
+    use_compilation_cache()
+    paper = importlib.import_module(f"meta_icl.papers.{name}")
+    config = configured(paper, options)
+    described = {"paper": name, "preset": options.preset, "config": config}
+    with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
+        if not run.done:
+            paper.run(config, run)
+            run.finish()
+        claims = list(paper.claims(run))
+        run.save_claims(claims)
+        shown = chosen(claims, options.claims)
+        report = write_report(paper, run, claims)
+        if options.results is not None:
+            keep_results(paper, run, options.results / name)
+    if options.json:
+        print_json({"run": run.folder, "report": report, **claims_to_json(shown)})
+    else:
+        console().print(tables.claim_table(f"{name}, preset {options.preset}", shown))
+        print(f"run     {run.folder}\nreport  {report}")
+    return 1 if options.strict and any(claim.verdict == "fails" for claim in shown) else 0
+
+
+def configured(paper: Any, options: Options) -> Any:
+    """The preset with the changes that were asked for."""
+    config = paper.PRESETS[choose("preset", options.preset, paper.PRESETS)]
+    if options.seeds is not None:
+        require(options.seeds >= 1, "--seeds", options.seeds, "a positive integer")
+        config = replaced(config, [f"seeds={options.seeds}"])
+    return replaced(config, options.set)
+
+
+def chosen(claims: Sequence[Claim], ids: Sequence[str]) -> list[Claim]:
+    """The claims of the given ids, with or without the paper's name in front."""
+    if not ids:
+        return list(claims)
+    known = {claim.id.rsplit("/", 1)[-1]: claim for claim in claims} | {claim.id: claim for claim in claims}
+    return [known[choose("claim", id, known)] for id in ids]
+
+
+def write_report(paper: Any, run: Run, claims: Sequence[Claim]) -> Path:
+    """Write `report.html` into the run folder; returns where it is."""
+    from meta_icl.apps.report import write_report
+
+    path = run.folder / "report.html"
+    title, _, intro = (paper.__doc__ or run.name).strip().partition("\n")
+    provenance = run.provenance | {"preset": run.config["preset"], "config": run.config["config"]}
+    write_report(
+        path,
+        title=title.rstrip("."),
+        claims=claims,
+        figures=paper.figures(run),
+        provenance=provenance,
+        intro=intro.strip(),
+    )
+    return path
+
+
+def keep_results(paper: Any, run: Run, folder: Path) -> None:
+    """Copy what is worth keeping under version control: claims, provenance and small figures."""
+    from meta_icl.plotting import save
+    from meta_icl.runs import write_atomically
+
+    for name in ("claims.json", "config.json", "provenance.json"):
+        write_atomically(folder / name, (run.folder / name).read_bytes())
+    for name, chart in paper.figures(run).items():
+        save(chart, folder / "figures" / f"{name}.svg")
+
+
+def paper_of(run: Run) -> Any:
+    """The paper module that a run belongs to."""
+    name = run.config.get("paper")
+    if not isinstance(name, str):
+        raise BadInput(f"run {run.folder} is not the reproduction of a paper")
+    return importlib.import_module(f"meta_icl.papers.{listing.find_paper(name)}")
