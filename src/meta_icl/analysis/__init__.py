@@ -9,22 +9,44 @@ from meta_icl.analysis.constructions import (
     interpolated,
 )
 from meta_icl.analysis.copying import TokenCopying, token_copying
+from meta_icl.analysis.dynamics import (
+    DirectionOverlap,
+    Plateau,
+    conservation_drift,
+    diagonal_share,
+    direction_overlap,
+    distance_to_scaled_identity,
+    head_roles,
+    homogeneity_score,
+    plateaus,
+    zero_sum_score,
+)
 from meta_icl.analysis.rollouts import rolled_out, rollout_losses
 from meta_icl.analysis.weights import DescentWeights, copying_score, descent_weights, eigenvalues
 
 __all__ = [
     "DescentWeights",
+    "DirectionOverlap",
+    "Plateau",
     "TokenCopying",
+    "conservation_drift",
     "copy_then_descend_construction",
     "copying_score",
     "descent_weights",
+    "diagonal_share",
+    "direction_overlap",
+    "distance_to_scaled_identity",
     "eigenvalues",
     "from_products",
     "gauge_fixed",
     "gradient_descent_construction",
     "gradient_descent_plus_plus_construction",
+    "head_roles",
+    "homogeneity_score",
     "interpolated",
+    "plateaus",
     "rolled_out",
     "rollout_losses",
     "token_copying",
+    "zero_sum_score",
 ]

@@ -3,17 +3,31 @@
 from meta_icl.training.loop import Store, Trained, record_steps, train
 from meta_icl.training.objectives import Objective, half_mse, half_mse_on
 from meta_icl.training.optimisers import Optimiser
+from meta_icl.training.population import (
+    Flow,
+    OnMap,
+    context_averaged_mse,
+    gradient_flow,
+    population_objective,
+    residual_loss,
+)
 from meta_icl.training.state import from_arrays, to_arrays
 
 __all__ = [
+    "Flow",
     "Objective",
+    "OnMap",
     "Optimiser",
     "Store",
     "Trained",
+    "context_averaged_mse",
     "from_arrays",
+    "gradient_flow",
     "half_mse",
     "half_mse_on",
+    "population_objective",
     "record_steps",
+    "residual_loss",
     "to_arrays",
     "train",
 ]

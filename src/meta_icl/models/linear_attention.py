@@ -1,0 +1,272 @@
+"""One-layer linear attention in the forms of the theory, and linear transformers of the sparse (A, B) structure.
+
+With weights of the other blocks at zero, one layer of linear attention answers beta^T U x_q, where
+beta = (1/N) sum_i y_i x_i over the context and U, "d d", is the sum over heads of v_i W_KQ,i (Zhang et al., 2025). What
+differs between the forms is how U is made of weights, and so how it is learned. `OneLayerAttention` keeps all blocks.
+"""
+
+import math
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from meta_icl.errors import choose, require
+from meta_icl.prompt import Prompt
+
+
+class MapPredictor(eqx.Module):
+    """A predictor that answers beta^T U x_q with beta = (1/N) sum_i y_i x_i^T; subclasses say what U is."""
+
+    def effective_map(self) -> Float[Array, "d d"]:
+        """The matrix U of the answer beta^T U x_q."""
+        raise TypeError(f"{type(self).__name__} does not define effective_map")
+
+    def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
+        x, y = prompt.context
+        return (y.T @ x / x.shape[0]) @ self.effective_map() @ prompt.query.x
+
+    def batched(self, prompts: Prompt) -> Float[Array, "b dy"]:
+        """The answers for a batch of prompts; U is formed once."""
+        x, y = prompts.x[:, :-1], prompts.y[:, :-1]
+        beta = jnp.einsum("bno,bnd->bod", y, x) / x.shape[1]
+        return jnp.einsum("bod,de,be->bo", beta, self.effective_map(), prompts.x[:, -1])
+
+
+def _check_sizes(**sizes: int) -> None:
+    for field, value in sizes.items():
+        require(isinstance(value, int) and value >= 1, field, value, "a positive integer")
+
+
+@dataclass(frozen=True)
+class MergedLinearAttention:
+    """Describes linear attention whose key and query share one matrix per head; every weight is N(0, init_std^2)."""
+
+    d: int
+    n_heads: int = 8
+    init_std: float = 1e-6
+
+    def __post_init__(self):
+        _check_sizes(d=self.d, n_heads=self.n_heads)
+        require(self.init_std > 0, "init_std", self.init_std, "positive")
+
+    def __call__(self, *, key: Key[Array, ""]) -> "MergedPredictor":
+        v_key, u_key = jax.random.split(key)
+        v = self.init_std * jax.random.normal(v_key, (self.n_heads,))
+        return MergedPredictor(v, self.init_std * jax.random.normal(u_key, (self.n_heads, self.d, self.d)))
+
+
+class MergedPredictor(MapPredictor):
+    """U = sum_i v_i W_i: a two-layer linear network on the cubic features vec(beta x_q^T)."""
+
+    v: Float[Array, " h"]
+    w_kq: Float[Array, "h d d"]
+
+    def effective_map(self) -> Float[Array, "d d"]:
+        return jnp.einsum("h,hde->de", self.v, self.w_kq)
+
+    def conserved(self) -> Float[Array, " q"]:
+        """<W_i, W_j> - v_i v_j for all pairs of heads: constant under gradient flow of any loss of U."""
+        return (jnp.einsum("ide,jde->ij", self.w_kq, self.w_kq) - jnp.outer(self.v, self.v)).ravel()
+
+
+@dataclass(frozen=True)
+class SeparateLinearAttention:
+    """Describes linear attention with H heads whose key and query are separate matrices of rank R.
+
+    Weights are normal with standard deviation `init_scale` / sqrt(number of entries of the whole layer's matrix, the
+    unused blocks included): H R (d+1) for keys and queries, H (d+1)^2 for values (the code of Zhang et al., 2025).
+    """
+
+    d: int
+    n_heads: int = 5
+    rank: int = 1
+    init_scale: float = 0.01
+
+    def __post_init__(self):
+        _check_sizes(d=self.d, n_heads=self.n_heads, rank=self.rank)
+        require(self.rank <= self.d, "rank", self.rank, f"at most d = {self.d}")
+        require(self.init_scale > 0, "init_scale", self.init_scale, "positive")
+
+    def __call__(self, *, key: Key[Array, ""]) -> "SeparatePredictor":
+        v_key, k_key, q_key = jax.random.split(key, 3)
+        project = (self.n_heads, self.rank, self.d)
+        std = self.init_scale / math.sqrt(self.n_heads * self.rank * (self.d + 1))
+        value_std = self.init_scale / math.sqrt(self.n_heads * (self.d + 1) ** 2)
+        return SeparatePredictor(
+            value_std * jax.random.normal(v_key, (self.n_heads,)),
+            std * jax.random.normal(k_key, project),
+            std * jax.random.normal(q_key, project),
+        )
+
+
+class SeparatePredictor(MapPredictor):
+    """U = sum_i v_i K_i^T Q_i with K_i, Q_i of shape "r d"."""
+
+    v: Float[Array, " h"]
+    w_k: Float[Array, "h r d"]
+    w_q: Float[Array, "h r d"]
+
+    def effective_map(self) -> Float[Array, "d d"]:
+        return jnp.einsum("h,hrd,hre->de", self.v, self.w_k, self.w_q)
+
+    def conserved(self) -> Float[Array, " q"]:
+        """K_i K_i^T - Q_i Q_i^T and v_i^2 - |Q_i|_F^2 of every head: constant under gradient flow."""
+        keys = jnp.einsum("hrd,hsd->hrs", self.w_k, self.w_k)
+        queries = jnp.einsum("hrd,hsd->hrs", self.w_q, self.w_q)
+        values = jnp.square(self.v) - jnp.square(self.w_q).sum((1, 2))
+        return jnp.concatenate([(keys - queries).ravel(), values])
+
+
+@dataclass(frozen=True)
+class CubicMLP:
+    """Describes a two-layer linear network without biases on the d^2 cubic features; weights are N(0, init_std^2)."""
+
+    d: int
+    width: int = 8
+    init_std: float = 1e-6
+
+    def __post_init__(self):
+        _check_sizes(d=self.d, width=self.width)
+        require(self.init_std > 0, "init_std", self.init_std, "positive")
+
+    def __call__(self, *, key: Key[Array, ""]) -> "CubicMLPPredictor":
+        out_key, in_key = jax.random.split(key)
+        w_out = self.init_std * jax.random.normal(out_key, (1, self.width))
+        return CubicMLPPredictor(self.init_std * jax.random.normal(in_key, (self.width, self.d**2)), w_out)
+
+
+class CubicMLPPredictor(eqx.Module):
+    """w_out w_in vec(beta x_q^T): the same function as merged linear attention of as many heads, written as an MLP."""
+
+    w_in: Float[Array, "h d2"]
+    w_out: Float[Array, "1 h"]
+
+    def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
+        x, y = prompt.context
+        features = jnp.einsum("no,nd,e->ode", y, x, prompt.query.x) / x.shape[0]
+        return ((features.reshape(y.shape[1], -1) @ self.w_in.T) @ self.w_out.T)[:, 0]
+
+    def effective_map(self) -> Float[Array, "d d"]:
+        """The matrix U of the answer beta^T U x_q."""
+        d = math.isqrt(self.w_in.shape[1])
+        return (self.w_out @ self.w_in).reshape(d, d)
+
+
+@dataclass(frozen=True)
+class SparseLinearTransformer:
+    """Describes a linear transformer of L layers, P = [[B, 0], [0, 1]], Q = [[A, 0], [0, 0]] (Ahn et al., 2023).
+
+    With `rewrites_inputs=False` all B are zero: the layers are steps of preconditioned gradient descent. Every entry of
+    A and B is N(0, init_std^2).
+    """
+
+    d: int
+    n_layers: int = 1
+    rewrites_inputs: bool = True
+    init_std: float = 1e-4
+
+    def __post_init__(self):
+        _check_sizes(d=self.d, n_layers=self.n_layers)
+        require(self.init_std >= 0, "init_std", self.init_std, "zero or positive")
+
+    def __call__(self, *, key: Key[Array, ""]) -> "SparseLinearPredictor":
+        a_key, b_key = jax.random.split(key)
+        shape = (self.n_layers, self.d, self.d)
+        b = self.init_std * jax.random.normal(b_key, shape) if self.rewrites_inputs else None
+        return SparseLinearPredictor(self.init_std * jax.random.normal(a_key, shape), b)
+
+
+class SparseLinearPredictor(eqx.Module):
+    """The weights of a `SparseLinearTransformer`; B of the last layer has no effect on the answer.
+
+    A layer is Z <- Z + (1/n) P Z M Z^T Q Z on the columns (x_j, y_j), the query (x_q, 0) excluded as a value source by
+    M = diag(1, .., 1, 0). Prediction: minus the query's y. So x_j <- x_j + (1/n) B S A x_j and
+    y_j <- y_j + (1/n) h^T A x_j with S = sum_i x_i x_i^T and h = sum_i y_i x_i over the context: nothing else has to be
+    carried from layer to layer. Step sizes are negative in A: plain gradient descent of rate eta is A = -eta I.
+    """
+
+    a: Float[Array, "l d d"]
+    b: Float[Array, "l d d"] | None
+
+    def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
+        x, y = prompt.context
+        n, query, answer = x.shape[0], prompt.query.x, jnp.zeros_like(y[0])
+        s, h = x.T @ x, x.T @ y
+        for layer in range(self.a.shape[0]):
+            step = self.a[layer] / n
+            answer = answer + h.T @ step @ query
+            h = h + s @ step.T @ h
+            if self.b is not None:
+                move = self.b[layer] @ s @ step
+                query = query + move @ query
+                h = h + move @ h
+                s = s + move @ s + s @ move.T + move @ s @ move.T
+        return -answer
+
+    def residual_map(self, second_moment: Float[Array, "d d"]) -> Float[Array, "d d"]:
+        """T with prediction w^T (I - T) x_q for noise-free labels: the error is w^T T x_q; `second_moment` is S / n."""
+        d = second_moment.shape[0]
+        t = c = jnp.eye(d, dtype=second_moment.dtype)  # y_i = w^T t x_i and x_j -> c x_j, in the prompt's own x
+        for layer in range(self.a.shape[0]):
+            moved = second_moment @ c.T @ self.a[layer] @ c
+            t, c = t + t @ moved, c if self.b is None else c + self.b[layer] @ c @ moved
+        return t
+
+
+ATTENTION_KINDS = ("linear", "softmax")
+
+
+@dataclass(frozen=True)
+class OneLayerAttention:
+    """Describes one attention layer on tokens (x_i, y_i) and (x_q, 0) with all blocks (Zhang et al., 2025).
+
+    The query attends to itself too. Linear: (1/N) sum_i (v.z_i) (z_i^T W x_q); softmax: weights softmax(z_i^T W x_q)
+    without any scale. W of a head is one matrix, normal of deviation `init`, or with `rank` K^T Q, deviations
+    `init` / sqrt(number of entries) as in `SeparateLinearAttention`. The value's x block starts at zero.
+    """
+
+    d: int
+    n_heads: int = 8
+    rank: int | None = None
+    kind: str = "linear"
+    init: float = 1e-6
+
+    def __post_init__(self):
+        _check_sizes(d=self.d, n_heads=self.n_heads, rank=self.rank or 1)
+        choose("kind", self.kind, ATTENTION_KINDS)
+        require(self.init > 0, "init", self.init, "positive")
+
+    def __call__(self, *, key: Key[Array, ""]) -> "OneLayerPredictor":
+        v_key, k_key, q_key = jax.random.split(key, 3)
+        h, width, r = self.n_heads, self.d + 1, self.rank
+        v_std = self.init if r is None else self.init / math.sqrt(h * width**2)
+        v = jnp.zeros((h, width)).at[:, -1].set(v_std * jax.random.normal(v_key, (h,)))
+        if r is None:
+            return OneLayerPredictor(v, self.init * jax.random.normal(k_key, (h, width, self.d)), None, self.kind)
+        std = self.init / math.sqrt(h * r * width)
+        w_k = (std * jax.random.normal(k_key, (h, width, r))).at[:, -1].set(0.0)
+        return OneLayerPredictor(v, w_k, std * jax.random.normal(q_key, (h, r, self.d)), self.kind)
+
+
+class OneLayerPredictor(eqx.Module):
+    """The weights of a `OneLayerAttention`: values "h d+1", and W as `w_k` alone (merged) or `w_k` times `w_q`."""
+
+    v: Float[Array, "h d_token"]
+    w_k: Float[Array, "h d_token k"]
+    w_q: Float[Array, "h k d"] | None
+    kind: str = eqx.field(static=True)
+
+    def __call__(self, prompt: Prompt) -> Float[Array, " 1"]:
+        tokens = jnp.concatenate([prompt.x, prompt.y.at[-1].set(0.0)], axis=-1)
+        reads = (
+            self.w_k @ prompt.query.x
+            if self.w_q is None
+            else jnp.einsum("hwk,hkd,d->hw", self.w_k, self.w_q, prompt.query.x)
+        )
+        scores = jnp.einsum("nw,hw->hn", tokens, reads)
+        values = jnp.einsum("nw,hw->hn", tokens, self.v)
+        pattern = jax.nn.softmax(scores, axis=-1) if self.kind == "softmax" else scores / prompt.n_context
+        return jnp.sum(pattern * values)[None]

@@ -1,0 +1,156 @@
+"""Training without samples: exact population losses as objectives, and gradient flow on them.
+
+The flow is tau dW/dt = -1/2 dL/dW (Zhang et al., 2025). Gradient descent with rate r on L is its Euler method with
+tau = 1/2 and t = r * steps; on L/2, with tau = 1.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, PyTree
+
+from meta_icl.errors import BadInput, require
+from meta_icl.prompt import Task
+from meta_icl.training.objectives import Objective
+
+T = TypeVar("T")
+
+
+def population_objective(loss: Callable[[Float[Array, "d d"]], Float[Array, ""]]) -> Objective:
+    """The objective L(U) of a predictor with an `effective_map()` U: nothing is drawn, so nothing is noisy."""
+
+    def objective(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
+        del task, batch, key
+        return loss(predictor.effective_map())
+
+    return objective
+
+
+def context_averaged_mse(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
+    """Full mean squared error of noise-free prompts, averaged exactly over w and the query given each context.
+
+    For a predictor with `residual_map(second moment)` T the error is w^T T x_q, so its mean square given the context is
+    tr(T Lambda T^T S) with the covariances Lambda of x and S of w. Only contexts are drawn: per prompt the estimate
+    has a fraction of the variance of one that draws w and x_q too, and costs less.
+    """
+    x = task.x_scale * task.x_law.rows(task.n_context, task.d, batch, key=key)
+    moments = jnp.einsum("bnd,bne->bde", x, x) / task.n_context
+    t = jax.vmap(predictor.residual_map)(moments)
+    return residual_loss(t, *covariances(task))
+
+
+def residual_loss(
+    t: Float[Array, "b d d"], x_covariance: Float[Array, "d d"], w_covariance: Float[Array, "d d"]
+) -> Float[Array, ""]:
+    """The mean over b of tr(T Lambda T^T S)."""
+    return jnp.mean(jnp.sum((w_covariance @ t) * (t @ x_covariance), axis=(1, 2)))
+
+
+def covariances(task: Any) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    """The covariances of x and of w of a regression task with one output."""
+    return (
+        task.x_scale**2 * task.x_law.covariance_matrix(task.d),
+        task.w_scale**2 * task.w_law.covariance_matrix(task.d),
+    )
+
+
+class Flow(NamedTuple):
+    """A path of gradient flow: times "t", the loss "t", every weight stacked over times, and the probes "t ...".
+
+    All numpy arrays in float64; `at(i)` is the predictor at one of the times.
+    """
+
+    times: Float[np.ndarray, " t"]
+    loss: Float[np.ndarray, " t"]
+    predictors: Any
+    probes: dict[str, np.ndarray]
+    n_steps: int
+
+    def at(self, index: int) -> Any:
+        """The predictor at the time of this index."""
+        return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array_like(leaf) else leaf, self.predictors)
+
+
+def gradient_flow(
+    start: T,
+    loss: Callable[[T], Float[Array, ""]],
+    times: Sequence[float] | Float[np.ndarray, " t"],
+    *,
+    tau: float = 1.0,
+    probes: dict[str, Callable[[T], Array]] | None = None,
+    rtol: float = 1e-10,
+    atol: float = 1e-13,
+    max_steps: int = 1_000_000,
+) -> Flow:
+    """Solve tau dW/dt = -1/2 dL/dW from the weights `start` in float64, whatever the precision in use.
+
+    `start` is any predictor or tree of arrays and `loss` a function of it, such as `on_map(map_loss(..))`; the state is
+    saved at the given ascending times, the first of which is that of the start. Adaptive Runge-Kutta method of
+    order 8(7) (Prince & Dormand, 1981). Raises `BadInput` if `max_steps` do not reach the end.
+    """
+    grid = np.asarray(times, np.float64)
+    ascending = grid.ndim == 1 and grid.size >= 2 and bool((np.diff(grid) > 0).all())
+    require(ascending, "times", grid.tolist() if grid.size < 5 else "an array", "at least two ascending numbers")
+    require(tau > 0, "tau", tau, "positive")
+    with jax.enable_x64(True):
+        arrays, static = eqx.partition(start, eqx.is_array_like)
+        arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays)
+        path, losses, measured, n_steps, reached = _solve(
+            arrays, static, loss, jnp.asarray(grid), 0.5 / tau, (rtol, atol), max_steps, probes or {}
+        )
+        if not bool(reached):
+            raise BadInput(f"gradient flow did not reach t = {grid[-1]:g} in max_steps = {max_steps} steps; allow more")
+        path = jax.tree.map(np.asarray, path)
+        kept = {name: np.asarray(values) for name, values in measured.items()}
+        return Flow(grid, np.asarray(losses), eqx.combine(path, static), kept, int(n_steps))
+
+
+class OnMap(eqx.Module):
+    """A loss of U as a loss of a predictor with an `effective_map()`."""
+
+    loss: Callable[[Float[Array, "d d"]], Float[Array, ""]]
+
+    def __call__(self, predictor: Any) -> Float[Array, ""]:
+        return self.loss(predictor.effective_map())
+
+
+@eqx.filter_jit
+def _solve(
+    arrays: PyTree,
+    static: PyTree,
+    loss: Callable[[Any], Array],
+    times: Float[Array, " t"],
+    speed: float,
+    tolerances: tuple[float, float],
+    max_steps: int,
+    probes: dict[str, Callable[[Any], Array]],
+) -> tuple[PyTree, Array, dict[str, Array], Array, Array]:
+    import diffrax  # here, because importing it takes half a second that sampled training need not wait for
+
+    def of(weights: PyTree) -> Array:
+        return loss(eqx.combine(weights, static))
+
+    def velocity(t: Array, weights: PyTree, args: None) -> PyTree:
+        del t, args
+        return jax.tree.map(lambda gradient: -speed * gradient, jax.grad(of)(weights))
+
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(velocity),
+        diffrax.Dopri8(),
+        t0=times[0],
+        t1=times[-1],
+        dt0=None,
+        y0=arrays,
+        saveat=diffrax.SaveAt(ts=times),
+        stepsize_controller=diffrax.PIDController(rtol=tolerances[0], atol=tolerances[1]),
+        max_steps=max_steps,
+        throw=False,
+    )
+    reached = solution.result == diffrax.RESULTS.successful
+    path = solution.ys
+    measured = {name: jax.lax.map(lambda w, p=p: p(eqx.combine(w, static)), path) for name, p in probes.items()}
+    return path, jax.lax.map(of, path), measured, solution.stats["num_steps"], reached
