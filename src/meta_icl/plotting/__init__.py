@@ -13,7 +13,7 @@ from meta_icl.plotting.chart import (
     still,
 )
 from meta_icl.plotting.draw_matplotlib import draw, save
-from meta_icl.plotting.draw_plotly import tree
+from meta_icl.plotting.draw_plotly import tree, trees_on_common_axes
 from meta_icl.plotting.widgets import gradient_animation, moving_task
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "save",
     "still",
     "tree",
+    "trees_on_common_axes",
 ]

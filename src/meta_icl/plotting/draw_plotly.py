@@ -214,12 +214,15 @@ def _slider(chart: Slider) -> Node:
         "label": marked_up(chart.label),
         "values": [value_text(value) for value, _ in chart.frames],
         "start": chart.start,
-        "frames": _on_common_axes(charts),
+        "frames": trees_on_common_axes(charts),
     }
 
 
-def _on_common_axes(charts: Sequence[Chart]) -> list[Node]:
-    """The frames of a slider, with the axes and colour scales of each position fixed over all frames."""
+def trees_on_common_axes(charts: Sequence[Chart]) -> list[Node]:
+    """The trees of charts that are read against each other: axes and colour scales of one place are the same in all.
+
+    The frames of a slider, or one figure of several runs. Charts of different kinds or sizes keep their own axes.
+    """
     if all(isinstance(chart, Lines) for chart in charts):
         lines = [chart for chart in charts if isinstance(chart, Lines)]
         x_range, y_range = shared_range(lines, "x"), shared_range(lines, "y")
@@ -239,7 +242,7 @@ def _on_common_axes(charts: Sequence[Chart]) -> list[Node]:
     if all(isinstance(chart, Grid) for chart in charts):
         grids = [chart for chart in charts if isinstance(chart, Grid)]
         if len({len(chart.charts) for chart in grids}) == 1:
-            columns = [_on_common_axes(cells) for cells in zip(*(chart.charts for chart in grids), strict=True)]
+            columns = [trees_on_common_axes(cells) for cells in zip(*(chart.charts for chart in grids), strict=True)]
             frames = []
             for grid, nodes in zip(grids, zip(*columns, strict=True), strict=True):
                 cells = [

@@ -61,10 +61,8 @@ SERIES = tuple(f"c{i}" for i in range(8))
 DIVERGING = ((0.0, "#0a4f8f"), (0.25, "#6aa9dc"), (0.5, "#f2f3f5"), (0.75, "#f0a06a"), (1.0, "#a83c05"))
 SEQUENTIAL = ((0.0, "#f2f5f9"), (0.25, "#b5d3ec"), (0.5, "#67a8d8"), (0.75, "#2272b4"), (1.0, "#0a3f75"))
 
-_SCRIPT = re.compile(r"(?<![A-Za-z0-9])([A-Za-z\u0391-\u03c9])([_^])(?:\{([^{}]+)\}|([A-Za-z0-9]+))(?![A-Za-z0-9_])")
-_MARKS = {"_": "sub", "^": "sup"}
-
-
+_PART = r"(?:\{([^{}]+)\}|([A-Za-z0-9]+))"
+_SCRIPT = re.compile(rf"(?<![A-Za-z0-9])([A-Za-z\u0391-\u03c9])(?:_{_PART})?(?:\^{_PART})?(?![A-Za-z0-9_^])")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
 
@@ -115,11 +113,15 @@ def colour(name: str, scheme: Scheme, opacity: float = 1.0) -> str:
 
 def marked_up(text: str) -> str:
     """Text as HTML: escaped, with `W_Q` and `K^T` as sub- and superscript."""
-    safe = html.escape(text, quote=False)
-    return _SCRIPT.sub(lambda m: f"{m[1]}<{_MARKS[m[2]]}>{m[3] or m[4]}</{_MARKS[m[2]]}>", safe)
+    return _SCRIPT.sub(lambda m: _scripts(m, "<sub>{}</sub>", "<sup>{}</sup>"), html.escape(text, quote=False))
 
 
 def mathtext(text: str) -> str:
     """Text for matplotlib: dollars taken literally, `W_Q` and `K^T` set as sub- and superscript."""
     literal = text.replace("$", r"\$")
-    return _SCRIPT.sub(lambda m: rf"${m[1]}{m[2]}{{\mathrm{{{m[3] or m[4]}}}}}$", literal)
+    return _SCRIPT.sub(lambda m: _scripts(m, r"$_{{\mathrm{{{}}}}}$", r"$^{{\mathrm{{{}}}}}$"), literal)
+
+
+def _scripts(match: re.Match[str], below: str, above: str) -> str:
+    sub, sup = match[2] or match[3], match[4] or match[5]
+    return match[1] + (below.format(sub) if sub else "") + (above.format(sup) if sup else "")
