@@ -100,9 +100,7 @@ def test_interpolation_ignores_the_gauge(x64):
     a = gradient_descent_construction(0.3, d=4, n_context=6)
     scaled = jax.tree.map(lambda leaf: leaf, a)
     layers = scaled.network.layers
-    moved = type(layers)(
-        layers.w_q * 6.0, layers.w_k * 0.5, layers.w_v / 3.0, layers.w_o, None, None, None, None
-    )
+    moved = type(layers)(layers.w_q * 6.0, layers.w_k * 0.5, layers.w_v / 3.0, layers.w_o, None, None, None, None)
     scaled = eqx.tree_at(lambda s: s.network.layers, scaled, moved)
     np.testing.assert_allclose(scaled(prompt), a(prompt), rtol=1e-12)
     b = gradient_descent_construction(0.5, d=4, n_context=6)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,8 +41,10 @@ class Comparison(NamedTuple):
         headers = ["predictor", *(measure.replace("_", " ") for measure in MEASURES)]
         cells = [[name, *(str(row[measure]) for measure in MEASURES)] for name, row in self.rows.items()]
         widths = [max(len(line[i]) for line in [headers, *cells]) for i in range(len(headers))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in
-                 [headers, ["-" * width for width in widths], *cells]]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            for line in [headers, ["-" * width for width in widths], *cells]
+        ]
         return "\n".join([*lines, f"{self.n_prompts} prompts, ± 95 %; differences are to {self.reference}"])
 
 
@@ -105,9 +108,17 @@ def loss_by_context(
         cut = truncated(prompts, n_context)
         chosen = predictors(n_context) if callable(predictors) else predictors
         for name, predictor in chosen.items():
-            answers = members_first(predictor, cut)
+            answers = _compiled(predictor, cut)
             curves.setdefault(name, []).append(estimate([distances.query_losses(a, cut) for a in answers]))
     return curves
+
+
+def _compiled(predictor: Any, prompts: Prompt) -> Array:
+    """`members_first` as one program where the predictor can be traced."""
+    try:
+        return eqx.filter_jit(members_first)(predictor, prompts)
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
+        return members_first(predictor, prompts)
 
 
 def members_first(predictor: Any, prompts: Prompt) -> Array:
@@ -137,8 +148,13 @@ def _ratio(losses: Sequence[Array], base: Array, ratios: list[float]) -> Estimat
 
 def _measure(predictor: Any, prompts: Prompt) -> tuple[Array, list[Array] | None]:
     members = [predictor[i] for i in range(len(predictor))] if isinstance(predictor, Ensemble) else [predictor]
-    answers = members_first(predictor, prompts)
     try:
-        return answers, [distances.sensitivities(member, prompts) for member in members]
+        answers, gradients = zip(*(_answers_and_sensitivities(member, prompts) for member in members), strict=True)
+        return jnp.stack(answers), list(gradients)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-        return answers, None
+        return members_first(predictor, prompts), None
+
+
+@eqx.filter_jit
+def _answers_and_sensitivities(predictor: Any, prompts: Prompt) -> tuple[Array, Array]:
+    return answer_batch(predictor, prompts), distances.sensitivities(predictor, prompts)

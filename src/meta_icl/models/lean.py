@@ -24,10 +24,11 @@ def lean_linear(network: "TransformerNetwork", tokens: Float[Array, "b t d_in"])
     """The output of the last token of every prompt, equal to the full form in value and gradient."""
     c = network.config
     qk, ov = network.qk(), network.ov()
-    writable = 1.0 if c.update == "all" else jnp.zeros(c.d_model).at[-1].set(1)
+    writable = 1.0 if c.update == "all" else jnp.zeros((1, c.d_model)).at[:, -1].set(1)
     scale = c.dampening * (1.0 if c.score_scale is None else c.score_scale)
 
-    def answer(h: Float[Array, "t d"]) -> Float[Array, "1 d"]:
+    def answer(tokens: Float[Array, "t d_in"]) -> Float[Array, "1 d_out"]:
+        h = network.embedded(tokens)
         for index in range(c.n_layers):
             distinct = 0 if c.looped else index
             context = h if c.query_is_key else h[:-1]
@@ -36,10 +37,9 @@ def lean_linear(network: "TransformerNetwork", tokens: Float[Array, "b t d_in"])
             h = readers + scale * writable * sum(heads)
             if c.activation_clip is not None:
                 h = jnp.clip(h, -c.activation_clip, c.activation_clip)
-        return h
+        return h if network.unembed is None else h @ network.unembed
 
-    output = jax.vmap(answer)(network.embedded(tokens))
-    return output if network.unembed is None else output @ network.unembed
+    return jax.vmap(answer)(tokens)
 
 
 def attend(

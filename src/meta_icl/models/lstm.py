@@ -60,7 +60,7 @@ class Cell(eqx.Module):
             h = jax.nn.sigmoid(o) * jnp.tanh(c)
             return (h, c), h
 
-        return lax.scan(step, (zero, zero), x @ self.w_x + self.bias, reverse=reverse)[1]
+        return lax.scan(step, (zero, zero), x @ self.w_x + self.bias[None], reverse=reverse)[1]
 
 
 class LstmNetwork(eqx.Module):
@@ -106,4 +106,4 @@ class LstmNetwork(eqx.Module):
             both = [cell(h, reverse=direction == 1) for direction, cell in enumerate(layer)]
             h = tap("hidden", jnp.concatenate(both, axis=-1))
             hidden.append(h)
-        return h @ self.w_out + self.b_out, Trace({"hidden": jnp.stack(hidden)})
+        return h @ self.w_out + self.b_out[None], Trace({"hidden": jnp.stack(hidden)})

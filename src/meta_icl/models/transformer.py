@@ -119,7 +119,7 @@ class Mlp(eqx.Module):
     b_out: Float[Array, "... d_model"]
 
     def __call__(self, h: Float[Array, "t d_model"]) -> Float[Array, "t d_model"]:
-        return jax.nn.gelu(h @ self.w_in + self.b_in) @ self.w_out + self.b_out
+        return jax.nn.gelu(h @ self.w_in + self.b_in[None]) @ self.w_out + self.b_out[None]
 
 
 class TransformerNetwork(eqx.Module):
@@ -269,15 +269,15 @@ def attention_pattern(
     return share * soft + (1 - share) * linear
 
 
-def writable(c: Transformer, dtype: jnp.dtype) -> Float[Array, " d"] | float:
+def writable(c: Transformer, dtype: Any) -> Float[Array, "1 d"] | float:
     """1 for the channels that a layer may write, 0 for the others."""
-    return 1.0 if c.update == "all" else jnp.zeros(c.d_model, dtype).at[-1].set(1)
+    return 1.0 if c.update == "all" else jnp.zeros((1, c.d_model), dtype).at[:, -1].set(1)
 
 
 def layer_norm(h: Float[Array, "t d"], weights: Float[Array, "2 d"]) -> Float[Array, "t d"]:
     """Zero mean and unit variance over channels, then a learned scale and bias (epsilon 1e-5)."""
     centred = h - h.mean(-1, keepdims=True)
-    return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5) * weights[0] + weights[1]
+    return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5) * weights[:1] + weights[1:]
 
 
 def variance_scaled(shape: tuple[int, ...], fan_in: int, scale: float, *, key: Key[Array, ""]) -> Array:

@@ -78,8 +78,18 @@ _SOFTMAX = tuple(("softmax", depth, c) for depth in (1, 2) for c in (2, 10, 26))
 PRESETS = {
     "demo": Config(seeds=1, contexts=(2, 10, 20, 50), steps=2_000, batch=256, wide=(10, 50)),
     "smoke": Config(
-        seeds=2, n_eval=200, contexts=(2, 6), steps=20, batch=32, wide=(10, 50), stacks=(("linear", 2, 2),
-        ("softmax", 1, 2)), stack_steps=10, stack_batch=16, lstms=((1, False), (1, True)), lstm_steps=5, lstm_batch=8,
+        seeds=2,
+        n_eval=200,
+        contexts=(2, 6),
+        steps=20,
+        batch=32,
+        wide=(10, 50),
+        stacks=(("linear", 2, 2), ("softmax", 1, 2)),
+        stack_steps=10,
+        stack_batch=16,
+        lstms=((1, False), (1, True)),
+        lstm_steps=5,
+        lstm_batch=8,
         d_hidden=8,
     ),  # fmt: skip
     # Shrunk: five context lengths, up to three linear and two softmax layers at three context lengths, LSTMs up to two
@@ -106,7 +116,9 @@ def train_part(part: Run, *, kind: str, **arguments: Any) -> dict[str, np.ndarra
     return {"layer": train_layer, "stack": train_stack, "lstm": train_lstm}[kind](part, **arguments)
 
 
-def train_layer(part: Run, *, d: int, n_context: int, config: Mapping[str, Any], follow: int = 0) -> dict[str, np.ndarray]:
+def train_layer(
+    part: Run, *, d: int, n_context: int, config: Mapping[str, Any], follow: int = 0
+) -> dict[str, np.ndarray]:
     """One layer of linear attention; loss and alignment with the best gradient step during training.
 
     `follow` prompts keep their sensitivities at every record, for the animation.
@@ -145,7 +157,9 @@ def train_layer(part: Run, *, d: int, n_context: int, config: Mapping[str, Any],
     )
 
 
-def train_stack(part: Run, *, attention: str, n_layers: int, n_context: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def train_stack(
+    part: Run, *, attention: str, n_layers: int, n_context: int, config: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
     """A deeper linear transformer, or a softmax transformer of width 64 with embedding and read-out (D = 5)."""
     d = 5
     if attention == "linear":
@@ -165,7 +179,14 @@ def train_lstm(part: Run, *, n_layers: int, bidirectional: bool, config: Mapping
 
 
 def _final_losses(
-    part: Run, d: int, n_context: int, network: Any, optimiser: Optimiser, steps: int, batch: int, config: Mapping[str, Any]
+    part: Run,
+    d: int,
+    n_context: int,
+    network: Any,
+    optimiser: Optimiser,
+    steps: int,
+    batch: int,
+    config: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
     task, prompts = regression(d, n_context), eval_prompts(d, n_context, config["n_eval"])
     gd = GradientDescent(rate=best_rate(task))
@@ -327,7 +348,9 @@ def claims(run: Run) -> list[Claim]:
 def claim_r1(rates: dict[str, np.ndarray]) -> Claim:
     gaps = np.abs(rates["formula"] - rates["searched"])
     checks = [Check(f"|formula - line search| at C = {c}", at_most(0.1), (gap,)) for c, gap in zip(rates["contexts"], gaps, strict=True)]  # fmt: skip
-    return Claim("rossi2024/R-1", "The formula for the best rate agrees with a line search", "eq. for eta", tuple(checks))
+    return Claim(
+        "rossi2024/R-1", "The formula for the best rate agrees with a line search", "eq. for eta", tuple(checks)
+    )
 
 
 def claim_r2(layers: dict[int, dict[str, np.ndarray]]) -> Claim:
@@ -335,10 +358,16 @@ def claim_r2(layers: dict[int, dict[str, np.ndarray]]) -> Claim:
     checks = []
     for c, arrays in layers.items():
         final = arrays["eval"][-1]
-        checks.append(Check(f"trained / GD loss, same prompts, C = {c}", at_most(1.01), tuple(final / arrays["gd_loss"])))
-        checks.append(Check(f"trained loss against the closed form, C = {c}", relative(closed_form_loss(c), 0.02), tuple(final)))
+        checks.append(
+            Check(f"trained / GD loss, same prompts, C = {c}", at_most(1.01), tuple(final / arrays["gd_loss"]))
+        )
+        checks.append(
+            Check(f"trained loss against the closed form, C = {c}", relative(closed_form_loss(c), 0.02), tuple(final))
+        )
         if c in plotted:
-            checks.append(Check(f"trained loss against the published curve, C = {c}", relative(plotted[c], 0.02), tuple(final)))
+            checks.append(
+                Check(f"trained loss against the published curve, C = {c}", relative(plotted[c], 0.02), tuple(final))
+            )
     return Claim("rossi2024/R-2", "A trained layer reaches the loss of one gradient step at every context length", "Fig. 9", tuple(checks))  # fmt: skip
 
 
@@ -364,7 +393,9 @@ def claim_r4(layers: dict[int, dict[str, np.ndarray]]) -> Claim:
         checks.append(Check(f"prediction error, C = {c}", at_most(3e-4), tuple(arrays["final/prediction_error"])))
         checks.append(Check(f"gradient error, C = {c}", at_most(3e-4), tuple(arrays["final/gradient_error"])))
         checks.append(Check(f"1 - cosine, C = {c}", at_most(6e-4), tuple(1 - arrays["final/cosine"])))
-    return Claim("rossi2024/R-4", "The trained layer makes the predictions of gradient descent", "Fig. 10", tuple(checks))
+    return Claim(
+        "rossi2024/R-4", "The trained layer makes the predictions of gradient descent", "Fig. 10", tuple(checks)
+    )
 
 
 def claim_r5(sweep: dict[str, np.ndarray]) -> Claim:
@@ -374,7 +405,9 @@ def claim_r5(sweep: dict[str, np.ndarray]) -> Claim:
         minima = [-fit[1] / (2 * fit[0]) for fit in fits]
         residual = [np.abs(np.polyval(fit, sweep["rate"]) - column).max() / column.max() for fit, column in zip(fits, sweep[name].T, strict=True)]  # fmt: skip
         checks.append(Check(f"{name}: rate at the minimum of the parabola", relative(2.508, 0.02), tuple(minima)))
-        checks.append(Check(f"{name}: largest deviation from a parabola, share of its maximum", at_most(0.02), tuple(residual)))
+        checks.append(
+            Check(f"{name}: largest deviation from a parabola, share of its maximum", at_most(0.02), tuple(residual))
+        )
     spread = sweep["cosine"].max(0) - sweep["cosine"].min(0)
     checks.append(Check("cosine: spread over rates", at_most(0.02), tuple(spread)))
     return Claim("rossi2024/R-5", "Errors are quadratic in the rate with one minimum at the best rate; the cosine is flat", "Fig. 12", tuple(checks))  # fmt: skip
@@ -398,9 +431,13 @@ def claims_depth(run: Run) -> list[Claim]:
             finals = {c: arrays["eval"][-1] for c, arrays in row.items()}
             for c, final in finals.items():
                 if c in known and known[c] > 1e-7:  # below, the published curves are rounding
-                    checks.append(Check(f"{depth} layers, C = {c}: loss / published", within(0.5, 2.0), tuple(final / known[c])))
+                    checks.append(
+                        Check(f"{depth} layers, C = {c}: loss / published", within(0.5, 2.0), tuple(final / known[c]))
+                    )
             ordered = list(finals.values())
-            falling = [all(b <= a for a, b in zip(column, column[1:], strict=False)) for column in zip(*ordered, strict=True)]
+            falling = [
+                all(b <= a for a, b in zip(column, column[1:], strict=False)) for column in zip(*ordered, strict=True)
+            ]
             if depth > 1 and len(ordered) > 1:
                 checks.append(Check(f"{depth} layers: loss falls with C", is_true(), tuple(map(float, falling))))
         depths = sorted(found)
@@ -413,7 +450,9 @@ def claims_depth(run: Run) -> list[Claim]:
             for depth in sorted(set(found) & set(softmax) & {1, 2}):
                 for c in sorted(c for c in set(found[depth]) & set(softmax[depth]) if c >= 10):
                     below = found[depth][c]["eval"][-1] <= np.median(softmax[depth][c]["eval"][-1])
-                    checks.append(Check(f"{depth} layers, C = {c}: below softmax", is_true(), tuple(below.astype(float))))
+                    checks.append(
+                        Check(f"{depth} layers, C = {c}: below softmax", is_true(), tuple(below.astype(float)))
+                    )
         reason = None if checks else "this preset trains no such stack"
         out.append(Claim(id, statement, "Fig. 7" if kind == "softmax" else "Fig. 8", tuple(checks), reason))
     return out
@@ -466,8 +505,12 @@ def claims_lstm(run: Run) -> list[Claim]:
     r12 = []
     for depth, arrays in sorted(both.items()):
         if depth >= 4:
-            r12.append(Check(f"{depth} layers: loss / GD loss", at_most(1.0), tuple(arrays["eval"][-1] / arrays["gd_loss"])))
-            r12.append(Check(f"{depth} layers: prediction error", at_least(0.05), tuple(arrays["final/prediction_error"])))
+            r12.append(
+                Check(f"{depth} layers: loss / GD loss", at_most(1.0), tuple(arrays["eval"][-1] / arrays["gd_loss"]))
+            )
+            r12.append(
+                Check(f"{depth} layers: prediction error", at_least(0.05), tuple(arrays["final/prediction_error"]))
+            )
     need = "25,000 steps of large batches with four or five bidirectional layers need the `paper` preset on a GPU"
     none = "this preset trains no such LSTM"
     return [
@@ -561,7 +604,9 @@ def alignment_slider(run: Run) -> Chart:
             (band("predictions", arrays["step"], arrays["to_gd/prediction_error"]),
              band("gradients", arrays["step"], arrays["to_gd/gradient_error"])), log_y=True,
         )  # fmt: skip
-        cosine = Lines("Cosine", "training step", "cosine of gradients", (band("cosine", arrays["step"], arrays["to_gd/cosine"]),))
+        cosine = Lines(
+            "Cosine", "training step", "cosine of gradients", (band("cosine", arrays["step"], arrays["to_gd/cosine"]),)
+        )
         frames.append((c, Grid(f"Alignment at C = {c}", (errors, cosine), 2)))
     return Slider("Alignment with gradient descent while training (Fig. 10)", "context length C", tuple(frames))
 
@@ -626,7 +671,9 @@ def weights_figure(run: Run) -> Chart:
     qk, ov = arrays["qk"][0, 0, 0], arrays["ov"][0, 0, 0]
     labels = [f"x{i + 1}" for i in range(5)] + ["y"]
     panels = (Panel("W_Q W_K^T", qk, labels, labels), Panel("W_V W_O", ov, labels, labels))
-    return Heatmaps("The products of the trained weights", panels, "One gradient step: identity on x, and one entry for y.")
+    return Heatmaps(
+        "The products of the trained weights", panels, "One gradient step: identity on x, and one entry for y."
+    )
 
 
 def eigenvalue_figure(run: Run) -> Chart:
@@ -647,7 +694,9 @@ def depth_figure(run: Run, kind: str, number: int) -> Chart:
         curve = plotted[f"Transformer ({depth} layers)"]
         series.append(band(f"{depth} layers", list(row), np.stack([arrays["eval"][-1] for arrays in row.values()])))
         series.append(Series(f"published, {depth} layers", curve["x"], curve["median"], published=True))
-    return Lines(f"{kind.capitalize()} transformers (Fig. {number})", "context length C", "half-MSE", tuple(series), log_y=True)
+    return Lines(
+        f"{kind.capitalize()} transformers (Fig. {number})", "context length C", "half-MSE", tuple(series), log_y=True
+    )
 
 
 def lstm_figure(run: Run) -> Chart:

@@ -8,7 +8,7 @@ neither on the other replicas nor on where chunks begin.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -30,6 +30,7 @@ CHECKPOINT_SECONDS = 20.0
 Probe = Callable[[Any, Key[Array, ""]], Mapping[str, Array] | Array]
 
 
+@runtime_checkable
 class Store(Protocol):
     """Where a training leaves its rows and checkpoints; a run folder is one.
 

@@ -1,0 +1,104 @@
+"""Comparison of predictors: distances against their definitions, plain functions, ensembles, leaks."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_icl.algorithms import GradientDescent, LeastSquares, best_rate, gd_loss
+from meta_icl.errors import BadInput
+from meta_icl.evaluation import alignment, compare, loss_by_context, reads_hidden_target, sensitivities
+from meta_icl.models import Learner, Transformer
+from meta_icl.prompt import Ensemble, answer_batch
+from meta_icl.tasks import LinearRegression, Uniform
+
+TASK = LinearRegression(d=3, n_context=5, x_law=Uniform(half_range=1.0))
+KEY = jax.random.key(0)
+RATE = float(best_rate(TASK))
+
+
+def with_jax(prompt):
+    return RATE / 5 * (prompt.context.y.T @ prompt.context.x) @ prompt.query.x
+
+
+def with_numpy(prompt):
+    x, y = np.asarray(prompt.context.x), np.asarray(prompt.context.y)
+    return np.array([RATE / 5 * (y[:, 0] @ x) @ np.asarray(prompt.query.x)], np.float32)
+
+
+def test_a_plain_function_joins_every_comparison():
+    predictors = {
+        "jax": with_jax,
+        "numpy": with_numpy,
+        "least squares": LeastSquares(),
+        "gd": GradientDescent(rate=RATE),
+    }
+    table = compare(predictors, TASK, key=KEY, n_prompts=200)
+    for name in ("jax", "numpy"):
+        assert table[name]["loss_ratio"].mean == pytest.approx(1, abs=1e-5)
+        assert table[name]["prediction_difference"].mean < 1e-5
+    assert table["jax"]["sensitivity_cosine"].mean == pytest.approx(1, abs=1e-5)
+    assert np.isnan(table["numpy"]["sensitivity_cosine"].mean)
+    assert table["least squares"]["loss_ratio"].mean < 0.2
+    assert "numpy" in str(table) and "±" in str(table)
+
+
+def test_loss_agrees_with_the_closed_form_within_its_interval():
+    table = compare({"gd": GradientDescent(rate=RATE)}, TASK, key=KEY, n_prompts=20_000)
+    loss = table["gd"]["loss"]
+    assert abs(loss.mean - float(gd_loss(RATE, TASK))) < 4 * loss.error
+
+
+def test_an_ensemble_is_its_members():
+    members = eqx.filter_vmap(lambda key: Learner(Transformer(4, init_scale=1.0))(key=key))(jax.random.split(KEY, 3))
+    ensemble = Ensemble(members)
+    prompts = TASK.sample_batch(4, key=KEY)
+    answers = answer_batch(ensemble, prompts)
+    assert answers.shape == (3, 4, 1)
+    np.testing.assert_allclose(answers[1], answer_batch(ensemble[1], prompts), rtol=1e-6)
+    table = compare({"trained": ensemble, "gd": GradientDescent(rate=RATE)}, TASK, key=KEY, n_prompts=50)
+    assert len(table["trained"]["loss"].members) == 3
+    with pytest.raises(IndexError):
+        ensemble[3]
+
+
+def test_alignment_is_the_published_measures():
+    a, b = GradientDescent(rate=1.0), GradientDescent(rate=0.5)
+    prompts = TASK.sample_batch(30, key=KEY)
+    measured = alignment(a, b, prompts)
+    f = [np.asarray(answer_batch(p, prompts))[:, 0] for p in (a, b)]
+    w = [np.asarray(jnp.einsum("bno,bnd->bd", prompts.y[:, :-1], prompts.x[:, :-1])) * rate / 5 for rate in (1.0, 0.5)]
+    expected = {
+        "prediction_difference": np.abs(f[0] - f[1]).mean(),
+        "model_difference": np.linalg.norm(w[0] - w[1], axis=1).mean(),
+        "prediction_error": 0.5 * ((f[0] - f[1]) ** 2).mean(),
+        "gradient_error": 0.5 * ((w[0] - w[1]) ** 2).mean(),
+        "cosine": 1.0,
+    }
+    for name, value in expected.items():
+        assert float(measured[name]) == pytest.approx(value, rel=1e-4), name
+    np.testing.assert_allclose(sensitivities(a, prompts)[:, 0], w[0], rtol=1e-4, atol=1e-6)
+
+
+def test_loss_by_context_cuts_the_same_prompts():
+    curves = loss_by_context(lambda n: {"gd": GradientDescent(rate=1.0)}, TASK, [1, 5], key=KEY, n_prompts=100)
+    prompts = TASK.sample_batch(100, key=KEY)
+    whole = 0.5 * np.square(np.asarray(answer_batch(GradientDescent(rate=1.0), prompts) - prompts.y[:, -1])).mean()
+    assert curves["gd"][1].mean == pytest.approx(float(whole), rel=1e-5)
+    with pytest.raises(BadInput, match="contexts"):
+        loss_by_context({"gd": GradientDescent(rate=1.0)}, TASK, [6], key=KEY, n_prompts=10)
+
+
+def test_leaks_are_seen():
+    prompt = TASK.sample(key=KEY)
+    assert not reads_hidden_target(GradientDescent(rate=1.0), prompt)
+    assert reads_hidden_target(lambda p: p.query.y, prompt)
+    assert np.all(np.asarray(answer_batch(lambda p: p.query.y, TASK.sample_batch(3, key=KEY))) == 0)
+
+
+def test_bad_input():
+    with pytest.raises(BadInput, match="reference"):
+        compare({"gd": GradientDescent(rate=1.0)}, TASK, key=KEY, reference="ridge")
+    with pytest.raises(BadInput, match="at least one"):
+        compare({}, TASK, key=KEY)

@@ -1,0 +1,234 @@
+"""The training loop: what it computes, and that how it is run changes nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from meta_icl.algorithms import GradientDescent, best_rate
+from meta_icl.errors import BadInput
+from meta_icl.evaluation import loss_on, mean_loss
+from meta_icl.models import Learner, Transformer
+from meta_icl.prompt import Ensemble, Prompt
+from meta_icl.tasks import LinearRegression, Uniform
+from meta_icl.training import Optimiser, half_mse, record_steps, train
+
+TASK = LinearRegression(d=3, n_context=4, x_law=Uniform(half_range=1.0))
+MODEL = Learner(Transformer(4))
+
+
+class Memory:
+    """A store in memory that can pretend to be killed after a number of checkpoints."""
+
+    stopping = False
+
+    def __init__(self):
+        self.saved, self.rows = None, []
+
+    def latest_checkpoint(self):
+        return self.saved
+
+    def save_checkpoint(self, step, arrays):
+        self.saved = (step, {name: array.copy() for name, array in arrays.items()})
+
+    def log(self, row):
+        self.rows.append(row)
+
+    def rewind(self, step):
+        self.rows = [row for row in self.rows if row["step"] <= step]
+
+
+def leaves(ensemble: Ensemble) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(ensemble.stacked, eqx.is_array))]
+
+
+def quick(**changes):
+    settings = {"steps": 12, "key": jax.random.key(0), "batch": 8, "record": 4} | changes
+    return train(TASK, MODEL, **settings)
+
+
+def test_steps_are_those_of_a_plain_python_loop():
+    """Three Adam steps written out with optax, drawing from the documented keys."""
+    trained = quick(steps=3, seeds=[5], record=[1], optimiser=Optimiser(learning_rate=0.01))
+    seed_key = jax.random.fold_in(jax.random.key(0), 5)
+    model = MODEL(key=jax.random.fold_in(seed_key, 0))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    adam = optax.adam(0.01)
+    state = adam.init(params)
+    for step in range(3):
+        prompts = TASK.sample_batch(8, key=jax.random.fold_in(jax.random.fold_in(seed_key, 1), step))
+
+        def loss(params, prompts=prompts):
+            answers = jax.vmap(eqx.combine(params, static))(jax.vmap(Prompt.hidden)(prompts))
+            return 0.5 * jnp.mean((answers - prompts.y[:, -1]) ** 2)
+
+        updates, state = adam.update(jax.grad(loss)(params), state, params)
+        params = optax.apply_updates(params, updates)
+    for mine, theirs in zip(leaves(trained), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(mine[0], theirs, rtol=2e-5, atol=1e-7)
+
+
+def test_seed_three_alone_is_seed_three_of_a_batch():
+    together = quick(seeds=8, arrangement="vmap")
+    alone = quick(seeds=[3], arrangement="sequence")
+    np.testing.assert_allclose(together.history["loss"][1:, 3], alone.history["loss"][1:, 0], rtol=1e-5)
+    for batch, single in zip(leaves(together), leaves(alone), strict=True):
+        np.testing.assert_allclose(batch[3], single[0], rtol=1e-4, atol=1e-6)
+
+
+def test_chunks_change_nothing():
+    fine, coarse = quick(record=1), quick(record=[12])
+    for a, b in zip(leaves(fine), leaves(coarse), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(fine.history["loss"][1:].mean(), coarse.history["loss"][1].mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("arrangement", ["sequence", "vmap"])
+def test_resumed_training_is_bit_identical(arrangement, monkeypatch):
+    monkeypatch.setattr("meta_icl.training.loop.CHECKPOINT_SECONDS", 0.0)
+    settings = {"seeds": 2, "arrangement": arrangement, "probes": {"eval": lambda p, key: half_mse(p, TASK, 16, key)}}
+    whole = quick(**settings)
+
+    store = Memory()
+
+    def killed(step, steps, loss):
+        if step == 4:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        quick(**settings, store=store, progress=killed)
+    assert store.saved[0] == 4
+    store.rows.append({"step": 8, "seed": 0})  # logged after the checkpoint, before the kill
+    resumed = quick(**settings, store=store)
+    for a, b in zip(leaves(whole), leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in whole.history:
+        np.testing.assert_array_equal(whole.history[name], resumed.history[name])
+    assert [row["step"] for row in store.rows if row["seed"] == 0] == [0, 4, 8, 12]
+
+
+def test_stopping_saves_a_checkpoint_first():
+    store = Memory()
+    store.stopping = True
+    with pytest.raises(KeyboardInterrupt):
+        quick(store=store)
+    assert store.saved[0] == 0
+
+
+def test_checkpoint_of_another_model_is_refused():
+    store = Memory()
+    quick(store=store)
+    with pytest.raises(BadInput, match="another model"):
+        train(TASK, Learner(Transformer(4, n_layers=2)), steps=12, key=jax.random.key(0), batch=8, store=store)
+
+
+def test_swept_values_are_those_of_separate_trainings():
+    swept = quick(sweep={"task.noise": (0.0, 0.5), "optimiser.learning_rate": (1e-3, 1e-2)}, arrangement="vmap")
+    assert [dict(r) for r in swept.replicas][2] == {"seed": 0, "task.noise": 0.5, "optimiser.learning_rate": 1e-3}
+    noisy = LinearRegression(d=3, n_context=4, x_law=Uniform(half_range=1.0), noise=0.5)
+    alone = train(
+        noisy, MODEL, steps=12, key=jax.random.key(0), batch=8, record=4, optimiser=Optimiser(learning_rate=1e-2)
+    )
+    for grid, single in zip(leaves(swept), leaves(alone), strict=True):
+        np.testing.assert_allclose(grid[3], single[0], rtol=1e-4, atol=1e-6)
+
+
+def test_frozen_leaves_stay():
+    trained = quick(freeze=lambda m: [m.network.layers.w_q], optimiser=Optimiser(weight_decay=0.0))
+    first = MODEL(key=jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0))
+    np.testing.assert_array_equal(trained[0].network.layers.w_q, first.network.layers.w_q)
+    assert not np.array_equal(trained[0].network.layers.w_k, first.network.layers.w_k)
+
+
+def test_a_world_per_seed():
+    worlds = train(lambda *, key: TASK.with_pool(2, key=key), MODEL, steps=2, key=jax.random.key(0), seeds=2, batch=4)
+    assert len(worlds) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": -1}, "steps"),
+        ({"batch": 0}, "batch"),
+        ({"seeds": 0}, "seeds"),
+        ({"record": [99]}, "record"),
+        ({"arrangement": "zigzag"}, "arrangement"),
+        ({"sweep": {"task.noize": (0.1,)}}, "did you mean 'noise'"),
+        ({"sweep": {"task.d": (3,)}}, "cannot be swept"),
+        ({"sweep": {"model.d": (3,)}}, "swept object"),
+    ],
+)
+def test_bad_input_is_one_line(changes, message):
+    with pytest.raises(BadInput, match=message) as error:
+        quick(**changes)
+    assert "\n" not in str(error.value)
+
+
+def test_record_steps():
+    assert record_steps(5, 12) == [0, 5, 10, 12]
+    assert record_steps([3, 7], 9) == [0, 3, 7, 9]
+
+
+def test_training_learns_the_gradient_step():
+    prompts = TASK.sample_batch(2000, key=jax.random.key(9))
+    trained = train(
+        TASK,
+        MODEL,
+        steps=1500,
+        key=jax.random.key(0),
+        batch=256,
+        optimiser=Optimiser(learning_rate=2e-3, b2=0.98, schedule="cosine", schedule_steps=1500, clip_norm=1e-3),
+        probes={"eval": loss_on(prompts)},
+    )
+    gd = float(mean_loss(GradientDescent(rate=best_rate(TASK)), prompts))
+    assert float(trained.history["eval"][-1, 0]) < 1.01 * gd
+
+
+SCRIPT = """
+import sys, jax, numpy as np
+from meta_icl.models import Learner, Transformer
+from meta_icl.runs import Run
+from meta_icl.tasks import LinearRegression
+from meta_icl.training import loop, train
+loop.CHECKPOINT_SECONDS = 0.0
+with Run.open(sys.argv[1], {"what": "kill"}) as run:
+    net = train(LinearRegression(d=3, n_context=4), Learner(Transformer(4)), steps=30000, key=jax.random.key(0),
+                batch=8, record=100, store=run)
+    run.save_arrays("result", {"qk": np.asarray(net[0].network.qk())})
+    run.finish()
+"""
+
+
+def test_kill_minus_nine_then_the_same_command(tmp_path):
+    """Killed at a random moment and started again, a training ends with the very same bits."""
+    from meta_icl.runs import Run
+
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], env=os.environ)
+
+    undisturbed = start(tmp_path / "a")
+    assert undisturbed.wait(timeout=240) == 0
+    rng = np.random.default_rng()
+    kills = 0
+    for _ in range(3):
+        process = start(tmp_path / "b")
+        begun, checkpoints = time.monotonic(), tmp_path / "b" / "checkpoints"
+        while not list(checkpoints.glob("step_*")) and process.poll() is None and time.monotonic() - begun < 120:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait(timeout=60)
+    assert kills >= 1
+    assert start(tmp_path / "b").wait(timeout=240) == 0
+    a, b = (Run.load(tmp_path / name).load_arrays("result")["qk"] for name in ("a", "b"))
+    np.testing.assert_array_equal(a, b)
