@@ -70,6 +70,7 @@ def plain(value: Any) -> Any:
 
 def _lines(chart: Lines, x_range: tuple[float, float] | None = None, y_range: tuple[float, float] | None = None) -> Node:
     bands, published, ours = [], [], []
+    x_range, y_range = x_range or shared_range([chart], "x"), y_range or shared_range([chart], "y")
     floor = smallest_positive(chart) if chart.log_y else None
     for rank, (series, look) in enumerate(zip(chart.series, looks(chart.series), strict=True)):
         if series.style != "points" and series.low is not None:
@@ -79,8 +80,8 @@ def _lines(chart: Lines, x_range: tuple[float, float] | None = None, y_range: tu
     layout = {
         "xaxis": _axis(chart.x_label, chart.log_x, x_range),
         "yaxis": _axis(chart.y_label, chart.log_y, y_range),
-        "shapes": [_level(label, value, "y") for label, value in chart.h_lines]
-        + [_level(label, value, "x") for label, value in chart.v_lines],
+        "shapes": [_level(label, value, "y", chart.log_y, y_range) for label, value in chart.h_lines]
+        + [_level(label, value, "x", chart.log_x, x_range) for label, value in chart.v_lines],
         "hovermode": "closest" if all(s.style == "points" for s in chart.series) else "x",
         "showlegend": len(chart.series) > 1,
     }
@@ -138,11 +139,18 @@ def _band(series: Series, colour: str, floor: float | None) -> dict[str, Any]:
 
 def _axis(label: str, log: bool, range_: tuple[float, float] | None) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": marked_up(label)}, "type": "log" if log else "linear"}
+    if log:
+        decades = range_[1] - range_[0] if range_ else 1.0
+        axis |= {"tickformat": "~g"}  # 0.02, not a small 2 between powers of ten
+        axis |= {"dtick": 1 if decades > 2.2 else "D2"} if decades > 0.6 else {"nticks": 6}
     return axis if range_ is None else axis | {"range": list(range_), "autorange": False}
 
 
-def _level(label: str, value: float, axis: str) -> dict[str, Any]:
+def _level(label: str, value: float, axis: str, log: bool, range_: tuple[float, float] | None) -> dict[str, Any]:
     other = "x" if axis == "y" else "y"
+    low, high = range_ or (0.0, 1.0)
+    at = math.log10(value) if log and value > 0 else value
+    beyond = at > low + 0.9 * (high - low)  # no room for the text on the far side of the line
     return {
         "type": "line",
         f"{axis}0": value,
@@ -151,7 +159,12 @@ def _level(label: str, value: float, axis: str) -> dict[str, Any]:
         f"{other}0": 0,
         f"{other}1": 1,
         "line": {"color": "@muted", "width": 1.3, "dash": "dashdot"},
-        "label": {"text": marked_up(label), "textposition": "end", "font": {"color": "@muted", "size": 11}},
+        "label": {
+            "text": marked_up(label),
+            "textposition": "end",
+            "yanchor": "top" if (axis == "y") == beyond else "bottom",
+            "font": {"color": "@muted", "size": 11},
+        },
     }
 
 

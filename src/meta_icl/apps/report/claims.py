@@ -96,17 +96,25 @@ def seed_strip(check: Any) -> str:
     parts = [
         f'<rect class="accepted" x="{start:.1f}" y="4" width="{max(end - start, 2):.1f}" height="{HEIGHT - 8}" rx="3"/>',
         f'<line class="base" x1="0" x2="{WIDTH}" y1="{middle}" y2="{middle}"/>',
-        *(f'<circle class="{colour}" cx="{place(value):.1f}" cy="{middle}" r="3.4"/>' for value in finite),
+        *(f'<circle class="{_good(check, value)}" cx="{place(value):.1f}" cy="{middle}" r="3.4"/>' for value in finite),
     ]
     if math.isfinite(check.median):
         x = place(check.median)
         parts.append(f'<line class="median {colour}" x1="{x:.1f}" x2="{x:.1f}" y1="3" y2="{HEIGHT - 3}"/>')
+    if len(finite) < len(values):
+        parts.append(f'<text x="{WIDTH}" y="10" text-anchor="end">{len(values) - len(finite)} not finite</text>')
     listed = ", ".join(number(value) for value in values)
     title = f"{len(values)} seed{'s' * (len(values) > 1)}: {listed}" + (" (logarithmic scale)" if log else "")
     return (
         f'<svg class="seeds" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )
+
+
+def _good(check: Any, value: float) -> str:
+    """Whether one seed by itself satisfies the rule; where rules cannot say, what the check says."""
+    accepts = getattr(check.rule, "accepts", None)
+    return "holds" if (check.holds if accepts is None else accepts(value)) else "fails"
 
 
 def _claim(claim: Any) -> str:

@@ -1,6 +1,7 @@
 """Where a run comes from, as HTML: one line under the title, and everything in a table at the end."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -15,7 +16,7 @@ def facts_line(provenance: Mapping[str, Any]) -> str:
         ("preset", provenance.get("preset")),
         ("seeds", config.get("seeds") if isinstance(config, Mapping) else None),
         ("computed in", duration(provenance.get("wall_seconds"))),
-        ("on", sessions[-1].get("started")),
+        ("on", moment(sessions[-1].get("started"))),
         ("device", ", ".join(provenance.get("devices") or [])),
         ("commit", commit(code)),
         ("meta_icl", code.get("version")),
@@ -46,6 +47,12 @@ def duration(seconds: Any) -> str | None:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(text: Any) -> str | None:
+    """An ISO time in UTC as `2026-11-23 01:05 UTC`."""
+    found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)", str(text))
+    return f"{found[1]} {found[2]} UTC" if found else None
 
 
 def commit(code: Mapping[str, Any]) -> str | None:

@@ -133,7 +133,8 @@ def _paragraphs(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"^([A-Z][a-z]+[.:])(?= )", r"<b>\1</b>", coded)  # the labels of a paper's docstring
 
 
 def _figures(nodes: Sequence[tuple[str, str, str, dict[str, Any]]]) -> str:

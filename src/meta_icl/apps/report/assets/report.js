@@ -29,7 +29,7 @@
     const narrow = width < 420;
     const legendRows = Math.ceil(names.reduce((sum, name) => sum + 52 + 7 * name.length, 0) / Math.max(width - 60, 120));
     const height = map
-      ? Math.min(480, Math.max(180, ((width - 110) * map.z.length) / map.z[0].length)) + 60
+      ? Math.min(480, Math.max(180, ((width - 110) * map.z.length) / map.z[0].length)) + 50
       : (narrow ? 250 : width < 560 ? 290 : 340) + 21 * legendRows;
     const axis = {
       gridcolor: "@rule", zerolinecolor: "@rule", linecolor: "@rule", automargin: true, ticks: "", tickfont: { color: "@muted" },
