@@ -38,8 +38,7 @@ def residual(
 ) -> Float[Array, "*b d"]:
     """The share r_K(s) of w that K steps leave unlearned along each eigenvector of S.
 
-    `rates` and `gammas` are one number or one per step; `gammas=None` is plain gradient descent; the
-    rates are eta, not eta / N.
+    `rates` (eta, not eta / N) and `gammas` are one number or one per step; `gammas=None` is plain gradient descent.
     """
     rates = per_step(rates)
     gammas = jnp.zeros(()) if gammas is None else per_step(gammas)
@@ -73,7 +72,7 @@ def gd_stability_threshold(eigenvalues: Float[Array | np.ndarray, "*b d"], n_con
 
     Of a batch the smallest threshold counts: dampening lambda keeps a rate stable while lambda rate stays below it.
     """
-    return 2 * n_context / eigenvalues.max(-1)
+    return 2 * n_context / jnp.asarray(eigenvalues).max(-1)
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,6 @@ class Fit:
     gammas: np.ndarray
     loss: float
     restart_losses: np.ndarray
-
-    @property
-    def steps(self) -> int:
-        """Number of steps K."""
-        return len(self.rates)
 
 
 def fit(

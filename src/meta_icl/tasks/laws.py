@@ -55,11 +55,6 @@ class IndependentLaw(Law):
     """A law whose entries are independent and identically distributed."""
 
     @property
-    def mean(self) -> Float[Array, "*sweep"]:
-        """Mean of an entry."""
-        return jnp.zeros_like(self.variance)
-
-    @property
     def variance(self) -> Float[Array, "*sweep"]:
         """Variance of an entry, sigma^2."""
         raise TypeError(f"{type(self).__name__} does not define variance")
@@ -70,7 +65,7 @@ class IndependentLaw(Law):
         raise TypeError(f"{type(self).__name__} does not define kurtosis")
 
     def covariance_matrix(self, d: int) -> Float[Array, "d d"]:
-        """Covariance of a vector of width d, sigma^2 I."""
+        """Covariance of a vector of width d, sigma^2 I (central: the mean does not enter)."""
         return self.variance * jnp.eye(d)
 
 
@@ -184,10 +179,6 @@ class Exponential(IndependentLaw):
 
     def __check_init__(self):
         require_entries(lambda value: value > 0, "scale", self.scale, "positive")
-
-    @property
-    def mean(self) -> Float[Array, "*sweep"]:
-        return self.scale
 
     @property
     def variance(self) -> Float[Array, "*sweep"]:
