@@ -1,7 +1,7 @@
 """Networks, layouts, traces and interventions."""
 
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
-from meta_icl.models.learner import InContextLearner, Learner
+from meta_icl.models.learner import InContextLearner, Learner, LinearAttention
 from meta_icl.models.linear_attention import (
     CubicMLP,
     CubicMLPPredictor,
@@ -29,6 +29,7 @@ __all__ = [
     "Intervention",
     "Layout",
     "Learner",
+    "LinearAttention",
     "Lstm",
     "LstmNetwork",
     "MapPredictor",

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from meta_icl.models.layouts import Concatenated, Layout
 from meta_icl.models.trace import Intervention, Trace
+from meta_icl.models.transformer import Transformer
 from meta_icl.prompt import Prompt
 
 Network = Callable[..., tuple[Float[Array, "t d_out"], Trace]]
@@ -47,3 +48,8 @@ class Learner:
 
     def __call__(self, *, key: Key[Array, ""]) -> InContextLearner:
         return InContextLearner(self.layout, self.network(key=key))
+
+
+def LinearAttention(d_model: int, **fields: Any) -> Learner:  # noqa: N802  a description, named like the other ones
+    """Layers of linear self-attention on (x, y) tokens: `Learner(Transformer(d_model, **fields))`, d_model = dx + dy."""
+    return Learner(Transformer(d_model, **fields))

@@ -59,6 +59,7 @@ class Config:
 
     seeds: int = 3
     n_eval: int = 10_000
+    n_rollout: int = 10_000
     contexts: tuple[int, ...] = (2, 10, 20, 50, 100)
     steps: int = 5_000
     batch: int = 512
@@ -76,7 +77,7 @@ _LINEAR = tuple(("linear", depth, c) for depth in (2, 3) for c in (2, 10, 26))
 _SOFTMAX = tuple(("softmax", depth, c) for depth in (1, 2) for c in (2, 10, 26))
 
 PRESETS = {
-    "demo": Config(seeds=1, contexts=(2, 10, 20, 50), steps=2_000, batch=256, wide=(10, 50)),
+    "demo": Config(seeds=1, n_rollout=3_000, contexts=(2, 10, 20, 50), steps=1_500, batch=256),
     "smoke": Config(
         seeds=2,
         n_eval=200,
@@ -138,7 +139,7 @@ def train_layer(
         seeds=config["seeds"],
         batch=config["batch"],
         optimiser=Optimiser(**ADAM, schedule="cosine", schedule_steps=config["steps"]),
-        record=max(1, config["steps"] // 100),
+        record=max(1, config["steps"] // 50),
         probes=probes,
         store=part,
     )
@@ -276,7 +277,7 @@ def measure_rollouts(layers: list[InContextLearner], config: Config) -> dict[str
         return jax.lax.map(lambda d: rollout_losses(rolled_out(learner, LOOPS, d, update=update), prompts), dampenings)
 
     def each(learners: list[InContextLearner], update: str) -> np.ndarray:
-        sets = [eval_prompts(10, 10, config.n_eval, seed=seed) for seed in range(len(learners))]
+        sets = [eval_prompts(10, 10, config.n_rollout, seed=seed) for seed in range(len(learners))]
         return np.stack([np.asarray(losses(one, prompts, update)) for one, prompts in zip(learners, sets, strict=True)])
 
     return {

@@ -324,13 +324,13 @@ def measure_sizes(run: Run, config: Config) -> dict[str, np.ndarray]:
     return {"sizes": np.array(sizes), "gd": gd[:, 0], "trained": trained, "interpolated": middle}
 
 
-def fit_references(steps: int) -> tuple[spectral.Fit, spectral.Fit]:
-    """The best shared rate of gradient descent and the best shared pair of GD++, over 40,000 sampled spectra."""
-    contexts = regression(D).sample_batch(40_000, key=jax.random.key(EVAL_KEY + 1)).x[:, :-1]
+def fit_references(steps: int, n_spectra: int) -> tuple[spectral.Fit, spectral.Fit]:
+    """The best shared rate of gradient descent and the best shared pair of GD++, over sampled spectra."""
+    contexts = regression(D).sample_batch(n_spectra, key=jax.random.key(EVAL_KEY + 1)).x[:, :-1]
     eigenvalues = spectral.spectrum(contexts)
     common = {"n_context": N, "steps": steps, "x_variance": HALF_RANGE**2 / 3, "shared": True}
     return spectral.fit(eigenvalues, **common), spectral.fit(
-        eigenvalues, with_gammas=True, restarts=5, key=jax.random.key(0), **common
+        eigenvalues, with_gammas=True, restarts=2, key=jax.random.key(0), **common
     )
 
 
@@ -345,7 +345,7 @@ def measure_deep(run: Run, config: Config) -> dict[str, np.ndarray]:
         looped = name == "K2"
         network = Transformer(D + 1, steps, looped=looped, activation_clip=None if looped else 10.0)
         trained = learners(run, name, network)
-        gd_fit, plus_fit = fit_references(steps)
+        gd_fit, plus_fit = fit_references(steps, 4 * config.n_eval)
         gd = GradientDescent(rate=gd_fit.rates[0], steps=steps)
         plus = GradientDescentPlusPlus(rates=plus_fit.rates, gammas=plus_fit.gammas)
         built = gradient_descent_plus_plus_construction(

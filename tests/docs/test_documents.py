@@ -1,0 +1,40 @@
+"""The README's and CONTRIBUTING's Python runs, and so does the notebook."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = [
+    pytest.param(block, id=f"{name}-{index}")
+    for name in ("README.md", "CONTRIBUTING.md")
+    for index, block in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_example_runs(block):
+    exec(compile(block, "example", "exec"), {"__name__": "example"})
+
+
+def test_the_paper_example_holds(tmp_path):
+    """The smallest paper of CONTRIBUTING, run for real in a run folder."""
+    from meta_icl.runs import Run
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def claims" in b)
+    paper: dict = {"__name__": "example"}
+    exec(compile(block, "example", "exec"), paper)
+    with Run.open(tmp_path / "run", {"paper": "example"}) as run:
+        paper["run"](paper["Config"](), run)
+        (claim,) = paper["claims"](run)
+    assert claim.verdict == "holds"
+
+
+def test_notebook_runs(monkeypatch):
+    pytest.importorskip("IPython")
+    monkeypatch.setenv("META_ICL_NOTEBOOK_STEPS", "20")
+    monkeypatch.setattr("IPython.display.display", lambda *shown: None)
+    runpy.run_path(str(ROOT / "notebooks" / "in_context_learning_mechanism.py"))
