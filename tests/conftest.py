@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-# jaxtyping's annotations of all of meta_icl are checked by beartype from here on.
-install_import_hook("meta_icl", "beartype.beartype")
+# jaxtyping's annotations of all of meta_icl are checked by beartype from here on; an int is a float, as in PEP 484.
+install_import_hook("meta_icl", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 # The first example of a shape compiles, which no deadline foresees; the same examples on every machine.
 settings.register_profile(

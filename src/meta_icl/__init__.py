@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jax.random import key
 
-    from meta_icl.algorithms import BayesLinear, GradientDescent, GradientDescentPlusPlus, LeastSquares, Ridge, best_rate
+    from meta_icl.algorithms import (
+        BayesLinear,
+        GradientDescent,
+        GradientDescentPlusPlus,
+        LeastSquares,
+        Ridge,
+        best_rate,
+    )
     from meta_icl.evaluation import compare
     from meta_icl.models import Learner, LinearAttention, Transformer
     from meta_icl.prompt import Predictor, Prompt, Task

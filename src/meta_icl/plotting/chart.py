@@ -8,14 +8,21 @@ superscript.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from meta_icl.errors import choose, require
+from meta_icl.errors import BadInput, choose, require
 
-Style = Literal["line", "dashed", "dotted", "points"]
+
+@runtime_checkable
+class HasArray(Protocol):
+    """What numpy can turn into an array: arrays of any library."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray: ...
+
+
+Numbers: TypeAlias = np.ndarray | HasArray | Sequence[Any]
 STYLES = ("line", "dashed", "dotted", "points")
 
 
@@ -36,11 +43,11 @@ class Series:
     """
 
     name: str
-    x: ArrayLike
-    y: ArrayLike
-    low: ArrayLike | None = None
-    high: ArrayLike | None = None
-    style: Style = "line"
+    x: Numbers
+    y: Numbers
+    low: Numbers | None = None
+    high: Numbers | None = None
+    style: str = "line"  # one of STYLES
     published: bool = False
 
     def __post_init__(self):
@@ -81,7 +88,7 @@ class Panel:
     """One matrix, "rows columns", with the names of its rows (`y_labels`) and columns (`x_labels`)."""
 
     name: str
-    matrix: ArrayLike
+    matrix: Numbers
     x_labels: Sequence[str] | None = None
     y_labels: Sequence[str] | None = None
 
@@ -125,9 +132,9 @@ class Bars(_Shown):
     x_label: str
     y_label: str
     names: Sequence[str]
-    values: ArrayLike
-    low: ArrayLike | None = None
-    high: ArrayLike | None = None
+    values: Numbers
+    low: Numbers | None = None
+    high: Numbers | None = None
     caption: str = ""
 
     def __post_init__(self):
@@ -199,8 +206,9 @@ def still(chart: Chart) -> Chart:
         value, frame = chart.frames[chart.start]
         return replace(still(frame), title=f"{chart.title}: {chart.label} = {value_text(value)}", caption=chart.caption)
     if isinstance(chart, Widget):
-        require(chart.static is not None, f"static chart of {chart.title!r}", None, "given, to draw the widget in a file")
-        return still(chart.static) if chart.static is not None else chart
+        if chart.static is None:
+            raise BadInput(f"static chart of {chart.title!r} must be given, to draw the widget in a file")
+        return still(chart.static)
     if isinstance(chart, Grid):
         return replace(chart, charts=tuple(still(cell) for cell in chart.charts))
     return chart
@@ -215,14 +223,15 @@ def band_segments(series: Series) -> list[np.ndarray]:
     """The runs of consecutive indices at which x, low and high are all finite: a band has a hole elsewhere."""
     if series.low is None or series.high is None:
         return []
-    known = np.isfinite(np.asarray(series.x)) & np.isfinite(np.asarray(series.low)) & np.isfinite(np.asarray(series.high))
+    known = np.isfinite([np.asarray(part) for part in (series.x, series.low, series.high)]).all(0)
     indices = np.flatnonzero(known)
     return [run for run in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1) if len(run)]
 
 
 def smallest_positive(chart: Lines) -> float:
     """The smallest positive number on the y axis: where bands that reach zero end on a logarithmic axis."""
-    values = np.concatenate([np.asarray(part) for s in chart.series for part in (s.y, s.low) if part is not None] or [[]])
+    parts = [np.asarray(part) for s in chart.series for part in (s.y, s.low) if part is not None]
+    values = np.concatenate([*parts, np.zeros(1)])
     positive = values[np.isfinite(values) & (values > 0)]
     return float(positive.min()) if positive.size else 1.0
 
@@ -244,14 +253,14 @@ def shared_range(charts: Sequence[Lines], axis: Literal["x", "y"]) -> tuple[floa
     return low - margin, high + margin
 
 
-def _numbers(value: ArrayLike, what: str, ndim: int) -> np.ndarray:
+def _numbers(value: Numbers, what: str, ndim: int) -> np.ndarray:
     """A float64 array of `ndim` axes, read-only, so that a frozen chart stays what it was."""
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         array = None
-    require(array is not None and array.ndim == ndim, what, value, f"numbers along {ndim} axis" + "es" * (ndim > 1))
-    assert array is not None
+    if array is None or array.ndim != ndim:
+        raise BadInput(f"{what} must be numbers along {ndim} {'axis' if ndim == 1 else 'axes'}, got {value!r}")
     array.setflags(write=False)
     return array
 

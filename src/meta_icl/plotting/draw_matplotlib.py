@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 INK = COLOURS["light"]
 CELL = (4.6, 3.3)  # inches of one chart in a grid
 ALONE = (6.4, 3.9)  # inches of a chart that stands alone
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.titlesize": 10,
@@ -145,7 +145,7 @@ def _draw_cell(chart: Chart, axes: Sequence["Axes"], titled: bool) -> None:
 
 def _lines(axes: "Axes", chart: Lines) -> None:
     floor = smallest_positive(chart) if chart.log_y else None
-    for series, look in zip(chart.series, looks(chart.series), strict=True):
+    for series, look in zip(chart.series, looks([s.published for s in chart.series]), strict=True):
         _curve(axes, series, look, floor)
     if chart.log_x:
         axes.set_xscale("log")
@@ -207,8 +207,7 @@ def _bars(axes: "Axes", chart: Bars) -> None:
 def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Sequence[tuple[float, str]]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = LinearSegmentedColormap.from_list("meta_icl", list(stops))
-    colours.set_bad(INK["rule"])
+    colours = LinearSegmentedColormap.from_list("meta_icl", list(stops)).with_extremes(bad=INK["rule"])
     matrix = np.asarray(panel.matrix)
     image = axes.imshow(np.ma.masked_invalid(matrix), cmap=colours, vmin=limits[0], vmax=limits[1])
     assert axes.figure is not None
@@ -226,6 +225,5 @@ def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Seque
             if math.isfinite(value):
                 red, green, blue, _ = colours((value - limits[0]) / (limits[1] - limits[0]))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-                axes.text(
-                    column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color="white" if dark else "#1b2330"
-                )
+                ink = INK["paper"] if dark else INK["ink"]
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)

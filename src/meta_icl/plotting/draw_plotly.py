@@ -31,6 +31,7 @@ from meta_icl.plotting.chart import (
 from meta_icl.plotting.theme import DIVERGING, SEQUENTIAL, looks, marked_up
 
 Node = dict[str, Any]
+Range = tuple[float, float]  # in axis units: log10 of the numbers on a logarithmic axis
 DASHES = {"line": "solid", "dashed": "dash", "dotted": "dot", "points": "solid"}
 DIGITS = 6  # significant digits that leave for the page
 
@@ -68,11 +69,11 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _lines(chart: Lines, x_range: tuple[float, float] | None = None, y_range: tuple[float, float] | None = None) -> Node:
+def _lines(chart: Lines, x_range: Range | None = None, y_range: Range | None = None) -> Node:
     bands, published, ours = [], [], []
     x_range, y_range = x_range or shared_range([chart], "x"), y_range or shared_range([chart], "y")
     floor = smallest_positive(chart) if chart.log_y else None
-    for rank, (series, look) in enumerate(zip(chart.series, looks(chart.series), strict=True)):
+    for rank, (series, look) in enumerate(zip(chart.series, looks([s.published for s in chart.series]), strict=True)):
         if series.style != "points" and series.low is not None:
             bands.append(_band(series, look.colour, floor))
         curve = _curve(series, look.colour, look.marker) | {"legendrank": rank + 1}
@@ -101,7 +102,11 @@ def _curve(series: Series, colour: str, marker: str) -> dict[str, Any]:
         symbol = {"symbol": f"{marker}-open", "size": 6, "color": f"@{colour}", "line": {"width": 1.3}}
         mode = "markers" if series.style == "points" else "lines+markers" if len(x) <= 60 else "lines"
         dash = "solid" if series.style == "line" else DASHES[series.style]
-        return trace | {"mode": mode, "marker": symbol, "line": {"color": f"@{colour}/0.75", "width": 1.3, "dash": dash}}
+        return trace | {
+            "mode": mode,
+            "marker": symbol,
+            "line": {"color": f"@{colour}/0.75", "width": 1.3, "dash": dash},
+        }
     if series.style == "points":
         trace |= {"mode": "markers", "marker": {"symbol": marker, "size": 8, "color": f"@{colour}"}}
         if series.low is not None and series.high is not None:
@@ -137,7 +142,7 @@ def _band(series: Series, colour: str, floor: float | None) -> dict[str, Any]:
     }
 
 
-def _axis(label: str, log: bool, range_: tuple[float, float] | None) -> dict[str, Any]:
+def _axis(label: str, log: bool, range_: Range | None) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": marked_up(label)}, "type": "log" if log else "linear"}
     if log:
         decades = range_[1] - range_[0] if range_ else 1.0
@@ -146,7 +151,7 @@ def _axis(label: str, log: bool, range_: tuple[float, float] | None) -> dict[str
     return axis if range_ is None else axis | {"range": list(range_), "autorange": False}
 
 
-def _level(label: str, value: float, axis: str, log: bool, range_: tuple[float, float] | None) -> dict[str, Any]:
+def _level(label: str, value: float, axis: str, log: bool, range_: Range | None) -> dict[str, Any]:
     other = "x" if axis == "y" else "y"
     low, high = range_ or (0.0, 1.0)
     at = math.log10(value) if log and value > 0 else value
@@ -168,7 +173,7 @@ def _level(label: str, value: float, axis: str, log: bool, range_: tuple[float, 
     }
 
 
-def _bars(chart: Bars, y_range: tuple[float, float] | None = None) -> Node:
+def _bars(chart: Bars, y_range: Range | None = None) -> Node:
     values = np.asarray(chart.values)
     trace: dict[str, Any] = {
         "type": "bar",
@@ -242,7 +247,9 @@ def trees_on_common_axes(charts: Sequence[Chart]) -> list[Node]:
         return [_lines(chart, x_range, y_range) for chart in lines]
     if all(isinstance(chart, Bars) for chart in charts):
         bars = [chart for chart in charts if isinstance(chart, Bars)]
-        parts = [np.asarray(part) for chart in bars for part in (chart.values, chart.low, chart.high) if part is not None]
+        parts = [
+            np.asarray(part) for chart in bars for part in (chart.values, chart.low, chart.high) if part is not None
+        ]
         values = np.concatenate([*parts, np.zeros(1)])
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         return [_bars(chart, (1.05 * low, 1.05 * high) if high > low else None) for chart in bars]
@@ -259,7 +266,8 @@ def trees_on_common_axes(charts: Sequence[Chart]) -> list[Node]:
             frames = []
             for grid, nodes in zip(grids, zip(*columns, strict=True), strict=True):
                 cells = [
-                    {"title": marked_up(cell.title), "node": node} for cell, node in zip(grid.charts, nodes, strict=True)
+                    {"title": marked_up(cell.title), "node": node}
+                    for cell, node in zip(grid.charts, nodes, strict=True)
                 ]
                 frames.append({"kind": "grid", "columns": grid.columns, "cells": cells})
             return frames

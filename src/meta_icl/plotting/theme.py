@@ -7,7 +7,7 @@ paper of their scheme.
 import html
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 Scheme = Literal["light", "dark"]
 
@@ -66,13 +66,6 @@ _SCRIPT = re.compile(rf"(?<![A-Za-z0-9])([A-Za-z\u0391-\u03c9])(?:_{_PART})?(?:\
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
 
-class Drawn(Protocol):
-    """What decides the look of a series."""
-
-    @property
-    def published(self) -> bool: ...
-
-
 class Look(NamedTuple):
     """The colour (a name in `COLOURS`) and the marker of a series."""
 
@@ -80,18 +73,19 @@ class Look(NamedTuple):
     marker: str
 
 
-def looks(series: Sequence[Drawn]) -> list[Look]:
-    """A look for every series: ours take the colours in turn; published ones are grey, told apart by their markers.
+def looks(published: Sequence[bool]) -> list[Look]:
+    """A look for every series of a chart, in order, given which of them are published.
 
-    Where there are several published curves and each stands right after one of ours, they are pairs, and the published
-    curve is drawn (open markers, thin line) in the colour of its partner.
+    Ours take the colours in turn; published ones are grey, told apart by their markers. Where there are several
+    published curves and each stands right after one of ours, they are pairs, and the published curve is drawn (open
+    markers, thin line) in the colour of its partner.
     """
-    published = [i for i, s in enumerate(series) if s.published]
-    paired = len(published) > 1 and all(i > 0 and not series[i - 1].published for i in published)
+    places = [i for i, theirs in enumerate(published) if theirs]
+    paired = len(places) > 1 and all(i > 0 and not published[i - 1] for i in places)
     out: list[Look] = []
     ours = greys = 0
-    for s in series:
-        if not s.published:
+    for theirs in published:
+        if not theirs:
             out.append(Look(SERIES[ours % len(SERIES)], MARKERS[0]))
             ours += 1
         elif paired:
@@ -100,15 +94,6 @@ def looks(series: Sequence[Drawn]) -> list[Look]:
             out.append(Look("published", MARKERS[greys % len(MARKERS)]))
             greys += 1
     return out
-
-
-def colour(name: str, scheme: Scheme, opacity: float = 1.0) -> str:
-    """A colour of the theme as CSS, `#rrggbb` or `rgba(..)`."""
-    value = COLOURS[scheme][name]
-    if opacity == 1.0:
-        return value
-    red, green, blue = (int(value[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def marked_up(text: str) -> str:

@@ -3,17 +3,16 @@
 from importlib import resources
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from meta_icl.errors import require
-from meta_icl.plotting.chart import Grid, Lines, Series, Widget
+from meta_icl.plotting.chart import Grid, Lines, Numbers, Series, Widget
 
 MAX_SLOPE = 3.0  # the end of the slope's slider
 
 
 def moving_task(
-    qk: ArrayLike,
-    ov: ArrayLike,
+    qk: Numbers,
+    ov: Numbers,
     *,
     rate: float,
     n_context: int = 10,
@@ -62,16 +61,17 @@ def moving_task(
 
 
 def gradient_animation(
-    steps: ArrayLike,
-    vectors: ArrayLike,
-    fixed: ArrayLike,
+    steps: Numbers,
+    vectors: Numbers,
+    fixed: Numbers,
     *,
     title: str = "The gradients of the trained model find those of gradient descent",
     caption: str = "",
 ) -> Widget:
-    """The vectors d f / d x_q of a model over training, "steps prompts 2", beside those of gradient descent, "prompts 2".
+    """The vectors d f / d x_q of a model over training, beside those of gradient descent, which stand still.
 
-    `steps` names the training step of every frame. The static chart shows the end of training.
+    `vectors` is "steps prompts 2", `fixed` "prompts 2"; `steps` names the training step of every frame. The static
+    chart shows the end of training.
     """
     named, moving, still = np.array(steps), np.array(vectors, np.float64), np.array(fixed, np.float64)
     require(moving.ndim == 3 and moving.shape[-1] == 2, "vectors", moving.shape, "of shape (steps, prompts, 2)")

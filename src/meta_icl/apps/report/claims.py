@@ -8,6 +8,7 @@ from typing import Any
 from meta_icl.plotting.theme import marked_up
 
 VERDICTS = {"holds": "holds", "fails": "fails", "not decided": "open"}  # verdict -> colour of the theme
+PLURALS = {"holds": "hold", "fails": "fail", "not decided": "not decided"}
 SIGNS = {"holds": "✓", "fails": "✗", "not decided": "–"}
 WIDTH, HEIGHT = 170, 26  # of the strip of seeds, in pixels
 
@@ -94,7 +95,7 @@ def seed_strip(check: Any) -> str:
     colour = "holds" if check.holds else "fails"
     middle = HEIGHT / 2
     parts = [
-        f'<rect class="accepted" x="{start:.1f}" y="4" width="{max(end - start, 2):.1f}" height="{HEIGHT - 8}" rx="3"/>',
+        f'<rect class="accepted" x="{start:.1f}" width="{max(end - start, 2):.1f}" y="4" height="{HEIGHT - 8}"/>',
         f'<line class="base" x1="0" x2="{WIDTH}" y1="{middle}" y2="{middle}"/>',
         *(f'<circle class="{_good(check, value)}" cx="{place(value):.1f}" cy="{middle}" r="3.4"/>' for value in finite),
     ]
@@ -129,7 +130,8 @@ def _claim(claim: Any) -> str:
     return f"""<details class="claim" data-verdict="{escape(claim.verdict)}"{" open" * (claim.verdict == "fails")}>
 <summary>{chip(claim.verdict)}<span class="id">{escape(claim.id)}</span>
 <span class="statement">{marked_up(claim.statement)}</span><span class="count">{counted}</span></summary>
-<div class="evidence"><p class="source">Source: {marked_up(claim.source)}</p>{_checks(checks)}{remarks}</div></details>"""
+<div class="evidence"><p class="source">Source: {marked_up(claim.source)}</p>{_checks(checks)}{remarks}</div>
+</details>"""
 
 
 def _checks(checks: Sequence[Any]) -> str:
@@ -142,7 +144,9 @@ def _checks(checks: Sequence[Any]) -> str:
         for check in checks
     )
     head = "<th></th><th>quantity</th><th>expected</th><th>measured: median [range over seeds]</th><th>seeds</th>"
-    return f'<div class="scroll"><table class="checks"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return (
+        f'<div class="scroll"><table class="checks"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
 
 
 def _short(claim: Any) -> str:
@@ -161,7 +165,7 @@ def _summary(claims: Sequence[Any]) -> str:
     counts = _counts(claims)
     parts = "".join(f'<i class="{VERDICTS[v]}" style="flex-grow:{n}"></i>' for v, n in counts.items() if n)
     words = "".join(
-        f'<span class="{VERDICTS[verdict]}"><b>{n}</b> {"hold" if verdict == "holds" and n != 1 else "fail" if verdict == "fails" and n != 1 else verdict}</span>'
+        f'<span class="{VERDICTS[verdict]}"><b>{n}</b> {verdict if n == 1 else PLURALS[verdict]}</span>'
         for verdict, n in counts.items()
     )
     return f'<div class="summary"><div class="bar" aria-hidden="true">{parts}</div><p>{words}</p></div>'

@@ -28,9 +28,12 @@ POLICY = (
 )
 
 
+SECTIONS = {"claims": "Claims", "figures-list": "Figures", "provenance": "Provenance"}
+
+
 @dataclass(frozen=True, eq=False)
 class Reported:
-    """One run as a report shows it: claims as of `meta_icl.runs.claims`, figures by name, provenance as run folders have it."""
+    """One run as a report shows it: claims of `meta_icl.runs.claims`, figures by name, provenance of a run folder."""
 
     title: str
     claims: Sequence[Any]
@@ -56,14 +59,9 @@ def write_report(
     lines part paragraphs and whose back-ticks mark code.
     """
     nodes = [(name, chart.title, chart.caption, tree(chart)) for name, chart in figures.items()]
-    body = [
-        _header("reproduction", title, facts_line(provenance), bool(claims), bool(nodes)),
-        _paragraphs(intro),
-        claim_list(claims) if claims else "",
-        _figures(nodes),
-        provenance_section([(title, provenance)]),
-    ]
-    _write(path, title, body, [node for *_, node in nodes])
+    sections = [claim_list(claims) if claims else "", _figures(nodes), provenance_section([(title, provenance)])]
+    header = _header("reproduction", title, facts_line(provenance), sections)
+    _write(path, title, [header, _paragraphs(intro), *sections], [node for *_, node in nodes])
 
 
 def write_comparison(path: str | PathLike[str], *, runs: Sequence[Reported], title: str = "Runs side by side") -> None:
@@ -78,13 +76,13 @@ def write_comparison(path: str | PathLike[str], *, runs: Sequence[Reported], tit
         grid = {"kind": "grid", "columns": min(2, len(cells)), "cells": cells}
         nodes.append((name, charts[0].title, charts[0].caption, grid))
     facts = "".join(f"<h3>{escape(run.title)}</h3>{facts_line(run.provenance)}" for run in runs)
-    body = [
-        _header("comparison", title, facts, any(run.claims for run in runs), bool(nodes)),
+    sections = [
         comparison_table([(run.title, run.claims) for run in runs]),
         _figures(nodes),
         provenance_section([(run.title, run.provenance) for run in runs]),
     ]
-    _write(path, title, body, [node for *_, node in nodes])
+    header = _header("comparison", title, facts, sections)
+    _write(path, title, [header, *sections], [node for *_, node in nodes])
 
 
 def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Sequence[dict[str, Any]]) -> None:
@@ -115,8 +113,9 @@ def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Se
     write_atomically(Path(path), page.encode("utf-8", "replace"))
 
 
-def _header(kind: str, title: str, facts: str, claims: bool, figures: bool) -> str:
-    links = [("claims", "Claims")] * claims + [("figures-list", "Figures")] * figures + [("provenance", "Provenance")]
+def _header(kind: str, title: str, facts: str, sections: Sequence[str]) -> str:
+    there = "".join(sections)
+    links = [(target, name) for target, name in SECTIONS.items() if f'<section id="{target}"' in there]
     return f"""<header>
 <div class="topline"><p class="eyebrow">meta_icl · {kind}</p>
 <nav aria-label="sections">{"".join(f'<a href="#{target}">{name}</a>' for target, name in links)}</nav>
