@@ -30,12 +30,33 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
+def gelu(v: np.ndarray) -> np.ndarray:
+    """The tanh form."""
+    return 0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3)))
+
+
+def normalised(row: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return (row - row.mean()) / np.sqrt(row.var() + 1e-5) * weights[0] + weights[1]
+
+
+def dense_pair(row: np.ndarray, mlp, index=...) -> np.ndarray:
+    w_in, b_in, w_out, b_out = (np.asarray(leaf, np.float64)[index] for leaf in (mlp.w_in, mlp.b_in, mlp.w_out, mlp.b_out))
+    return gelu(row @ w_in + b_in) @ w_out + b_out
+
+
 def reference(network, tokens: np.ndarray) -> np.ndarray:
     """The forward pass token by token and head by head, from the definition."""
     c, w = network.config, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), network.layers)
-    h = np.array(tokens, np.float64)
+    residual = np.array(tokens, np.float64)
+    if network.embed is not None:
+        residual = residual @ np.asarray(network.embed)
+    if network.input_mlp is not None:
+        residual = np.stack([row + dense_pair(row, network.input_mlp) for row in residual])
     for index in range(c.n_layers):
-        i, new = (0 if c.looped else index), h.copy()
+        i, new = (0 if c.looped else index), residual.copy()
+        h = residual
+        if c.layer_norm:
+            h = np.stack([normalised(row, w.norm_attention[i]) for row in residual])
         for t in range(len(h)):
             for head in range(c.n_heads):
                 keys = range(t + 1) if c.causal else range(len(h) if c.query_is_key else len(h) - 1)
@@ -55,8 +76,11 @@ def reference(network, tokens: np.ndarray) -> np.ndarray:
                     new[t, -1] += write[-1]
                 else:
                     new[t] += write
-        h = np.clip(new, -c.activation_clip, c.activation_clip) if c.activation_clip else new
-    return h
+        if c.d_mlp:
+            inner = [normalised(row, w.norm_mlp[i]) for row in new] if c.layer_norm else new
+            new = np.stack([row + c.dampening * dense_pair(into, w.mlp, i) for row, into in zip(new, inner, strict=True)])
+        residual = np.clip(new, -c.activation_clip, c.activation_clip) if c.activation_clip else new
+    return residual if network.unembed is None else residual @ np.asarray(network.unembed)
 
 
 CASES = [
@@ -70,19 +94,24 @@ CASES = [
     Transformer(5, attention="mixed", init_scale=1.0),
     Transformer(5, n_layers=2, attention="softmax", causal=True, query_is_key=True, init_scale=1.0),
     Transformer(5, n_layers=2, causal=True, query_is_key=True, init_scale=1.0),
+    Transformer(5, n_layers=4, attention="softmax", layer_norm=True, d_mlp=7, dampening=0.8, init_scale=4.0),
+    Transformer(4, d_in=5, d_out=5, input_mlp=6, d_mlp=3, init_scale=1.0),
 ]
 
 
 @pytest.mark.parametrize("config", CASES, ids=str)
 def test_full_form_is_the_definition(x64, config):
     network = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), config(key=KEY))
+    # Norms and biases are drawn as well: at their initial ones and zeros a mistake in them would not show.
+    network = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(KEY, leaf.shape, leaf.dtype), network)
     if network.layers.mix is not None:
         network = eqx.tree_at(lambda n: n.layers.mix, network, jnp.array([0.03]))
     tokens = np.random.default_rng(0).normal(size=(6, 5))
     output, trace = eqx.filter_jit(network)(jnp.asarray(tokens))
     np.testing.assert_allclose(output, reference(network, tokens), rtol=1e-10, atol=1e-12)
     assert trace["pattern"].shape == (config.n_layers, config.n_heads, 6, 6 if config.query_is_key else 5)
-    np.testing.assert_array_equal(trace["resid_post"][-1], output)
+    if config.d_out is None:
+        np.testing.assert_array_equal(trace["resid_post"][-1], output)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Training: objectives, optimisers and the compiled loop over seeds and sweeps."""
 
 from meta_icl.training.loop import Store, Trained, record_steps, train
-from meta_icl.training.objectives import Objective, half_mse, half_mse_on
+from meta_icl.training.objectives import Objective, half_mse
 from meta_icl.training.optimisers import Optimiser
 from meta_icl.training.population import (
     Flow,
@@ -24,7 +24,6 @@ __all__ = [
     "from_arrays",
     "gradient_flow",
     "half_mse",
-    "half_mse_on",
     "population_objective",
     "record_steps",
     "residual_loss",

@@ -19,13 +19,3 @@ def half_mse(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Flo
     """Half the mean squared error on the queries of a fresh batch, summed over outputs: mean_b 1/2 |y_hat - y|^2."""
     prompts = task.sample_batch(batch, key=key)
     return 0.5 * jnp.mean(jnp.sum(jnp.square(answer_batch(predictor, prompts) - prompts.y[:, -1]), axis=-1))
-
-
-def half_mse_on(prompts: Any) -> Objective:
-    """Half-MSE on one fixed set of prompts, the same in every step (a finite-data study)."""
-
-    def objective(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
-        del task, batch, key
-        return 0.5 * jnp.mean(jnp.sum(jnp.square(answer_batch(predictor, prompts) - prompts.y[:, -1]), axis=-1))
-
-    return objective
