@@ -1,6 +1,7 @@
 """Leaves of reference learners, and checks of their entries that also work where values are being traced."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from meta_icl.errors import require
+
+Numbers = ArrayLike | Sequence[Any]  # a number, an array, or nested sequences of numbers
 
 
 def number(value: ArrayLike) -> Array:

@@ -14,8 +14,8 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
 
+from meta_icl.algorithms._checks import Numbers
 from meta_icl.errors import BadInput, require
 from meta_icl.prompt import Prompt
 
@@ -75,7 +75,7 @@ class MapLoss(eqx.Module):
         """The loss at the fixed point at which the components of `subset` (indices, 0 the strongest) are learned."""
         return float(self.power - self.components()[self._indices(subset)].sum())
 
-    def levels(self) -> Float[np.ndarray, " d+1"]:
+    def levels(self) -> Float[np.ndarray, " levels"]:
         """The losses with none, the first, the first two, .. components learned: the plateaus of training."""
         return self.power - np.concatenate([[0.0], np.cumsum(self.components())])
 
@@ -100,10 +100,10 @@ class MapLoss(eqx.Module):
 
 
 def map_loss(
-    covariance: ArrayLike,
+    covariance: Numbers,
     n_context: int,
     *,
-    prior: ArrayLike | None = None,
+    prior: Numbers | None = None,
     noise_variance: float = 0.0,
     noisy_query: bool = False,
     debiased: bool = False,

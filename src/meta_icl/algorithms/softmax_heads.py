@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
 from scipy import special
 
+from meta_icl.algorithms._checks import Numbers
 from meta_icl.errors import require
 from meta_icl.prompt import Prompt
 
@@ -45,7 +45,7 @@ class HeadOptimum(NamedTuple):
 
 
 def approximate_heads_loss(
-    omega: Float[Array, " h"], mu: Float[Array, " h"], *, d: int, n_context: int, noise_variance: ArrayLike
+    omega: Float[Array, " h"], mu: Float[Array, " h"], *, d: int, n_context: int, noise_variance: Numbers
 ) -> Float[Array, ""]:
     """1 + s2 - 2 mu.omega + mu^T (omega omega^T + (1 + s2)/L exp(d omega omega^T)) mu, exp entrywise.
 
@@ -57,7 +57,7 @@ def approximate_heads_loss(
     return 1 + noise_variance - 2 * mu @ omega + mu @ matrix @ mu
 
 
-def best_mu(omega: ArrayLike, *, d: int, n_context: int, noise_variance: float) -> Float[np.ndarray, " h"]:
+def best_mu(omega: Numbers, *, d: int, n_context: int, noise_variance: float) -> Float[np.ndarray, " h"]:
     """The mu that minimises the approximate loss at given omega."""
     w = np.asarray(omega, np.float64)
     product = np.outer(w, w)
@@ -79,9 +79,7 @@ def pair_limit(*, d: int, n_context: int, noise_variance: float) -> HeadOptimum:
     return HeadOptimum(0.0, eta, 1 + noise_variance - eta)
 
 
-def descent_loss(
-    rate: ArrayLike, *, d: int, n_context: int, noise_variance: float, debiased: bool = False
-) -> np.ndarray:
+def descent_loss(rate: Numbers, *, d: int, n_context: int, noise_variance: float, debiased: bool = False) -> np.ndarray:
     """Exact loss of one gradient step (eta/L) sum_l y_l x_l.x_q, or of the debiased one with x_l - xbar.
 
     1 + s2 - 2 eta + eta^2 (1 + (d+1)/L + s2 d/L), and debiased
@@ -90,7 +88,7 @@ def descent_loss(
     eta, n, s2 = np.asarray(rate, np.float64), n_context, noise_variance
     keep = (n - 1) / n if debiased else 1.0
     square = (n - 1) * (n + d) / n**2 if debiased else 1 + (d + 1) / n
-    return 1 + s2 - 2 * eta * keep + eta**2 * (square + keep * s2 * d / n)
+    return np.asarray(1 + s2 - 2 * eta * keep + eta**2 * (square + keep * s2 * d / n))
 
 
 def best_descent_rate(*, d: int, n_context: int, noise_variance: float, debiased: bool = False) -> float:
@@ -120,7 +118,7 @@ class HeadMoments(NamedTuple):
     linear: Float[np.ndarray, " h"]
     quadratic: Float[np.ndarray, "h h"]
 
-    def loss(self, mu: ArrayLike) -> float:
+    def loss(self, mu: Numbers) -> float:
         """The loss at given mu."""
         m = np.asarray(mu, np.float64)
         return float(self.power - 2 * self.linear @ m + m @ self.quadratic @ m)
@@ -130,12 +128,12 @@ class HeadMoments(NamedTuple):
         return np.linalg.lstsq(self.quadratic, self.linear, rcond=1e-12)[0]
 
 
-def exact_heads_loss(omega: ArrayLike, mu: ArrayLike, *, d: int, n_context: int, noise_variance: float) -> float:
+def exact_heads_loss(omega: Numbers, mu: Numbers, *, d: int, n_context: int, noise_variance: float) -> float:
     """The loss of softmax heads for finite L and any omega, to about ten digits: no approximation, no sampling."""
     return exact_head_moments(omega, d=d, n_context=n_context, noise_variance=noise_variance).loss(mu)
 
 
-def exact_head_moments(omega: ArrayLike, *, d: int, n_context: int, noise_variance: float) -> HeadMoments:
+def exact_head_moments(omega: Numbers, *, d: int, n_context: int, noise_variance: float) -> HeadMoments:
     """The exact loss at given omega, by integrals over three variables.
 
     Along the query, of length r ~ chi_d, the context has normal coordinates z_l; patterns p_h = softmax(omega_h r z)

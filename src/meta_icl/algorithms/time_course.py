@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
+from meta_icl.algorithms._checks import Numbers
 from meta_icl.errors import require
 
 
@@ -28,7 +28,7 @@ class WhiteCourse(NamedTuple):
     loss_end: float
     tau: float
 
-    def loss(self, times: ArrayLike) -> Float[np.ndarray, " t"]:
+    def loss(self, times: Numbers) -> Float[np.ndarray, " t"]:
         """The loss at given times: loss_end + (loss_start - loss_end) (1 - s / s_end)^2."""
         end = self.rise / self.saturation
         grown = np.exp(-2 * self.rise * np.asarray(times, np.float64) / self.tau)
@@ -41,7 +41,7 @@ class WhiteCourse(NamedTuple):
         return self.tau / (2 * self.rise) * math.log((ratio - 1) * (math.sqrt(2) - 1))
 
 
-def white_course(v: ArrayLike, w_kq: ArrayLike, *, variance: float, n_context: int, tau: float = 1.0) -> WhiteCourse:
+def white_course(v: Numbers, w_kq: Numbers, *, variance: float, n_context: int, tau: float = 1.0) -> WhiteCourse:
     """The time course of merged attention from weights v "h", w_kq "h d d" near zero, with inputs N(0, variance I).
 
     rise = variance^2 sqrt(d), saturation = variance^3 (1 + (1 + d)/N). The start is
@@ -62,10 +62,10 @@ def merged_escape_rate(covariance: Float[np.ndarray, "d d"], tau: float = 1.0) -
     return 2 * float(np.linalg.norm(covariance @ covariance)) / tau
 
 
-def rank_one_velocity(v: ArrayLike, eigenvalue: float, trace: float, n_context: int, tau: float = 1.0) -> np.ndarray:
+def rank_one_velocity(v: Numbers, eigenvalue: float, trace: float, n_context: int, tau: float = 1.0) -> np.ndarray:
     """dv/dt of a balanced head of rank one along an eigenvector: lam^2 v^2 - lam^3 (1 + (1 + trace/lam)/N) v^5."""
     head, lam = np.asarray(v, np.float64), float(eigenvalue)
-    return (lam**2 * head**2 - lam**3 * (1 + (1 + trace / lam) / n_context) * head**5) / tau
+    return np.asarray((lam**2 * head**2 - lam**3 * (1 + (1 + trace / lam) / n_context) * head**5) / tau)
 
 
 def rank_one_escape_time(v0: float, eigenvalue: float, tau: float = 1.0) -> float:

@@ -3,20 +3,23 @@
 Everything is numpy on recorded arrays: losses "t", maps "t d d", the numbers of heads.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
 
 from meta_icl.errors import require
+
+Numbers = ArrayLike | Sequence[Any]  # a number, an array, or nested sequences of numbers
 
 
 class Plateau(NamedTuple):
     """A stretch on which the loss hardly falls: its height and time at the slowest point, and how slow it is there.
 
-    `slowness` is the speed -dL/dt at the slowest point over the smaller of the fastest speeds before and after it: 0 for
-    a perfect plateau, 1 for none.
+    `slowness` is the speed -dL/dt at the slowest point over the smaller of the fastest speeds before and after it:
+    0 for a perfect plateau, 1 for none.
     """
 
     height: float
@@ -24,9 +27,7 @@ class Plateau(NamedTuple):
     slowness: float
 
 
-def plateaus(
-    times: ArrayLike, losses: ArrayLike, *, min_drop: float = 0.02, max_slowness: float = 0.1
-) -> list[Plateau]:
+def plateaus(times: Numbers, losses: Numbers, *, min_drop: float = 0.02, max_slowness: float = 0.1) -> list[Plateau]:
     """The plateaus between two drops of a falling loss, in order; the ends of the curve are not plateaus.
 
     The curve is cut at every slowest point that has a drop of at least `min_drop` (a share of the whole fall) since the
@@ -92,8 +93,11 @@ def direction_overlap(
     return DirectionOverlap(np.diag(inside) / np.diag(ideal), float(off))
 
 
-def distance_to_scaled_identity(matrix: ArrayLike) -> Float[np.ndarray, "*b"]:
-    """|M - (tr M / d) I|_F / |M|_F of every matrix "*b d d" (Ahn et al., 2023); 0 for a multiple of I, 1 without trace."""
+def distance_to_scaled_identity(matrix: Numbers) -> Float[np.ndarray, "*b"]:
+    """|M - (tr M / d) I|_F / |M|_F of every matrix "*b d d" (Ahn et al., 2023).
+
+    0 for a multiple of the identity, 1 for a matrix without trace, NaN for a vanishing one.
+    """
     m = np.asarray(matrix, np.float64)
     d = m.shape[-1]
     mean = np.trace(m, axis1=-2, axis2=-1) / d
@@ -111,7 +115,7 @@ def conservation_drift(quantities: Float[np.ndarray, "t q"]) -> float:
 POSITIVE, NEGATIVE, DUMMY = 1, -1, 0
 
 
-def head_roles(omega: ArrayLike, mu: ArrayLike, *, threshold: float = 0.1) -> Int[np.ndarray, " h"]:
+def head_roles(omega: Numbers, mu: Numbers, *, threshold: float = 0.1) -> Int[np.ndarray, " h"]:
     """1 for positive, -1 for negative, 0 for dummy heads of softmax regression (He et al., 2025).
 
     A head is a dummy if |omega mu|, its share of the gradient step, is below `threshold` times the largest one; others
@@ -123,13 +127,13 @@ def head_roles(omega: ArrayLike, mu: ArrayLike, *, threshold: float = 0.1) -> In
     return np.where(strength < threshold * max(strength.max(), 1e-300), DUMMY, np.sign(w)).astype(int)
 
 
-def zero_sum_score(mu: ArrayLike) -> float:
+def zero_sum_score(mu: Numbers) -> float:
     """|sum_h mu_h| / max_h |mu_h|: 0 when the heads' weights cancel, so that a constant label adds nothing."""
     m = np.asarray(mu, np.float64)
     return float(abs(m.sum()) / max(np.abs(m).max(), 1e-300))
 
 
-def homogeneity_score(omega: ArrayLike, roles: Int[np.ndarray, " h"]) -> float:
+def homogeneity_score(omega: Numbers, roles: Int[np.ndarray, " h"]) -> float:
     """Largest relative deviation of |omega| from its mean over the heads that are no dummies; 0 for equal kernels."""
     active = np.abs(np.asarray(omega, np.float64))[np.asarray(roles) != DUMMY]
     return float(np.abs(active / active.mean() - 1).max()) if active.size else float("nan")

@@ -5,17 +5,20 @@ precision in use.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
-from numpy.typing import ArrayLike
 
 from meta_icl.errors import choose, require
 from meta_icl.tasks.laws import Law, Normal
 from meta_icl.tasks.regression import LinearRegression
+
+Numbers = ArrayLike | Sequence[Any]  # a number, an array, or nested sequences of numbers
 
 
 def linear_spectrum(d: int, trace: float = 1.0) -> Float[np.ndarray, " d"]:
@@ -44,9 +47,7 @@ def singular_rotation(d: int, *, key: Key[Array, ""]) -> Float[np.ndarray, "d d"
     return np.linalg.svd(np.asarray(jax.random.uniform(key, (d, d), minval=-1, maxval=1), np.float64))[0]
 
 
-def covariance_from(
-    eigenvalues: ArrayLike, rotation: Float[np.ndarray, "d d"] | None = None
-) -> Float[np.ndarray, "d d"]:
+def covariance_from(eigenvalues: Numbers, rotation: Float[np.ndarray, "d d"] | None = None) -> Float[np.ndarray, "d d"]:
     """U diag(eigenvalues) U^T; U is the identity unless a rotation is given."""
     values = np.asarray(eigenvalues, np.float64)
     require(values.ndim == 1 and values.size >= 1, "eigenvalues", values.shape, "a sequence of numbers")
@@ -69,7 +70,7 @@ def ar1_covariance(d: int, rho: float) -> Float[np.ndarray, "d d"]:
 PRIORS = ("identity", "inverse")
 
 
-def prior_covariance(covariance: Float[np.ndarray, "d d"], prior: str | ArrayLike) -> Float[np.ndarray, "d d"]:
+def prior_covariance(covariance: Float[np.ndarray, "d d"], prior: str | Numbers) -> Float[np.ndarray, "d d"]:
     """Covariance of w: "identity", "inverse" (that of the inputs inverted, so that w.x is white), or a matrix."""
     d = covariance.shape[0]
     if isinstance(prior, str):
@@ -85,10 +86,10 @@ def prior_covariance(covariance: Float[np.ndarray, "d d"], prior: str | ArrayLik
 
 
 def gaussian_regression(
-    covariance: ArrayLike,
+    covariance: Numbers,
     n_context: int,
     *,
-    prior: str | ArrayLike = "identity",
+    prior: str | Numbers = "identity",
     noise: float = 0.0,
     noisy_query: bool = False,
 ) -> LinearRegression:

@@ -1,0 +1,119 @@
+"""Population flow against an independent integrator, closed forms, theory's plateaus and sampled gradients."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate
+
+from meta_icl import analysis, models, tasks, training
+from meta_icl.algorithms import map_loss, map_loss_of, time_course
+from meta_icl.errors import BadInput
+from meta_icl.prompt import Prompt
+
+WHITE = map_loss(np.eye(4) / 4, 31)
+
+
+def conserved(predictor):
+    return predictor.conserved()
+
+
+def test_flow_against_scipy():
+    """The merged flow written out by hand and integrated by another solver."""
+    loss = map_loss(np.diag([0.6, 0.3]), 5)
+    start = models.MergedPredictor(
+        jnp.array([0.3, -0.1]), jnp.array([[[0.1, 0.2], [0.0, 0.1]], [[0.0, -0.1], [0.2, 0.3]]])
+    )
+    flow = training.gradient_flow(start, training.OnMap(loss), [0.0, 5.0, 20.0], tau=2.0)
+
+    def velocity(t, state):
+        v, w = state[:2], state[2:].reshape(2, 2, 2)
+        u = v[0] * w[0] + v[1] * w[1]
+        g = -2 * loss.cross + 2 * loss.gram @ u @ loss.covariance
+        return -0.25 * np.concatenate([[np.sum(g * w[0]), np.sum(g * w[1])], (v[0] * g).ravel(), (v[1] * g).ravel()])
+
+    state = np.concatenate([np.asarray(start.v, np.float64), np.asarray(start.w_kq, np.float64).ravel()])
+    path = integrate.solve_ivp(velocity, (0, 20), state, t_eval=[0, 5, 20], rtol=1e-11, atol=1e-13, method="DOP853").y
+    np.testing.assert_allclose(flow.predictors.v, path[:2].T, atol=1e-8)
+    np.testing.assert_allclose(flow.predictors.w_kq.reshape(3, 8), path[2:].T, atol=1e-8)
+    end = path[:, -1]
+    u = end[0] * end[2:6].reshape(2, 2) + end[1] * end[6:].reshape(2, 2)
+    value = loss.power - 2 * np.sum(loss.cross * u) + np.trace(loss.gram @ u @ loss.covariance @ u.T)
+    assert flow.loss[-1] == pytest.approx(value, abs=1e-8)
+    np.testing.assert_allclose(flow.at(2).v, path[:2, -1], atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_white_time_course_and_conservation(seed):
+    start = models.MergedLinearAttention(4, 8, 1e-3)(key=jax.random.key(seed))
+    flow = training.gradient_flow(
+        start, training.OnMap(WHITE), np.linspace(0, 160, 81), probes={"conserved": conserved}
+    )
+    course = time_course.white_course(start.v, start.w_kq, variance=0.25, n_context=31)
+    assert np.abs(flow.loss - course.loss(flow.times)).max() < 1e-3
+    assert flow.loss[-1] == pytest.approx(0.13888889, abs=1e-6)
+    assert analysis.conservation_drift(flow.probes["conserved"]) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("name", "eigenvalues", "rotated", "end"),
+    [
+        ("linear", tasks.linear_spectrum(4), True, 20_000),
+        ("geometric", np.array([0.8, 0.4, 0.2, 0.1]), False, 4_000),
+        ("power", tasks.power_spectrum(4, 0.8, trace=2.0), True, 2_000),
+    ],
+)
+def test_plateaus_of_separate_attention(name, eigenvalues, rotated, end):
+    """Every plateau of population flow stands at a level of theory, for three spectra; quantities are conserved."""
+    d = len(eigenvalues)
+    rotation = tasks.random_rotation(d, key=jax.random.key(9)) if rotated else None
+    loss = map_loss(tasks.covariance_from(eigenvalues, rotation), 31)
+    start = models.SeparateLinearAttention(d, d + 1, 1, 0.05)(key=jax.random.key(0))
+    times = np.linspace(0, end, 2001)
+    flow = training.gradient_flow(start, training.OnMap(loss), times, probes={"conserved": conserved})
+    heights = [plateau.height for plateau in analysis.plateaus(flow.times, flow.loss, min_drop=0.02)]
+    np.testing.assert_allclose(heights, loss.levels()[1:-1], atol=1e-3, err_msg=name)
+    assert analysis.conservation_drift(flow.probes["conserved"]) < 1e-10
+    assert flow.loss[-1] == pytest.approx(loss.levels()[-1], abs=1e-3)
+
+
+def test_population_objective_trains_to_the_minimum():
+    task = tasks.gaussian_regression(np.diag([1.0, 0.5]), 10)
+    loss = map_loss_of(task)
+    trained = training.train(
+        task,
+        models.MergedLinearAttention(2, 2, 0.1),
+        steps=400,
+        key=jax.random.key(0),
+        objective=training.population_objective(loss),
+        optimiser=training.Optimiser(name="sgd", learning_rate=0.1),
+        record=400,
+    )
+    np.testing.assert_allclose(trained[0].effective_map(), loss.minimiser(), atol=1e-3)
+
+
+def test_context_average_is_the_mean_over_w_and_query():
+    """On the contexts it draws, the loss equals that over basis vectors of w and of the whitened query."""
+    covariance = np.diag([1.0, 0.25])
+    task = tasks.gaussian_regression(covariance, 3, prior="inverse")
+    a = jnp.array([[[-0.4, 0.1], [0.0, -0.9]], [[-0.2, 0.0], [0.3, -0.5]]])
+    predictor = models.SparseLinearPredictor(a, 0.3 * a)
+    key = jax.random.key(0)
+    x = np.asarray(task.x_law.rows(3, 2, 5, key=key))
+    total = 0.0
+    for context in x:
+        for w in np.diag([1.0, 2.0]):  # root of the prior
+            for q in np.diag([1.0, 0.5]):  # root of the covariance
+                rows = jnp.asarray(np.vstack([context, q]), jnp.float32)
+                total += float((w @ q - predictor(Prompt(rows, rows @ jnp.asarray(w[:, None], jnp.float32)))[0]) ** 2)
+    value = eqx.filter_jit(training.context_averaged_mse)(predictor, task, 5, key)
+    assert float(value) == pytest.approx(total / 5, rel=1e-4)
+
+
+def test_bad_input():
+    start = models.MergedPredictor(jnp.ones(1), jnp.ones((1, 4, 4)))
+    with pytest.raises(BadInput, match="times"):
+        training.gradient_flow(start, training.OnMap(WHITE), [0.0, 0.0])
+    with pytest.raises(BadInput, match="max_steps"):
+        training.gradient_flow(start, training.OnMap(WHITE), [0.0, 1e4], max_steps=5)
