@@ -1,0 +1,46 @@
+"""The prompt as a weight update: exact patches, their chains, and what one patch can do for many queries."""
+
+from meta_icl.analysis.implicit.convert import blocks_of
+from meta_icl.analysis.implicit.descent import (
+    Descent,
+    FineTuning,
+    Readings,
+    factorised_descent,
+    fine_tune,
+    implicit_descent,
+    implicit_gradients,
+    prefix_readings,
+    suffix_readings,
+)
+from meta_icl.analysis.implicit.examples import ExampleUpdates, class_similarity, example_updates
+from meta_icl.analysis.implicit.generation import Generated, agreeing_tokens, generate, generate_without_prompt
+from meta_icl.analysis.implicit.thought import least_squares, thought_patch, thought_vector
+from meta_icl.analysis.implicit.updates import answer, implicit_update, patch_between, position_updates, update_between
+
+__all__ = [
+    "Descent",
+    "ExampleUpdates",
+    "FineTuning",
+    "Generated",
+    "Readings",
+    "agreeing_tokens",
+    "answer",
+    "blocks_of",
+    "class_similarity",
+    "example_updates",
+    "factorised_descent",
+    "fine_tune",
+    "generate",
+    "generate_without_prompt",
+    "implicit_descent",
+    "implicit_gradients",
+    "implicit_update",
+    "least_squares",
+    "patch_between",
+    "position_updates",
+    "prefix_readings",
+    "suffix_readings",
+    "thought_patch",
+    "thought_vector",
+    "update_between",
+]

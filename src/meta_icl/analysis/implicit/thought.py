@@ -1,0 +1,117 @@
+"""Thought patches: ONE change of the weights for a context and many queries, by least squares.
+
+The exact patch depends on the query. For calibration queries k = 1..K with readings a_k (of the query alone) and
+a_k + d_k (with the context), the patch of every matrix W that reads a is the ridge solution
+
+    D = argmin sum_k |a_k D - d_k W|^2 + ridge |D|^2
+
+(Dherin et al., 2025, third version; Mazzawi et al., 2025: thought matrices). What bypasses the MLP is added on average
+over k by its last bias (the thought vector), or by least squares through the last matrix or the norm behind it.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from meta_icl.errors import require
+from meta_icl.models.blocks import Block, BlockNetwork, Reading
+from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models.trace import Tap
+
+
+def thought_patch(
+    network: BlockNetwork,
+    context: Float[Array, "n d_in"],
+    queries: Float[Array, "k d_in"],
+    *,
+    ridge: float = 0.0,
+) -> Patch:
+    """The patch that stands in for the context, fitted on K calibration queries; leaves have a leading layer axis.
+
+    Block by block: the queries alone pass through the blocks patched below, so that errors below are seen above. With
+    fewer queries than channels and no ridge it fits the calibration queries exactly (least norm).
+    """
+    require(context.ndim == 2 and context.shape[0] >= 1, "context", context.shape, "at least one token, shape (n, d)")
+    require(queries.ndim == 2 and queries.shape[0] >= 1, "queries", queries.shape, "at least one query, shape (k, d)")
+    require(ridge >= 0, "ridge", ridge, "zero or positive")
+    return _fitted(network, context, queries, jnp.asarray(ridge), True)
+
+
+def thought_vector(network: BlockNetwork, context: Float[Array, "n d_in"], queries: Float[Array, "k d_in"]) -> Patch:
+    """The same with biases alone: the mean change of the MLP's hidden layer and of the carry (dense MLPs)."""
+    names = (network.blocks.mlp.b_out, getattr(network.blocks.mlp, "b_in", None))
+    require(None not in names, "network", "an MLP without biases", "one with dense MLPs and biases")
+    return _fitted(network, context, queries, jnp.zeros(()), False)
+
+
+def least_squares(
+    a: Float[Array, "k d"], targets: Float[Array, "k f"], ridge: float | Float[Array, ""] = 0.0
+) -> LowRank:
+    """The D "d f" of least |a D - targets|^2 + ridge |D|^2 as factors, by singular values; least norm at ridge 0."""
+    u, s, v = jnp.linalg.svd(a, full_matrices=False)
+    kept = s > max(a.shape) * jnp.finfo(a.dtype).eps * s[0]
+    shrunk = jnp.where(kept, s / jnp.where(kept, s**2 + ridge, 1), 0)
+    return LowRank(v, shrunk[:, None] * (u.T @ targets))
+
+
+@eqx.filter_jit
+def _fitted(network: BlockNetwork, context: Array, queries: Array, ridge: Array, matrices: bool) -> Patch:
+    def start(query: Array) -> Array:
+        return network.embedded(jnp.concatenate([context, query[None]]))
+
+    streams = jax.vmap(start)(queries)
+    t = streams.shape[1]
+    everything, alone = jnp.ones(t, bool), jnp.arange(t) == t - 1
+    arrays, static = eqx.partition(network.blocks, eqx.is_array)
+
+    def body(both: tuple[Array, Array], layer: Block) -> tuple[tuple[Array, Array], Patch]:
+        block, tap = eqx.combine(layer, static), Tap((), 0)
+        full, rest = both
+        with_context = jax.vmap(lambda h: block.contextual(h, everything, tap))(full)
+        without = jax.vmap(lambda h: block.contextual(h, alone, tap))(rest)
+        patch = _fit_block(block, _last(with_context), _last(without), ridge, matrices)
+        full = jax.vmap(lambda r: block.feed_forward(r, tap))(with_context)
+        return (full, jax.vmap(lambda r: block.feed_forward(r, tap, patch))(without)), patch
+
+    return lax.scan(body, (streams, streams), arrays)[1]
+
+
+def _fit_block(block: Block, with_context: Reading, without: Reading, ridge: Array, matrices: bool) -> Patch:
+    n_1, n_0 = jax.vmap(block.mlp_in)(with_context.source), jax.vmap(block.mlp_in)(without.source)
+    d_carry = with_context.carry - without.carry
+    weights: dict[str, LowRank] = {}
+    vectors: dict[str, Array] = {}
+    if not matrices:
+        vectors["b_in"] = jnp.mean(n_1 - n_0, axis=0) @ block.mlp.w_in
+    else:
+        fit = least_squares(n_0, n_1 - n_0, ridge)  # the same for every matrix: D = (fit) W
+        for name, w in block.mlp.reading_weights(n_1[0]).items():
+            full = getattr(block.mlp, name) if name.startswith("experts_") else w
+            outputs = jnp.einsum("rd,...df->...rf", fit.outputs, full)
+            weights[name] = LowRank(jnp.broadcast_to(fit.inputs, (*full.shape[:-2], *fit.inputs.shape)), outputs)
+    if block.skip != "none":
+        reads = Patch(weights, {})
+        if block.post_norm_mlp is not None:
+            out = jax.vmap(lambda n: block.post_norm_mlp.normalised(block.mlp(n, reads)))(n_0)
+            vectors["post_norm_scale"] = jnp.sum(out * d_carry, axis=0) / (jnp.sum(out**2, axis=0) + ridge)
+        elif block.mlp.b_out is not None:
+            vectors["b_out"] = jnp.mean(d_carry, axis=0)
+        else:
+            hidden = jax.vmap(lambda n: block.mlp.hidden(n, reads))(n_0)
+            weights[block.mlp.out_name] = _output_fit(hidden, d_carry, ridge)
+    return Patch(weights, vectors)
+
+
+def _output_fit(hidden: Float[Array, "k *experts f"], wanted: Float[Array, "k d"], ridge: Array) -> LowRank:
+    """Least squares through the last matrix, of all experts together."""
+    fit = least_squares(hidden.reshape(hidden.shape[0], -1), wanted, ridge)
+    if hidden.ndim == 2:
+        return fit
+    inputs = jnp.moveaxis(fit.inputs.reshape(-1, *hidden.shape[1:]), 0, -2)
+    return LowRank(inputs, jnp.broadcast_to(fit.outputs, (*inputs.shape[:-1], wanted.shape[1])))
+
+
+def _last(reading: Reading) -> Reading:
+    return Reading(reading.carry[:, -1], reading.source[:, -1])

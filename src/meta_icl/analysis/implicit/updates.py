@@ -1,0 +1,234 @@
+"""The prompt as a weight update: the exact low-rank patch that replaces tokens of a prompt (Dherin et al., 2025).
+
+For a block whose MLP reads a = norm(source) and writes to the residual stream, let subscript 1 mean "with all tokens"
+and 0 "without the subset Y". In row convention the patch of every matrix W that reads a is
+
+    dW = a_0^T (a_1 - a_0) W / |a_0|^2,      so that      a_0 (W + dW) = a_1 W,
+
+the change of least Frobenius norm that does so. What bypasses the MLP, carry_1 - carry_0, is added by the last bias or,
+where there is none, by the rank-one patch of the last matrix, or, if a norm stands behind that, by the norm's scale
+(Goldwaser et al., 2025). The identity holds for any weights: it says nothing about whether the network has learned.
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from meta_icl.errors import BadInput, choose, require
+from meta_icl.models.blocks import Block, BlockNetwork, Reading
+from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models.trace import Tap
+
+THROUGH = ("weights", "norm_scale")
+Subset = Sequence[int] | Int[np.ndarray, " n_removed"] | Bool[Array, " n"] | Bool[np.ndarray, " n"]
+
+
+def implicit_update(
+    network: BlockNetwork,
+    context: Float[Array, "n d_in"],
+    query: Float[Array, " d_in"],
+    subset: Subset | None = None,
+    *,
+    through: str = "weights",
+) -> Patch:
+    """The patch with which the network answers the query without a subset of the context as it answers with all of it.
+
+    `subset` holds the positions of the context tokens to do without, or is a mask "n" (default: all of them). Every
+    leaf of the patch has a leading layer axis: each block has its own. An empty subset gives the zero patch. `through`
+    says what is changed before the MLP: the "weights" that read the query, or the "norm_scale" alone (ill-conditioned).
+
+    Raises `BadInput` where no patch exists, because the MLP reads a zero vector without the subset (inside `jit` or
+    `vmap` the same is raised as a runtime error).
+    """
+    tokens, removed = _checked(network, context, query, subset)
+    return update_between(network, tokens, jnp.ones(tokens.shape[0], bool), ~removed, through=through)
+
+
+def answer(
+    network: BlockNetwork,
+    context: Float[Array, "n d_in"],
+    query: Float[Array, " d_in"],
+    subset: Subset | None = (),
+    patch: Patch | None = None,
+) -> Float[Array, " d_out"]:
+    """The network's output at the query, without the context tokens in `subset` and with its weights changed by `patch`."""
+    tokens, removed = _checked(network, context, query, subset)
+    return _answer(network, tokens, ~removed, patch)
+
+
+def update_between(
+    network: BlockNetwork,
+    tokens: Float[Array, "t d_in"],
+    with_tokens: Bool[Array, " t"],
+    without: Bool[Array, " t"],
+    *,
+    position: int | Int[Array, ""] = -1,
+    through: str = "weights",
+) -> Patch:
+    """The patch that makes the answer at `position`, seeing only `without`, equal to that of seeing `with_tokens`.
+
+    The general form of `implicit_update`: both masks say which rows exist, and both contain `position`. In a stack the
+    second pass runs through the blocks already patched below, so the whole network agrees at `position`.
+    """
+    choose("through", through, THROUGH)
+    if through == "norm_scale":
+        require(network.blocks.norm_mlp is not None, "through", through, "'weights' for blocks without a norm")
+    patch, fine = _update(network, tokens, with_tokens, without, jnp.asarray(position), through)
+    return _reachable(patch, fine, through)
+
+
+def position_updates(block: Block, tokens: Float[Array, "t d_model"]) -> Patch:
+    """For every position i, the patch with which the last token ALONE gives the block's answer at i in the whole prompt.
+
+    Leaves have a leading axis of positions, "t". This is the form of Innocenti & Achour (2025); the last position is
+    the implicit update of one block.
+    """
+    patch, fine = _position_updates(block, tokens)
+    return _reachable(patch, fine, "weights")
+
+
+def patch_between(
+    block: Block, with_tokens: Reading, without: Reading, through: str = "weights"
+) -> tuple[Patch, Bool[Array, " 3"]]:
+    """The patch of one block between two readings of one token.
+
+    With it: whether the readings are finite, whether its input side exists, and whether its output side does.
+    `with_tokens` is what the MLP half gets in the run to be reproduced, `without` in the run to be patched.
+    """
+    weights: dict[str, LowRank] = {}
+    vectors: dict[str, Array] = {}
+    n_1, n_0 = block.mlp_in(with_tokens.source), block.mlp_in(without.source)
+    if through == "weights":
+        weights |= {name: rank_one(n_0, n_1 - n_0, w) for name, w in block.mlp.reading_weights(n_1).items()}
+        n = n_0
+    else:
+        assert block.norm_mlp is not None
+        vectors["norm_scale"] = quotient(n_1 - n_0, block.norm_mlp.normalised(without.source))
+        n = n_1
+    finite = all_finite((with_tokens, without, n_1, n_0))
+    input_side = ~finite | all_finite((weights, vectors))
+    if block.skip != "none":
+        d_carry = with_tokens.carry - without.carry
+        if block.post_norm_mlp is not None:
+            out = block.mlp(n, Patch(weights, {}))
+            vectors["post_norm_scale"] = quotient(d_carry, block.post_norm_mlp.normalised(out))
+        elif block.mlp.b_out is not None:
+            vectors["b_out"] = d_carry
+        else:
+            weights[block.mlp.out_name] = output_patch(block.mlp.hidden(n, Patch(weights, {})), d_carry)
+    output_side = ~finite | ~input_side | all_finite((weights, vectors))
+    return Patch(weights, vectors), jnp.stack([finite, input_side, output_side])
+
+
+def rank_one(a_0: Float[Array, " d"], d_a: Float[Array, " d"], w: Float[Array, "*experts d f"]) -> LowRank:
+    """The least change of W with a_0 (W + dW) = (a_0 + d_a) W, as factors a_0 / |a_0|^2 and d_a W."""
+    outputs = jnp.einsum("d,...df->...f", d_a, w)[..., None, :]
+    inputs = jnp.broadcast_to(pseudo_inverse(a_0, jnp.any(outputs != 0)), (*w.shape[:-2], 1, a_0.shape[0]))
+    return LowRank(inputs, outputs)
+
+
+def output_patch(m: Float[Array, "*experts f"], wanted: Float[Array, " d"]) -> LowRank:
+    """The least change of the last matrix (of all experts together) that adds `wanted` to its answer to m."""
+    inputs = pseudo_inverse(m, jnp.any(wanted != 0))[..., None, :]
+    outputs = jnp.broadcast_to(wanted, (*m.shape[:-1], 1, wanted.shape[0]))
+    # The patch acts on the patched m itself, so an expert that is not used has a zero input row and no change.
+    return LowRank(inputs, outputs)
+
+
+def pseudo_inverse(a: Float[Array, "*shape"], needed: Bool[Array, ""]) -> Float[Array, "*shape"]:
+    """a / |a|^2; for a = 0 zero if it is not `needed`, and infinite otherwise."""
+    # Scaled first, so that the square neither overflows nor underflows.
+    largest = jnp.max(jnp.abs(a))
+    scaled = a / jnp.where(largest > 0, largest, 1)
+    inverse = scaled / jnp.where(largest > 0, jnp.sum(jnp.square(scaled)) * largest, 1)
+    return jnp.where((largest > 0) | ~needed, inverse, jnp.inf)
+
+
+def quotient(a: Float[Array, " d"], b: Float[Array, " d"]) -> Float[Array, " d"]:
+    """a / b entry by entry, with 0 / 0 = 0: nothing to change needs no change."""
+    return jnp.where(a == 0, 0, a / jnp.where(a == 0, 1, b))
+
+
+def all_finite(tree: object) -> Bool[Array, ""]:
+    """Whether every number of every leaf is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def subset_mask(subset: Subset | None, n: int) -> Bool[Array, " n"]:
+    """The mask "n" of the context tokens named by positions or by a mask; all of them for `None`."""
+    if subset is None:
+        return jnp.ones(n, bool)
+    if isinstance(subset, jax.Array | np.ndarray) and subset.dtype == bool:
+        require(subset.shape == (n,), "subset", subset.shape, f"a mask of shape ({n},)")
+        return jnp.asarray(subset)
+    positions = np.asarray(subset, int).reshape(-1)
+    require(bool(np.all((positions >= 0) & (positions < n))), "subset", positions.tolist(), f"positions below {n}")
+    require(len(set(positions.tolist())) == len(positions), "subset", positions.tolist(), "free of repetitions")
+    mask = np.zeros(n, bool)
+    mask[positions] = True
+    return jnp.asarray(mask)
+
+
+def _checked(network: BlockNetwork, context: Array, query: Array, subset: Subset | None) -> tuple[Array, Array]:
+    require(context.ndim == 2 and context.shape[0] >= 1, "context", context.shape, "at least one token, shape (n, d)")
+    require(query.shape == context.shape[1:], "query", query.shape, f"one token of width {context.shape[1]}")
+    require(context.shape[1] == network.d_in, "context", context.shape, f"tokens of width {network.d_in}")
+    removed = jnp.append(subset_mask(subset, context.shape[0]), False)
+    return jnp.concatenate([context, query[None]]), removed
+
+
+@eqx.filter_jit
+def _answer(network: BlockNetwork, tokens: Array, visible: Array, patch: Patch | None) -> Float[Array, " d_out"]:
+    return network(tokens, visible=visible, patch=patch)[0][-1]
+
+
+@eqx.filter_jit
+def _update(
+    network: BlockNetwork, tokens: Array, with_tokens: Array, without: Array, position: Array, through: str
+) -> tuple[Patch, Bool[Array, "layers 3"]]:
+    arrays, static = eqx.partition(network.blocks, eqx.is_array)
+    start = network.embedded(tokens)
+
+    def body(streams: tuple[Array, Array], item: tuple[Array, Block]) -> tuple[tuple[Array, Array], tuple[Patch, Array]]:
+        (full, rest), (index, layer) = streams, item
+        block, tap = eqx.combine(layer, static), Tap((), index)
+        reading_1, reading_0 = block.contextual(full, with_tokens, tap), block.contextual(rest, without, tap)
+        patch, fine = patch_between(block, _at(reading_1, position), _at(reading_0, position), through)
+        return (block.feed_forward(reading_1, tap), block.feed_forward(reading_0, tap, patch)), (patch, fine)
+
+    return lax.scan(body, (start, start), (jnp.arange(network.n_blocks), arrays))[1]
+
+
+@eqx.filter_jit
+def _position_updates(block: Block, tokens: Array) -> tuple[Patch, Bool[Array, "t 3"]]:
+    t = tokens.shape[0]
+    full = block.contextual(tokens, jnp.ones(t, bool), Tap((), 0))
+    alone = _at(block.contextual(tokens, jnp.arange(t) == t - 1, Tap((), 0)), jnp.asarray(-1))
+    return jax.vmap(lambda carry, source: patch_between(block, Reading(carry, source), alone))(*full)
+
+
+def _at(reading: Reading, position: Array) -> Reading:
+    return Reading(reading.carry[position], reading.source[position])
+
+
+def _reachable(patch: Patch, fine: Bool[Array, "... 3"], through: str) -> Patch:
+    """The patch, if it exists."""
+    inputs = "weights" if through == "weights" else "scale of the norm before the MLP"
+    reasons = (
+        "no patch can be computed: the network's activations are not finite on this prompt",
+        f"no patch exists: without these tokens the MLP reads {'a zero vector' if through == 'weights' else 'zeros'}, "
+        f"on which no change of its {inputs} acts",
+        "no patch exists: what the MLP's last parameters read is zero without these tokens, so no change of them acts",
+    )
+    for side, reason in enumerate(reasons):
+        held = jnp.all(fine[..., side])
+        if isinstance(held, jax.core.Tracer):
+            patch = eqx.error_if(patch, ~held, reason)
+        elif not bool(held):
+            raise BadInput(reason)
+    return patch
