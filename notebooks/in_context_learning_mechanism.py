@@ -61,8 +61,8 @@ display(draw(Lines("Training", "step", "half-MSE", (trained_curve, gd_level))))
 # %% [markdown]
 # ## What attends to what
 #
-# Rows are the tokens that read, columns the context tokens that are read. In one task the map is different each time: it
-# is the inner product of inputs. Averaged over tasks it vanishes but for the diagonal, since inputs are independent.
+# Rows are the tokens that read, columns the context tokens that are read. In one task the map is different each time:
+# it is the inner product of inputs. Averaged over tasks it vanishes but for the diagonal, since inputs are independent.
 
 # %%
 layer = net[0]
@@ -75,7 +75,7 @@ display(draw(Heatmaps("Attention maps", (one_task, Panel("average over tasks", n
 # ## What the weights are
 #
 # Only the products W_Q W_K^T and W_V W_O matter. The first turns out to be the identity on x: attention compares inputs.
-# The second has one entry: it writes the targets, times minus the learning rate over N, into the slot of the query.
+# The second has one entry: it writes the targets, times minus the rate over N, into the slot of the query.
 
 # %%
 qk, ov = (np.asarray(product[0, 0]) for product in gauge_fixed(layer.network))

@@ -40,7 +40,9 @@ def normalised(row: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def dense_pair(row: np.ndarray, mlp, index=...) -> np.ndarray:
-    w_in, b_in, w_out, b_out = (np.asarray(leaf, np.float64)[index] for leaf in (mlp.w_in, mlp.b_in, mlp.w_out, mlp.b_out))
+    w_in, b_in, w_out, b_out = (
+        np.asarray(leaf, np.float64)[index] for leaf in (mlp.w_in, mlp.b_in, mlp.w_out, mlp.b_out)
+    )
     return gelu(row @ w_in + b_in) @ w_out + b_out
 
 
@@ -78,7 +80,9 @@ def reference(network, tokens: np.ndarray) -> np.ndarray:
                     new[t] += write
         if c.d_mlp:
             inner = [normalised(row, w.norm_mlp[i]) for row in new] if c.layer_norm else new
-            new = np.stack([row + c.dampening * dense_pair(into, w.mlp, i) for row, into in zip(new, inner, strict=True)])
+            new = np.stack(
+                [row + c.dampening * dense_pair(into, w.mlp, i) for row, into in zip(new, inner, strict=True)]
+            )
         residual = np.clip(new, -c.activation_clip, c.activation_clip) if c.activation_clip else new
     return residual if network.unembed is None else residual @ np.asarray(network.unembed)
 

@@ -50,6 +50,6 @@ class Learner:
         return InContextLearner(self.layout, self.network(key=key))
 
 
-def LinearAttention(d_model: int, **fields: Any) -> Learner:  # noqa: N802  a description, named like the other ones
-    """Layers of linear self-attention on (x, y) tokens: `Learner(Transformer(d_model, **fields))`, d_model = dx + dy."""
+def LinearAttention(d_model: int, **fields: Any) -> Learner:
+    """Linear self-attention on (x, y) tokens, `Learner(Transformer(d_model, **fields))` with d_model = dx + dy."""
     return Learner(Transformer(d_model, **fields))
