@@ -35,6 +35,8 @@ def main() -> int:
     except BadInput as error:
         print(error, file=sys.stderr)
         return 1
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt but the interpreter's own end
     return 0
 
 

@@ -60,8 +60,10 @@ def console() -> Any:
 def _one_line(text: str) -> str:
     """What a framed message says, in one line: its words up to the first rule, and the option it suggests, if any."""
     lines = [_FRAME.sub(" ", line).strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("─ ")]
-    rule = next((i for i, line in enumerate(lines) if set(line) == {"─"}), len(lines))
+    lines = [line for line in lines if line and not line.startswith("─ ")]  # the title is in the frame
+    if "│" not in text:  # frames in ASCII, for terminals without UTF-8: the title is a section
+        lines = lines[2:]
+    rule = next((i for i, line in enumerate(lines) if set(line) <= {"─", "-"}), len(lines))
     words = " ".join(lines[:rule])
     flag = re.match(r"Error parsing ([^\s:]+):", words)
     values = re.findall(r"'([^']*)'", words)

@@ -3,17 +3,17 @@
 import dataclasses
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from meta_icl.apps.cli import listing, tables
+from meta_icl.apps.cli import listing, report, tables
 from meta_icl.apps.cli.options import console, parse, print_json
 from meta_icl.apps.cli.spec import replaced
-from meta_icl.errors import BadInput, choose, require
+from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root
 from meta_icl.runs.claims import claims_to_json
 from meta_icl.sweeps import use_compilation_cache
@@ -73,14 +73,16 @@ def main(arguments: Sequence[str]) -> int:
         claims = list(paper.claims(run))
         run.save_claims(claims)
         shown = chosen(claims, options.claims)
-        report = write_report(paper, run, claims)
+        content = report.told_by(run, claims)
+        path = run.folder / "report.html"
+        report.write(path, content)
         if options.results is not None:
-            keep_results(paper, run, options.results / name)
+            keep_results(run, content["figures"], options.results / name)
     if options.json:
-        print_json({"run": run.folder, "report": report, **claims_to_json(shown)})
+        print_json({"run": run.folder, "report": path, **claims_to_json(shown)})
     else:
         console().print(tables.claim_table(f"{name}, preset {options.preset}", shown))
-        print(f"run     {run.folder}\nreport  {report}")
+        print(f"run     {run.folder}\nreport  {path}")
     return 1 if options.strict and any(claim.verdict == "fails" for claim in shown) else 0
 
 
@@ -101,38 +103,12 @@ def chosen(claims: Sequence[Claim], ids: Sequence[str]) -> list[Claim]:
     return [known[choose("claim", id, known)] for id in ids]
 
 
-def write_report(paper: Any, run: Run, claims: Sequence[Claim]) -> Path:
-    """Write `report.html` into the run folder; returns where it is."""
-    from meta_icl.apps.report import write_report
-
-    path = run.folder / "report.html"
-    title, _, intro = (paper.__doc__ or run.name).strip().partition("\n")
-    provenance = run.provenance | {"preset": run.config["preset"], "config": run.config["config"]}
-    write_report(
-        path,
-        title=title.rstrip("."),
-        claims=claims,
-        figures=paper.figures(run),
-        provenance=provenance,
-        intro=intro.strip(),
-    )
-    return path
-
-
-def keep_results(paper: Any, run: Run, folder: Path) -> None:
+def keep_results(run: Run, figures: Mapping[str, Any], folder: Path) -> None:
     """Copy what is worth keeping under version control: claims, provenance and small figures."""
     from meta_icl.plotting import save
     from meta_icl.runs import write_atomically
 
     for name in ("claims.json", "config.json", "provenance.json"):
         write_atomically(folder / name, (run.folder / name).read_bytes())
-    for name, chart in paper.figures(run).items():
+    for name, chart in figures.items():
         save(chart, folder / "figures" / f"{name}.svg")
-
-
-def paper_of(run: Run) -> Any:
-    """The paper module that a run belongs to."""
-    name = run.config.get("paper")
-    if not isinstance(name, str):
-        raise BadInput(f"run {run.folder} is not the reproduction of a paper")
-    return importlib.import_module(f"meta_icl.papers.{listing.find_paper(name)}")

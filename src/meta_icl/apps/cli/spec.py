@@ -6,6 +6,7 @@ Values that are objects themselves are written `x_law=uniform:half_range=1.0`, s
 """
 
 import dataclasses
+import inspect
 import json
 import math
 import types
@@ -13,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from jaxtyping import AbstractArray
 
 from meta_icl.errors import BadInput, choose
@@ -22,18 +24,24 @@ Description = dict[str, Any]
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def described(kind: str, name: str, texts: Sequence[str], classes: Mapping[str, type]) -> Description:
+def described(
+    kind: str,
+    name: str,
+    texts: Sequence[str],
+    classes: Mapping[str, type],
+    inner: Mapping[str, type] | None = None,
+) -> Description:
     """The description of an object of one of the `classes` (by name) with the fields in `texts`.
 
-    Names are compared without regard to case and underscores. Raises `BadInput` for unknown names and fields, missing
-    fields and values of a wrong type.
+    Fields that are objects may be of the `inner` classes (default: `classes`). Names are compared without regard to
+    case and underscores. Raises `BadInput` for unknown names and fields, missing fields and values of a wrong type.
     """
     found = find(kind, name, classes)
     fields = {
-        field: converted(hint, text, field, classes)
+        field: converted(hint, text, field, classes if inner is None else inner)
         for field, hint, text in _with_hints(classes[found], found, assignments(texts))
     }
-    missing = [f.name for f in _fields(classes[found]) if _is_required(f) and f.name not in fields]
+    missing = [field for field, required in _fields(classes[found]).items() if required and field not in fields]
     if missing:
         raise BadInput(f"{kind} {found} needs {', '.join(f'{name}=...' for name in missing)}")
     return {"name": found, "fields": fields}
@@ -41,15 +49,16 @@ def described(kind: str, name: str, texts: Sequence[str], classes: Mapping[str, 
 
 def built(description: Description, classes: Mapping[str, type]) -> Any:
     """The object that a description describes."""
-    fields = {name: _value(value, classes) for name, value in description["fields"].items()}
-    return classes[find("class", description["name"], classes)](**fields)
+    cls = classes[find("class", description["name"], classes)]
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _value(value, hints.get(name), classes) for name, value in description["fields"].items()})
 
 
 def replaced(config: T, texts: Sequence[str]) -> T:
     """A dataclass with the fields in `texts` changed, checked against their types."""
     given = assignments(texts)
     found = _with_hints(type(config), type(config).__name__, given)
-    values = {field: _value(converted(hint, text, field, {}), {}) for field, hint, text in found}
+    values = {field: _value(converted(hint, text, field, {}), hint, {}) for field, hint, text in found}
     return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 
@@ -154,8 +163,6 @@ def _sequence(arguments: tuple[Any, ...], text: str, field: str, classes: Mappin
 def _array(text: str) -> Any:
     value = _json(text) if text.startswith("[") else _number(text, "a number or a nested list of numbers")
     try:
-        import numpy as np
-
         return np.asarray(value, float).tolist()
     except (ValueError, TypeError):
         raise _Mismatch("a number or a nested list of numbers") from None
@@ -172,10 +179,10 @@ def _object(base: type, text: str, field: str, classes: Mapping[str, type]) -> D
     if not concrete:
         raise _Mismatch(f"a {base.__name__}, which cannot be given as text")
     chosen = find(f"{field} ({base.__name__})", name, concrete)
-    return described(field, chosen, _split(fields), {**classes, **concrete})
+    return described(field, chosen, split_fields(fields), concrete, classes)
 
 
-def _split(text: str) -> list[str]:
+def split_fields(text: str) -> list[str]:
     """`a=1,b=[1,2],c=3` at the commas that start a new field."""
     parts: list[str] = []
     for part in text.split(",") if text else []:
@@ -193,26 +200,26 @@ def _json(text: str) -> Any:
         raise _Mismatch("valid JSON") from None
 
 
-def _value(value: Any, classes: Mapping[str, type]) -> Any:
+def _value(value: Any, hint: Any, classes: Mapping[str, type]) -> Any:
+    """The value that a class expects where its description has `value`: arrays, tuples and objects are not JSON."""
     if isinstance(value, Mapping):
         return built(dict(value), classes)
     if isinstance(value, list):
-        return tuple(_value(item, classes) for item in value)
+        if any(isinstance(option, type) and issubclass(option, AbstractArray) for option in _options(hint, "")):
+            return np.asarray(value)
+        return tuple(_value(item, None, classes) for item in value)
     return value
 
 
 def _with_hints(cls: type, name: str, given: Mapping[str, str]) -> list[tuple[str, Any, str]]:
     hints = typing.get_type_hints(cls)
-    known = [field.name for field in _fields(cls)]
-    return [(field, hints[choose(f"field of {name}", field, known)], text) for field, text in given.items()]
+    known = _fields(cls)
+    return [(field, hints.get(choose(f"field of {name}", field, known), Any), text) for field, text in given.items()]
 
 
-def _fields(cls: type) -> list[dataclasses.Field]:
-    return [field for field in dataclasses.fields(cls) if field.init]
-
-
-def _is_required(field: dataclasses.Field) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def _fields(cls: type) -> dict[str, bool]:
+    """{what the class can be made with: whether it must be given}."""
+    return {name: p.default is inspect.Parameter.empty for name, p in inspect.signature(cls).parameters.items()}
 
 
 def _plain(name: str) -> str:

@@ -12,20 +12,23 @@ STYLES = {"holds": "green", "fails": "red", "not decided": "yellow"}
 
 
 def claim_table(title: str, claims: Sequence[Claim]) -> Table:
-    """Claims with what was expected and measured; one line per check."""
-    table = Table("id", "claim", "expected", "measured", "verdict", title=title, show_lines=True)
+    """Claims with one line per check: what was expected, and the median over seeds with its spread."""
+    table = Table("id", "claim", "quantity", "expected", "measured", "", "verdict", title=title)
+    table.columns[0].no_wrap = table.columns[6].no_wrap = True
     for claim in claims:
-        reason = claim.undecided or claim.note
         statement = Text(claim.statement)
-        if reason:
-            statement.append(f"\n{reason}", style="dim")
-        table.add_row(
-            Text(claim.id),
-            statement,
-            Text("\n".join(f"{check.quantity}: {check.expected}" for check in claim.checks)),
-            Text("\n".join(check.measured_text for check in claim.checks)),
-            Text(claim.verdict, style=STYLES[claim.verdict]),
-        )
+        for remark in (claim.undecided, claim.note):
+            if remark:
+                statement.append(f"\n{remark}", style="dim")
+        head = [Text(claim.id), statement, Text(claim.verdict, style=STYLES[claim.verdict])]
+        for check in claim.checks or [None]:
+            cells = [Text()] * 4
+            if check is not None:
+                mark = Text("✓", style="green") if check.holds else Text("✗", style="red")
+                cells = [Text(check.quantity), Text(check.expected), Text(check.measured_text), mark]
+            table.add_row(*head[:2], *cells, head[2])
+            head = [Text()] * 3
+        table.add_section()
     return table
 
 

@@ -1,0 +1,172 @@
+"""`meta-icl compare RUN`: trained networks against reference algorithms, on the same prompts."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from meta_icl.apps.cli import spec, tables
+from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.train import checked, model_of, optimiser_of, task_of
+from meta_icl.errors import BadInput, require
+from meta_icl.runs import Run, default_root, find_run
+from meta_icl.sweeps import use_compilation_cache
+
+EXAMPLES = (
+    "train-LinearRegression-Transformer",
+    "train-LinearRegression --with gd,ridge,bayes,least_squares --contexts 2,5,10",
+    "train-LinearRegression --with gd ridge:penalty=0.5 GradientDescent:rate=0.3,steps=2 --n-prompts 2000 --json",
+)
+RATE_PROMPTS = 4096  # fresh prompts on which the best rate of gradient descent is found
+
+
+@dataclass(frozen=True)
+class Options:
+    """Losses of a trained run and of reference algorithms on the same prompts, and their distances to the first one.
+
+    References: gd (one step at its best rate for the context length), ridge (the best penalty for the task's noise and
+    weights), bayes, least_squares, zero, or any class of `meta_icl.algorithms` with its fields, as ridge:penalty=0.5.
+    """
+
+    run: tyro.conf.Positional[str]
+    """The run (its folder, name, or the beginning of it), made by `meta-icl train`."""
+    references: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ("gd", "least_squares", "zero")
+    """Reference algorithms, separated by spaces or commas; the first is what distances are to."""
+    contexts: str = ""
+    """Also the loss by context length, as 2,5,10."""
+    n_prompts: int = 2000
+    """Prompts to compare on."""
+    key: int = 1
+    """Number of the random key of the prompts."""
+    root: Path = dataclasses.field(default_factory=default_root)
+    """Folder of the runs."""
+    json: bool = False
+    """Print JSON for machines."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = parse(Options, arguments, command="compare", examples=EXAMPLES)
+    require(options.n_prompts >= 2, "--n-prompts", options.n_prompts, "at least 2")
+    contexts = spec.converted(tuple[int, ...], options.contexts, "--contexts", {}) if options.contexts else []
+    run = find_run(options.run, options.root)
+    config = checked(run.config, run)
+    names = split_names(options.references)
+    use_compilation_cache()
+    import jax
+
+    from meta_icl.evaluation import compare, loss_by_context
+    from meta_icl.prompt import truncated
+
+    told = []
+    for label, (task, trained) in members_of(run, config).items():
+        key = jax.random.fold_in(jax.random.key(options.key), 0)
+        rate_prompts = task.sample_batch(RATE_PROMPTS, key=jax.random.fold_in(key, 1))
+
+        def predictors(
+            n_context: int, task: Any = task, trained: Any = trained, rate_prompts: Any = rate_prompts
+        ) -> dict[str, Any]:
+            cut = truncated(rate_prompts, n_context)
+            return {"trained": trained, **{name: reference(name, task, cut) for name in names}}
+
+        longest = rate_prompts.x.shape[1] - 1
+        table = compare(predictors(longest), task, n_prompts=options.n_prompts, key=key, reference=names[0])
+        rows = {name: {m: e._asdict() for m, e in row.items()} for name, row in table.rows.items()}
+        curves = loss_by_context(predictors, task, contexts, n_prompts=options.n_prompts, key=key) if contexts else {}
+        told.append(
+            {
+                "point": label,
+                "reference": names[0],
+                "rows": rows,
+                "contexts": contexts,
+                "curves": {name: [estimate._asdict() for estimate in curve] for name, curve in curves.items()},
+            }
+        )
+        if not options.json:
+            print(f"{label or run.name}\n{table}\n")
+            if curves:
+                cells = [(name, *(str(estimate) for estimate in curve)) for name, curve in curves.items()]
+                columns = ["loss by context length", *map(str, contexts)]
+                console().print(tables.plain_table(columns, cells))
+    if options.json:
+        print_json({"run": run.folder, "comparisons": told})
+    return 0
+
+
+def members_of(run: Run, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """{label of a point of the sweep: (its task, the ensemble of its trained predictors over seeds)}."""
+    import jax
+
+    from meta_icl.prompt import Ensemble
+    from meta_icl.training import from_arrays
+    from meta_icl.training.replicas import make_replicas, stack
+
+    unfinished = [name for name, part in run.parts().items() if not part.done]
+    if unfinished or not run.parts():
+        raise BadInput(f"run {run.folder} is not finished; continue it with: meta-icl train --resume {run.folder}")
+    groups: dict[str, tuple[Any, list[Any]]] = {}
+    for part in run.parts().values():
+        arguments, arrays = part.config["arguments"], part.load_arrays("result")
+        made = make_replicas(
+            task_of(config), optimiser_of(config), jax.random.key(0), arguments["seeds"], arguments["sweep"]
+        )
+        like = stack([model_of(config)(key=jax.random.key(0))] * len(made[1]))
+        ensemble = Ensemble(from_arrays(like, arrays, "predictor"))
+        for index, (replica, label) in enumerate(zip(*made, strict=True)):
+            point = ", ".join(f"{name} = {value:g}" for name, value in label.items() if name != "seed")
+            groups.setdefault(point, (replica.task, []))[1].append(ensemble[index])
+    return {point: (task, Ensemble(stack(members))) for point, (task, members) in groups.items()}
+
+
+def split_names(texts: Sequence[str]) -> list[str]:
+    """The references in texts separated by commas, where `a:x=1,y=2` is one of them."""
+    names: list[str] = []
+    for text in texts:
+        for piece in text.split(","):
+            if "=" in piece and ":" not in piece and names:
+                names[-1] += f",{piece}"
+            elif piece:
+                names.append(piece)
+    if not names:
+        raise BadInput("--with needs at least one reference, such as gd")
+    return names
+
+
+def reference(text: str, task: Any, prompts: Any) -> Any:
+    """The reference algorithm of a name; what it needs to know it reads from the task, its best rate from `prompts`."""
+    from meta_icl import algorithms
+
+    name, _, fields = text.partition(":")
+    if not fields:
+        match name:
+            case "gd":
+                return algorithms.GradientDescent(rate=algorithms.sample_best_rate(prompts))
+            case "ridge":
+                noise, variance = _moments(name, task)
+                return algorithms.Ridge(penalty=noise**2 / variance)
+            case "bayes":
+                return _bayes(task)
+            case "zero":
+                return algorithms.ZeroPredictor()
+    classes = spec.public(algorithms, lambda cls: "prompt" in getattr(cls.__call__, "__annotations__", {}))
+    known = {**classes, "gd": None, "ridge": None, "bayes": None, "zero": None}
+    found = spec.find("reference", name, known)
+    return spec.built(spec.described("reference", found, spec.split_fields(fields), classes), classes)
+
+
+def _bayes(task: Any) -> Any:
+    from meta_icl import algorithms
+
+    if getattr(task, "pool", None) is not None:
+        return algorithms.BayesFinitePool(pool=task.w_scale * task.pool, noise_variance=task.noise**2)
+    noise, variance = _moments("bayes", task)
+    return algorithms.BayesLinear(noise_variance=noise**2, prior_variance=variance)
+
+
+def _moments(name: str, task: Any) -> tuple[Any, Any]:
+    if not hasattr(task, "noise") or not hasattr(task, "w_variance"):
+        raise BadInput(f"{name} needs a task with noise and w_variance, which {type(task).__name__} has not")
+    return task.noise, task.w_variance

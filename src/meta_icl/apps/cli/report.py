@@ -1,0 +1,102 @@
+"""`meta-icl report RUN [RUN ...]`: one self-contained HTML file of one run, or of several side by side."""
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from meta_icl.apps.cli import listing
+from meta_icl.apps.cli.options import parse, print_json
+from meta_icl.errors import BadInput
+from meta_icl.runs import Claim, Run, default_root, find_run
+
+EXAMPLES = (
+    "rossi2024",
+    "rossi2024_understanding_icl-smoke rossi2024_understanding_icl-small --out comparison.html",
+    "train-LinearRegression --json",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write the report of a finished run from what is in its folder, or of several runs side by side."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """The runs (folder, name, or the beginning of it)."""
+    out: Path | None = None
+    """The file (default: report.html in the run's folder, or in the folder of the runs if there are several)."""
+    root: Path = dataclasses.field(default_factory=default_root)
+    """Folder of the runs."""
+    json: bool = False
+    """Print JSON for machines."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = parse(Options, arguments, command="report", examples=EXAMPLES)
+    if not options.runs:
+        raise BadInput("report needs a run (see `meta-icl runs list`)")
+    found = [find_run(name, options.root) for name in options.runs]
+    told = [told_by(run) for run in found]
+    if len(told) == 1:
+        path = options.out or found[0].folder / "report.html"
+        write(path, told[0])
+    else:
+        from meta_icl.apps.report import Reported, write_comparison
+
+        path = options.out or options.root / "report.html"
+        names = dict(zip((run.name for run in found), told, strict=True))
+        write_comparison(path, runs=[Reported(**{**content, "title": name}) for name, content in names.items()])
+    if options.json:
+        print_json({"report": path, "runs": [run.folder for run in found]})
+    else:
+        print(f"report  {path}")
+    return 0
+
+
+def told_by(run: Run, claims: Sequence[Claim] | None = None) -> dict[str, Any]:
+    """What a report shows of a finished run: title, intro, claims, figures, provenance."""
+    if not run.done:
+        raise BadInput(f"run {run.folder} is not finished")
+    provenance = run.provenance | {"preset": run.config.get("preset"), "config": run.config.get("config", run.config)}
+    if run.config.get("command") == "train":
+        return {"title": run.name, "intro": "", "claims": [], "figures": losses(run), "provenance": provenance}
+    paper = paper_of(run)
+    title, _, intro = (paper.__doc__ or run.name).strip().partition("\n")
+    return {
+        "title": title.rstrip("."),
+        "intro": intro.strip(),
+        "claims": run.load_claims() if claims is None else list(claims),
+        "figures": paper.figures(run),
+        "provenance": provenance,
+    }
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write the report of one run."""
+    from meta_icl.apps.report import write_report
+
+    write_report(path, **content)
+
+
+def losses(run: Run) -> dict[str, Any]:
+    """The training losses of the parts of a run of `meta-icl train`."""
+    from meta_icl.plotting import Lines, Series
+
+    series = []
+    for name, part in run.parts().items():
+        arrays = part.load_arrays("result")
+        series.append(Series(name, arrays["history/step"][1:], arrays["history/loss"][1:].mean(axis=1)))
+    return {"loss": Lines("Training loss", "training step", "loss", tuple(series), log_y=True)}
+
+
+def paper_of(run: Run) -> Any:
+    """The module of the paper that a run reproduces."""
+    name = run.config.get("paper")
+    if not isinstance(name, str):
+        raise BadInput(f"run {run.folder} is neither the reproduction of a paper nor a training")
+    return importlib.import_module(f"meta_icl.papers.{listing.find_paper(name)}")

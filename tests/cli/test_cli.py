@@ -1,0 +1,355 @@
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meta_icl.apps import cli
+from meta_icl.apps.cli import COMMANDS, doctor, listing, reproduce
+from meta_icl.apps.cli.compare import split_names
+from meta_icl.errors import BadInput
+from meta_icl.runs import Check, Claim, Run, at_most, list_runs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """Every command runs in an empty folder, with its own runs and no terminal of unknown width."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("META_ICL_RUNS", raising=False)
+    monkeypatch.delenv("META_ICL_WORKERS", raising=False)
+    for name in ("DIR", "MIN_COMPILE_TIME_SECS", "MIN_ENTRY_SIZE_BYTES"):  # commands set them; put them back afterwards
+        variable = f"JAX_COMPILATION_CACHE_{name}" if name == "DIR" else f"JAX_PERSISTENT_COMPILATION_CACHE_{name}"
+        monkeypatch.setenv(variable, os.environ.get(variable, ""))
+    return tmp_path
+
+
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    """(exit status, standard output, standard error) of a command."""
+    try:
+        status = cli.main(list(arguments))
+    except SystemExit as end:  # help
+        status = end.code or 0
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+# Help
+
+
+def test_help_is_immediate_and_imports_no_jax():
+    script = (
+        "import sys, resource; from meta_icl.apps.cli import main; status = main(['--help']); "
+        "heavy = {'jax', 'equinox', 'numpy', 'tyro', 'matplotlib', 'duckdb', 'torch'} & set(sys.modules); "
+        "used = resource.getrusage(resource.RUSAGE_SELF); "
+        "print(status, sorted(heavy), used.ru_utime + used.ru_stime)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    status, heavy, seconds = re.fullmatch(r"(\d) (\[.*\]) ([\d.]+)", done.stdout.splitlines()[-1]).groups()
+    assert status == "0" and heavy == "[]" and float(seconds) < 0.3
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(capsys, command):
+    status, out, err = call(capsys, command, "--help")
+    assert status == 0 and not err
+    assert f"usage: meta-icl {command}" in out and "examples:" in out and f"  meta-icl {command}" in out
+
+
+def test_help_of_commands_imports_no_jax():
+    script = (
+        "import sys\nfrom meta_icl.apps.cli import main\n"
+        f"for name in {list(COMMANDS)}:\n"
+        "    try:\n        main([name, '--help'])\n    except SystemExit:\n        pass\n"
+        "print('jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_module_entry_and_version():
+    done = subprocess.run([sys.executable, "-m", "meta_icl", "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+    bad = subprocess.run([sys.executable, "-m", "meta_icl", "reproduc"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and "did you mean 'reproduce'" in bad.stderr
+
+
+# Bad input
+
+LINEAR = ("train", "linear_regression", "transformer", "--task", "d=3", "n_context=4")
+FITTING = (*LINEAR, "--model", "d_model=4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("paper",), "unknown command 'paper'; did you mean 'papers'"),
+        (("papers", "--jso"), "Unrecognized options: --jso; did you mean --json?"),
+        (("papers", "extra"), "Unrecognized options: extra"),
+        (("reproduce",), "Missing from meta-icl reproduce: PAPER"),
+        (("reproduce", "rosi2024"), "unknown paper 'rosi2024'; did you mean 'rossi2024'"),
+        (
+            ("reproduce", "tiny", "--preset", "smol"),
+            "unknown preset 'smol'; did you mean 'small'?",
+        ),
+        (("reproduce", "tiny", "--seeds", "many"), "--seeds must be an integer, got 'many'"),
+        (("reproduce", "tiny", "--seeds", "0"), "--seeds must be a positive integer, got 0"),
+        (("reproduce", "tiny", "--workers", "-1"), "--workers must be zero or more, got -1"),
+        (("reproduce", "tiny", "--set", "stps=3"), "unknown field of Config 'stps'; did you mean 'steps'"),
+        (("reproduce", "tiny", "--set", "steps=x"), "steps must be an integer, got 'x'"),
+        (("reproduce", "tiny", "--set", "steps"), "expected field=value, got 'steps'"),
+        (("reproduce", "tiny", "--root"), "Missing value for argument '--root'"),
+        (("runs", "lst"), "unknown action 'lst'; did you mean 'list'"),
+        (("runs", "show"), "runs show needs the name of a run"),
+        (("runs", "show", "none"), "there is no run 'none': runs holds no runs"),
+        (("runs", "query", "SELECT 1"), "runs holds no run that has logged metrics"),
+        (("report", "none"), "there is no run 'none'"),
+        (("compare", "none"), "there is no run 'none'"),
+        (("compare", "none", "--n-prompts", "1"), "--n-prompts must be at least 2, got 1"),
+        (("compare", "none", "--contexts", "2,x"), "--contexts must be an integer, got 'x'"),
+        (("train",), "train needs a task and a model"),
+        (
+            ("train", "linear_regresion", "transformer"),
+            "unknown task 'linear_regresion'; did you mean 'LinearRegression'",
+        ),
+        (("train", "uniform", "transformer"), "unknown task 'uniform'"),
+        ((*LINEAR[:2], "transformr"), "LinearRegression needs d=..., n_context=..."),
+        ((*LINEAR[:2], "transformr", *LINEAR[3:]), "unknown model 'transformr'; did you mean 'Transformer'"),
+        (LINEAR, "model Transformer needs d_model=..."),
+        ((*LINEAR, "x_law=unifrm"), "unknown x_law (Law) 'unifrm'; did you mean 'Uniform'"),
+        ((*LINEAR, "x_law=uniform:half_rnge=1"), "unknown field of Uniform 'half_rnge'; did you mean 'half_range'"),
+        (
+            (*LINEAR, "x_law=uniform:half_range=wide"),
+            "half_range must be a number or a nested list of numbers, got 'wide'",
+        ),
+        ((*LINEAR, "d=4"), "d is given twice: '3' and '4'"),
+        ((*FITTING, "n_layers=-1"), "n_layers must be a positive integer, got -1"),
+        ((*FITTING, "n_layers=1.5"), "n_layers must be an integer, got '1.5'"),
+        ((*FITTING, "attention=sofmax"), "unknown attention 'sofmax'; did you mean 'softmax'"),
+        ((*FITTING, "looped=perhaps"), "looped must be true or false, got 'perhaps'"),
+        ((*FITTING, "--steps", "-1"), "--steps must be zero or more, got -1"),
+        ((*FITTING, "--batch", "0"), "--batch must be a positive integer, got 0"),
+        ((*FITTING, "--objective", "mse"), "unknown objective 'mse'"),
+        ((*FITTING, "--optimiser", "name=adem"), "unknown optimiser 'adem'; did you mean 'adam'"),
+        ((*FITTING, "--layout", "separat"), "unknown layout 'separat'; did you mean 'Separate'"),
+        ((*FITTING, "--sweep", "task.nose=0,1"), "unknown field 'nose'; did you mean 'noise'"),
+        ((*FITTING, "--sweep", "task.noise=0,-1"), "noise must be zero or positive"),
+        ((*FITTING, "--sweep", "task.d=2,3"), "cannot be swept in one training"),
+        ((*FITTING, "--sweep", "task.noise=a,b"), "--sweep task.noise must be a number, got 'a'"),
+        ((*LINEAR, "--model", "d_model=7"), "Transformer and Concatenated and LinearRegression do not fit together"),
+        (("train", "--resume", "none"), "there is no run 'none'"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(capsys, tiny_paper, empty_folder, arguments, message):
+    status, out, err = call(capsys, *arguments)
+    assert status == 2 and out == ""
+    assert err.startswith("meta-icl: ") and err.count("\n") == 1 and message in err
+    assert not list(empty_folder.iterdir())
+
+
+def test_interrupt_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "main", interrupted)
+    status, _, err = call(capsys, "doctor", "--json")
+    assert (
+        status == 130
+        and err == "meta-icl: interrupted; the same command goes on where it was: meta-icl doctor --json\n"
+    )
+
+
+# Papers
+
+TINY = '''"""A tiny paper (Nobody, 2020).
+
+It claims little.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from meta_icl.plotting import Lines, Series
+from meta_icl.runs import Check, Claim, at_least, at_most
+
+TIMES = {"small": "1 s", "other": "2 s"}
+
+
+@dataclass(frozen=True)
+class Config:
+    seeds: int = 3
+    steps: int = 10
+    sizes: tuple[int, ...] = (1, 2)
+
+
+PRESETS = {"small": Config(), "other": Config(steps=20)}
+CALLS = []
+
+
+def run(config, run):
+    CALLS.append(config)
+    run.log({"step": config.steps, "loss": 0.5})
+    run.save_arrays("loss", {"loss": np.arange(config.seeds) / 10})
+
+
+def figures(run):
+    return {"loss": Lines("Loss", "seed", "loss", (Series("loss", [0, 1], [1.0, 2.0]),))}
+
+
+def claims(run):
+    loss = run.load_arrays("loss")["loss"]
+    return [
+        Claim("tiny2020/T-1", "The loss is small", "Fig. 1", (Check("loss", at_most(0.5), loss),)),
+        Claim("tiny2020/T-2", "The loss is large", "Fig. 2", (Check("loss", at_least(0.5), loss),)),
+        Claim("tiny2020/T-3", "Nobody knows", "Fig. 3", undecided="too small"),
+    ]
+'''
+
+
+@pytest.fixture
+def tiny_paper(monkeypatch, tmp_path_factory):
+    """A paper in a folder of its own, found like those of the package."""
+    import meta_icl.papers
+
+    folder = tmp_path_factory.mktemp("papers")
+    (folder / "tiny2020_little.py").write_text(TINY)
+    (folder / "_shared.py").write_text("raise ImportError\n")
+    real = listing.papers()
+    monkeypatch.setattr(listing, "papers", lambda: [*real, listing._read("tiny2020_little", TINY)])
+    monkeypatch.setattr(meta_icl.papers, "__path__", [*meta_icl.papers.__path__, str(folder)])
+    monkeypatch.delitem(sys.modules, "meta_icl.papers.tiny2020_little", raising=False)
+    return folder
+
+
+def test_listing_reads_files_without_importing_them():
+    names = [paper.name for paper in listing.papers()]
+    files = [path.stem for path in (ROOT / "src/meta_icl/papers").glob("*.py") if not path.stem.startswith("_")]
+    assert names == sorted(files)
+    for paper in listing.papers():
+        module = pytest.importorskip(f"meta_icl.papers.{paper.name}")
+        assert module.__doc__.startswith(paper.title) and paper.times == module.TIMES
+        assert set(paper.times) == set(module.PRESETS)
+
+
+def test_papers(capsys, tiny_paper):
+    status, out, _ = call(capsys, "papers")
+    assert status == 0 and "A tiny paper (Nobody, 2020)" in out and "small: 1 s" in out and "no kept results" in out
+    call(capsys, "reproduce", "tiny", "--results", "results")
+    told = json.loads(call(capsys, "papers", "--json")[1])
+    mine = next(row for row in told if row["paper"] == "tiny2020_little")
+    assert mine["claims"] == 3 and mine["verdicts"] == {"holds": 1, "fails": 1, "not decided": 1}
+    kept = {str(path.relative_to("results")) for path in Path("results").rglob("*") if path.is_file()}
+    names = ("claims.json", "config.json", "provenance.json", "figures/loss.svg")
+    assert kept == {f"tiny2020_little/{name}" for name in names}
+    (Path("results") / "tiny2020_little" / "claims.json").write_text("{")
+    status, _, err = call(capsys, "papers")
+    assert status == 2 and "claims.json cannot be read as JSON" in err
+
+
+def test_reproduce(capsys, tiny_paper):
+    status, out, _ = call(capsys, "reproduce", "tiny2020", "--seeds", "5", "--set", "sizes=4,5,6")
+    import meta_icl.papers.tiny2020_little as tiny
+
+    assert status == 0 and [tiny.Config(seeds=5, sizes=(4, 5, 6))] == tiny.CALLS
+    assert all(text in out for text in ("tiny2020/T-1", "at most 0.5", "0.2 [0, 0.4]", "holds", "fails", "not decided"))
+    (info,) = list_runs("runs")
+    run = Run.load(info.folder)
+    assert run.done and run.name.startswith("tiny2020_little-small-") and run.folder.joinpath("report.html").exists()
+    assert [claim.verdict for claim in run.load_claims()] == ["holds", "fails", "not decided"]
+    assert run.config["config"] == {"seeds": 5, "steps": 10, "sizes": [4, 5, 6]}
+    assert run.metrics() == [{"step": 10, "loss": 0.5}]
+
+    # Asked again it is shown, not computed; a claim can be chosen, and its failure can be the exit status.
+    again = ("reproduce", "tiny2020", "--seeds", "5", "--set", "sizes=4,5,6", "--strict", "--json")
+    status, out, _ = call(capsys, *again, "--claims", "T-1")
+    assert status == 0 and len(tiny.CALLS) == 1 and [one["id"] for one in json.loads(out)["claims"]] == ["tiny2020/T-1"]
+    status, out, _ = call(capsys, *again)
+    assert status == 1 and Path(json.loads(out)["report"]).exists()
+    status, _, err = call(capsys, *again, "--claims", "T-9")
+    assert status == 2 and "unknown claim 'T-9'" in err
+
+
+def test_a_run_in_use_is_left_alone(capsys, tiny_paper):
+    call(capsys, "reproduce", "tiny")
+    (info,) = list_runs("runs")
+    with Run.open(info.folder, Run.load(info.folder).config):
+        status, _, err = call(capsys, "reproduce", "tiny")
+        assert status == 2 and "is in use by" in err and err.count("\n") == 1
+    (info.folder / "config.json").write_text("{")
+    status, _, err = call(capsys, "reproduce", "tiny")
+    assert status == 2 and "config.json cannot be read as JSON" in err and err.count("\n") == 1
+    assert (info.folder / "config.json").read_text() == "{"
+
+
+def test_chosen_claims():
+    claims = [Claim(f"p/{name}", "s", "f", (Check("q", at_most(1), 0),)) for name in ("A-1", "A-2")]
+    assert reproduce.chosen(claims, ()) == claims
+    assert reproduce.chosen(claims, ("A-2", "p/A-1")) == claims[::-1]
+
+
+# Runs, doctor
+
+
+def test_runs(capsys, tiny_paper):
+    assert "no runs in runs" in call(capsys, "runs")[1]
+    call(capsys, "reproduce", "tiny")
+    (told,) = json.loads(call(capsys, "runs", "list", "--json")[1])
+    assert told["state"] == "done" and told["name"] in call(capsys, "runs", "list")[1]
+    shown = json.loads(call(capsys, "runs", "show", "tiny", "--json")[1])
+    assert shown["config"]["config"]["steps"] == 10 and len(shown["claims"]) == 3
+    assert '"steps": 10' in call(capsys, "runs", "show", "tiny")[1]
+    rows = json.loads(call(capsys, "runs", "query", "SELECT step, loss FROM metrics", "--json")[1])
+    assert rows == [{"step": 10, "loss": 0.5}]
+    assert "0.5" in call(capsys, "runs", "query", "SELECT loss FROM metrics")[1]
+    status, _, err = call(capsys, "runs", "query", "SELECT los FROM metrics")
+    assert status == 2 and err.count("\n") == 1
+
+    with Run.open("runs/other", {"a": 1}) as run:
+        run.save_checkpoint(1, {"x": np.zeros(3)})
+    assert "0 folders" in call(capsys, "runs", "gc")[1]
+    assert "add --delete" in call(capsys, "runs", "gc", "--unfinished")[1] and Path("runs/other").exists()
+    assert json.loads(call(capsys, "runs", "gc", "--unfinished", "--delete", "--json")[1])["removed"] is True
+    assert not Path("runs/other").exists() and len(list_runs("runs")) == 1
+
+
+def test_report_of_runs(capsys, tiny_paper):
+    call(capsys, "reproduce", "tiny")
+    call(capsys, "reproduce", "tiny", "--preset", "other")
+    names = sorted(info.name for info in list_runs("runs"))
+    status, out, _ = call(capsys, "report", *names, "--out", "both.html")
+    assert status == 0 and "both.html" in out
+    page = Path("both.html").read_text()
+    assert all(name in page for name in names)
+    status, _, err = call(capsys, "report", "tiny")
+    assert status == 2 and "ambiguous" in err
+    with Run.open("runs/other", {"a": 1}):
+        pass
+    status, _, err = call(capsys, "report", "other")
+    assert status == 2 and "is not finished" in err
+
+
+def test_doctor(capsys):
+    import jax
+
+    told = json.loads(call(capsys, "doctor", "--json")[1])
+    assert len(told["devices"]) == len(jax.devices()) and told["versions"]["jax"] == jax.__version__
+    assert told["workers"] >= 0 and told["first_program_seconds"] > 0
+    assert "compilation cache" in call(capsys, "doctor")[1]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(doctor.EXTRAS) == set(extras)
+
+
+def test_reference_names():
+    assert split_names(("gd,ridge:penalty=1,bayes", "GradientDescent:rate=0.1,steps=2", "zero")) == [
+        "gd", "ridge:penalty=1", "bayes", "GradientDescent:rate=0.1,steps=2", "zero",
+    ]  # fmt: skip
+    with pytest.raises(BadInput, match="at least one"):
+        split_names((",",))

@@ -1,0 +1,101 @@
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from meta_icl.apps import cli
+from meta_icl.apps.cli import train as command
+from meta_icl.models import Learner, Transformer
+from meta_icl.runs import Run
+from meta_icl.tasks import LinearRegression, Uniform
+from meta_icl.training import Optimiser, train
+
+ARGUMENTS = (
+    *("train", "linear_regression", "transformer", "--task", "d=2", "n_context=3", "x_law=uniform:half_range=1.0"),
+    *("--model", "d_model=3", "--steps", "6", "--batch", "8", "--record", "3", "--learning-rate", "0.01"),
+    *("--seeds", "2", "--sweep", "task.noise=0.5", "--workers", "0"),
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A root with one finished training of two seeds at one swept value."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_ICL_WORKERS", "1")  # one part per seed, as on a CPU
+        patch.setattr(command, "default_workers", lambda: 1)
+        assert cli.main([*ARGUMENTS, "--root", str(folder)]) == 0
+    return folder
+
+
+def only_run(root: Path) -> Run:
+    (folder,) = [path.parent for path in root.glob("*/config.json")]
+    return Run.load(folder)
+
+
+def test_train_is_the_library_s_training(root):
+    run = only_run(root)
+    assert run.done and run.name.startswith("train-LinearRegression-Transformer-")
+    parts = run.parts()
+    assert set(parts) == {f"task.noise=0.5,seed={seed}" for seed in (0, 1)}
+    trained = train(
+        LinearRegression(d=2, n_context=3, x_law=Uniform(half_range=1.0), noise=0.5),
+        Learner(Transformer(d_model=3)),
+        steps=6,
+        key=jax.random.key(0),
+        seeds=[1],
+        batch=8,
+        optimiser=Optimiser(learning_rate=0.01),
+        record=3,
+    )
+    result = parts["task.noise=0.5,seed=1"].load_arrays("result")
+    np.testing.assert_array_equal(result["history/step"], [0, 3, 6])
+    np.testing.assert_allclose(result["history/loss"], trained.history["loss"], rtol=1e-6)
+    np.testing.assert_allclose(result["predictor.network.layers.w_q"], trained.stacked.network.layers.w_q, rtol=1e-5)
+    assert parts["task.noise=0.5,seed=1"].metrics()[-1]["task.noise"] == 0.5
+
+
+def test_asking_again_or_resuming_shows_the_finished_run(root, capsys, monkeypatch):
+    monkeypatch.setattr(command, "default_workers", lambda: 1)
+    monkeypatch.setenv("META_ICL_WORKERS", "1")
+    name = only_run(root).name
+    for arguments in (ARGUMENTS, ("train", "--resume", "train-Lin")):
+        assert cli.main([*arguments, "--root", str(root), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert Path(told["run"]).name == name and len(told["parts"]) == 2 and told["parts"][0]["seeds"] == 1
+    assert cli.main(["train", "linear_regression", "lstm", "--resume", name, "--root", str(root)]) == 2
+    assert "--resume must be given without a task" in capsys.readouterr().err
+
+
+def test_compare(root, capsys):
+    arguments = ["compare", "train", "--with", "gd,zero", "--n-prompts", "50"]
+    assert cli.main([*arguments, "--contexts", "1,3", "--root", str(root), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["comparisons"]
+    assert [one["point"] for one in told] == ["task.noise = 0.5"]
+    for one in told:
+        rows = one["rows"]
+        assert set(rows) == {"trained", "gd", "zero"}
+        assert len(rows["trained"]["loss"]["members"]) == 2 and rows["gd"]["loss_ratio"]["mean"] == 1
+        # The whole context is the last of the context lengths.
+        for name, row in rows.items():
+            np.testing.assert_allclose(one["curves"][name][1]["mean"], row["loss"]["mean"], rtol=1e-5)
+    assert cli.main([*arguments, "--root", str(root)]) == 0
+    assert re.search(r"^gd +\S+ ± \S+ +1 ± 0", capsys.readouterr().out, re.MULTILINE)
+    assert cli.main(["compare", "train", "--with", "gradient", "--root", str(root)]) == 2
+    assert "unknown reference 'gradient'" in capsys.readouterr().err
+
+
+def test_report_of_a_training(root, capsys, tmp_path):
+    assert cli.main(["report", "train", "--root", str(root), "--out", str(tmp_path / "r.html")]) == 0
+    assert "task.noise=0.5,seed=1" in (tmp_path / "r.html").read_text()
+
+
+def test_only_runs_of_train_can_be_compared(tmp_path, capsys):
+    with Run.open(tmp_path / "other", {"a": 1}) as run:
+        run.finish()
+    for arguments in (["compare", "other"], ["train", "--resume", "other"]):
+        assert cli.main([*arguments, "--root", str(tmp_path)]) == 2
+        assert "was not made by `meta-icl train`" in capsys.readouterr().err
