@@ -19,10 +19,11 @@ TEST_ENV := JAX_PLATFORMS=cpu \
   XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 --xla_backend_optimization_level=1" \
   OMP_NUM_THREADS=1
 
+# Bytecode is compiled when first imported, which saves minutes where most of it never is.
 # Some systems ship Python without the pip that `venv` would copy; then the pip at hand installs into the environment.
 INSTALL = if [ -x $(BIN)/pip ]; then set -- $(BIN)/python -m pip; \
   else set -- $(PYTHON) -m pip --python $(BIN)/python; fi; \
-  "$$@" install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+  "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: demo test lint format clean distclean
 .DELETE_ON_ERROR:
