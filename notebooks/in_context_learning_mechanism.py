@@ -74,7 +74,7 @@ display(draw(Heatmaps("Attention maps", (one_task, Panel("average over tasks", n
 # %% [markdown]
 # ## What the weights are
 #
-# Only the products W_Q W_K^T and W_V W_O matter. The first turns out to be the identity on x: attention compares inputs.
+# Only the products W_Q W_K^T and W_V W_O matter. The first is the identity on x: attention compares inputs.
 # The second has one entry: it writes the targets, times minus the rate over N, into the slot of the query.
 
 # %%

@@ -17,7 +17,8 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import choose, require
-from meta_icl.models.lean import has_lean_form, lean_linear
+from meta_icl.models.attention import attention_pattern, score_scale, writable
+from meta_icl.models.lean import has_lean_form, lean_form
 from meta_icl.models.trace import Intervention, Tap, Trace, check_sites
 
 KINDS = ("linear", "softmax", "mixed")
@@ -201,7 +202,7 @@ class TransformerNetwork(eqx.Module):
     @property
     def lean(self) -> Callable[[Float[Array, "b t d_in"]], Float[Array, "b 1 d_out"]] | None:
         """The batched form for training, which returns the last token only; `None` where there is none."""
-        return partial(lean_linear, self) if has_lean_form(self.config) else None
+        return partial(lean_form, self) if has_lean_form(self.config) else None
 
     def embedded(self, tokens: Float[Array, "t d_in"]) -> Float[Array, "t d_model"]:
         """The residual stream before the first layer."""
@@ -240,38 +241,6 @@ def block(c: Transformer, kind: str, layer: Layer, h: Float[Array, "t d"], tap: 
     if c.activation_clip is not None:
         h = jnp.clip(h, -c.activation_clip, c.activation_clip)
     return tap("resid_post", h)
-
-
-def score_scale(c: Transformer, kind: str) -> float:
-    """The factor on Q K^T: `score_scale` if given, else 1 for linear attention and 1/sqrt(d_head) otherwise."""
-    if c.score_scale is not None:
-        return c.score_scale
-    return 1.0 if kind == "linear" else 1 / math.sqrt(c.head_width)
-
-
-def attention_pattern(
-    c: Transformer, kind: str, scores: Float[Array, "*h q s"], mix: Float[Array, ""] | None
-) -> Float[Array, "*h q s"]:
-    """The weights with which values are summed; a causal linear pattern is masked with zeros."""
-    if c.causal:
-        visible = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-        linear = jnp.where(visible, scores, 0)
-        masked = jnp.where(visible, scores, -jnp.inf)
-    else:
-        linear = masked = scores
-    if kind == "linear":
-        return linear
-    soft = jax.nn.softmax(masked, axis=-1)
-    if kind == "softmax":
-        return soft
-    assert mix is not None
-    share = jax.nn.sigmoid(10 * mix)
-    return share * soft + (1 - share) * linear
-
-
-def writable(c: Transformer, dtype: Any) -> Float[Array, "1 d"] | float:
-    """1 for the channels that a layer may write, 0 for the others."""
-    return 1.0 if c.update == "all" else jnp.zeros((1, c.d_model), dtype).at[:, -1].set(1)
 
 
 def layer_norm(h: Float[Array, "t d"], weights: Float[Array, "2 d"]) -> Float[Array, "t d"]:
