@@ -73,7 +73,7 @@ PROVENANCE = {
     "code": {"version": "0.1.0", "commit": "0123456789abcdef", "dirty": True},
     "devices": ["cpu: cpu"],
     "wall_seconds": 712.3,
-    "sessions": [{"command": f"meta-icl reproduce {EVIL}", "started": "2026-01-02T03:04:05+00:00"}],
+    "starts": [{"command": f"meta-icl reproduce {EVIL}", "started": "2026-01-02T03:04:05+00:00"}],
     "preset": "small",
     "config": {"seeds": 3, "contexts": [2, 10]},
 }

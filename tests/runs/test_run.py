@@ -60,8 +60,8 @@ def test_provenance(tmp_path):
         told = run.provenance
     assert told["versions"]["numpy"] == np.__version__ and told["versions"]["python"]
     assert {"version"} <= set(told["code"])
-    session = told["sessions"][0]
-    assert session["started"] <= session["ended"] and session["wall_seconds"] >= 0 and session["command"]
+    start = told["starts"][0]
+    assert start["started"] <= start["ended"] and start["wall_seconds"] >= 0 and start["command"]
     assert told["resumed"] == 0
     with Run.open(tmp_path / "r", {}) as run:  # a finished run is not touched by asking again
         assert run.provenance == told

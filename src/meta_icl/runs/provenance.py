@@ -16,10 +16,10 @@ PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "scikit-learn
 
 def provenance() -> dict[str, Any]:
     """Code and library versions; the same for the whole life of a process."""
-    return {"code": code(), "versions": versions(PACKAGES), "platform": platform.platform(terse=True)}
+    return {"code": code(), "versions": versions(PACKAGES), "platform": f"{platform.system()} {platform.machine()}"}
 
 
-def session() -> dict[str, Any]:
+def start() -> dict[str, Any]:
     """What is known at the start of one process's work on a run."""
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
     return {"command": command, "code": code(), "started": now(), "ended": None, "wall_seconds": 0.0}

@@ -141,7 +141,7 @@ def _info(folder: Path) -> RunInfo:
         if not run.done and any(holder(one) is not None for one in (folder, *nested)):
             state = "running"
         provenance = run.provenance
-        started = provenance["sessions"][0]["started"]
+        started = provenance["starts"][0]["started"]
         seconds = provenance["wall_seconds"]
     except (BadInput, KeyError, IndexError, TypeError):
         state = "unreadable"

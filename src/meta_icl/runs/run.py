@@ -103,7 +103,7 @@ class Run:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Code, versions, devices, and for every session its command, times and wall seconds."""
+        """Code, versions, devices, and for every start its command, times and wall seconds."""
         return read_versioned(self.folder / "provenance.json")
 
     def finish(self) -> None:
@@ -221,7 +221,7 @@ class Run:
     # Private
 
     def _begin(self, new: bool) -> None:
-        """Under the lock: clear what a kill left, write the configuration once, start a session in the provenance."""
+        """Under the lock: clear what a kill left, write the configuration once, note the start in the provenance."""
         for folder in (self.folder, *(self.folder / name for name in ("checkpoints", "arrays", "json"))):
             for leftover in folder.glob(f"{TEMPORARY}*"):
                 _remove(leftover)
@@ -233,16 +233,16 @@ class Run:
         if self.done:
             return
         path = self.folder / "provenance.json"
-        sessions = read_versioned(path)["sessions"] if path.exists() else []
+        starts = read_versioned(path)["starts"] if path.exists() else []
         self._provenance = {"format": FORMAT, **origin.provenance(), "devices": []}
-        self._provenance |= {"resumed": len(sessions), "wall_seconds": 0.0, "sessions": [*sessions, origin.session()]}
+        self._provenance |= {"resumed": len(starts), "wall_seconds": 0.0, "starts": [*starts, origin.start()]}
         write_json(path, self._provenance)
 
     def _note_time(self, ended: str | None = None) -> None:
-        sessions = self._provenance["sessions"]
-        sessions[-1]["wall_seconds"] = round(time.monotonic() - self._began, 3)
-        sessions[-1]["ended"] = ended
-        self._provenance["wall_seconds"] = round(sum(one["wall_seconds"] for one in sessions), 3)
+        starts = self._provenance["starts"]
+        starts[-1]["wall_seconds"] = round(time.monotonic() - self._began, 3)
+        starts[-1]["ended"] = ended
+        self._provenance["wall_seconds"] = round(sum(one["wall_seconds"] for one in starts), 3)
         self._provenance["devices"] = origin.devices()
         write_json(self.folder / "provenance.json", self._provenance)
 

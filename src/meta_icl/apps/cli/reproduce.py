@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,11 @@ def keep_results(run: Run, figures: Mapping[str, Any], folder: Path) -> None:
     from meta_icl.plotting import save
     from meta_icl.runs import write_atomically
 
-    for name in ("claims.json", "config.json", "provenance.json"):
+    for name in ("claims.json", "config.json"):
         write_atomically(folder / name, (run.folder / name).read_bytes())
+    provenance = dict(run.provenance)
+    # Where the run stood is of no interest to others; what was asked for is in config.json.
+    starts = [{key: value for key, value in start.items() if key != "command"} for start in provenance["starts"]]
+    write_atomically(folder / "provenance.json", json.dumps(provenance | {"starts": starts}, indent=2).encode())
     for name, chart in figures.items():
         save(chart, folder / "figures" / f"{name}.svg")

@@ -11,12 +11,12 @@ def facts_line(provenance: Mapping[str, Any]) -> str:
     """Preset, seeds, time, commit and device, as far as they are known."""
     config = provenance.get("config")
     code = provenance.get("code") or {}
-    sessions = provenance.get("sessions") or [{}]
+    starts = provenance.get("starts") or [{}]
     facts = [
         ("preset", provenance.get("preset")),
         ("seeds", config.get("seeds") if isinstance(config, Mapping) else None),
         ("computed in", duration(provenance.get("wall_seconds"))),
-        ("on", moment(sessions[-1].get("started"))),
+        ("on", moment(starts[-1].get("started"))),
         ("device", ", ".join(provenance.get("devices") or [])),
         ("commit", commit(code)),
         ("meta_icl", code.get("version")),

@@ -1,0 +1,31 @@
+"""What stands in `results/`: real runs with provenance, told truly in its README."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+RESULTS = Path(__file__).parents[2] / "results"
+KEPT = sorted(path.parent for path in RESULTS.glob("*/claims.json"))
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
+def test_readme_tells_every_verdict(folder):
+    """One row per claim, `| id | statement | verdict |`, with the verdict that follows from the measured numbers."""
+    from meta_icl.runs.claims import claims_from_json
+
+    table = (RESULTS / "README.md").read_text()
+    rows = dict(re.findall(r"^\| (\S+/\S+) \|.*\| (holds|fails|not decided) \|$", table, re.M))
+    for claim in claims_from_json(json.loads((folder / "claims.json").read_text()), "results"):
+        assert rows[claim.id] == claim.verdict
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
+def test_provenance_names_a_commit_of_a_finished_run(folder):
+    provenance = json.loads((folder / "provenance.json").read_text())
+    text = json.dumps(provenance)
+    assert re.search(r'"commit": "[0-9a-f]{40}"', text)
+    assert '"dirty": false' in text
+    assert not re.search(r"/(root|tmp|work)/", text), "a path of the machine it ran on"
+    assert list((folder / "figures").glob("*.svg"))
