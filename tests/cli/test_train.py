@@ -5,12 +5,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from sklearn import linear_model
 
+from meta_icl.algorithms import GradientDescent
 from meta_icl.apps import cli
 from meta_icl.apps.cli import train as command
+from meta_icl.apps.cli.compare import reference
+from meta_icl.errors import BadInput
+from meta_icl.evaluation import query_losses
 from meta_icl.models import Learner, Transformer
+from meta_icl.prompt import answer_batch
 from meta_icl.runs import Run
-from meta_icl.tasks import LinearRegression, Uniform
+from meta_icl.tasks import LinearRegression, Normal, SineRegression, Uniform
 from meta_icl.training import Optimiser, train
 
 ARGUMENTS = (
@@ -86,6 +92,33 @@ def test_compare(root, capsys):
     assert re.search(r"^gd +\S+ ± \S+ +1 ± 0", capsys.readouterr().out, re.MULTILINE)
     assert cli.main(["compare", "train", "--with", "gradient", "--root", str(root)]) == 2
     assert "unknown reference 'gradient'" in capsys.readouterr().err
+
+
+def test_references_know_the_task():
+    task = LinearRegression(d=3, n_context=5, noise=0.5, w_scale=2.0, w_law=Normal(std=0.5))
+    prompts = task.sample_batch(50, key=jax.random.key(0))
+    one = jax.tree.map(lambda leaf: leaf[0], prompts)
+    x, y = (np.asarray(part, np.float64) for part in one.context)
+    # Noise variance 1/4, weights of variance (2 / 2)^2 = 1.
+    ridge = linear_model.Ridge(alpha=0.25, fit_intercept=False).fit(x, y).predict(np.asarray(one.query.x)[None])
+    for name in ("ridge", "Bayes", "ridge:penalty=0.25"):
+        np.testing.assert_allclose(reference(name, task, prompts)(one), ridge.ravel(), rtol=2e-4)
+    np.testing.assert_array_equal(reference("zero", task, prompts)(one), 0)
+    pool = task.with_pool(1, key=jax.random.key(1))  # one possible task: the prior says all
+    truth = 2.0 * np.asarray(pool.pool)[0].T @ np.asarray(one.query.x)
+    np.testing.assert_allclose(reference("bayes", pool, prompts)(one), truth, rtol=1e-5)
+    # The best rate: no other does better on the prompts it was found on.
+    rate = float(reference("gd", task, prompts).rate)
+    answers = [answer_batch(GradientDescent(rate=share * rate), prompts) for share in (1.0, 0.9, 1.1)]
+    losses = [float(query_losses(answer, prompts).mean()) for answer in answers]
+    assert losses[0] < min(losses[1:])
+    for name, message in (("gd:rate=1", "gd takes no fields"), ("bayez", "did you mean 'bayes'")):
+        with pytest.raises(BadInput, match=message):
+            reference(name, task, prompts)
+    with pytest.raises(BadInput, match="bayes needs a task with noise"):
+        reference("bayes", SineRegression(), prompts)
+    with pytest.raises(BadInput, match="w_law must be Normal for bayes"):
+        reference("bayes", LinearRegression(d=3, n_context=5, w_law=Uniform()), prompts)
 
 
 def test_report_of_a_training(root, capsys, tmp_path):

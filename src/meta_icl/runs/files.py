@@ -62,8 +62,9 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy and jax, without importing either
-        return plain(value.tolist())
+    tolist = getattr(value, "tolist", None)  # numpy and jax, without importing either
+    if tolist is not None:
+        return plain(tolist())
     raise BadInput(f"cannot write a {type(value).__name__} as JSON: {value!r}")
 
 

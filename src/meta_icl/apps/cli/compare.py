@@ -28,7 +28,8 @@ class Options:
     """Losses of a trained run and of reference algorithms on the same prompts, and their distances to the first one.
 
     References: gd (one step at its best rate for the context length), ridge (the best penalty for the task's noise and
-    weights), bayes, least_squares, zero, or any class of `meta_icl.algorithms` with its fields, as ridge:penalty=0.5.
+    weights), bayes (for normal weights or a pool), least_squares, zero, or any class of `meta_icl.algorithms` with its
+    fields, as ridge:penalty=0.5.
     """
 
     run: tyro.conf.Positional[str]
@@ -140,33 +141,54 @@ def reference(text: str, task: Any, prompts: Any) -> Any:
     from meta_icl import algorithms
 
     name, _, fields = text.partition(":")
-    if not fields:
-        match name:
-            case "gd":
-                return algorithms.GradientDescent(rate=algorithms.sample_best_rate(prompts))
-            case "ridge":
-                noise, variance = _moments(name, task)
-                return algorithms.Ridge(penalty=noise**2 / variance)
-            case "bayes":
-                return _bayes(task)
-            case "zero":
-                return algorithms.ZeroPredictor()
+    tuned = {"gd": _best_step, "ridge": _best_ridge, "bayes": _bayes, "zero": _zero}
+    if name.lower() in tuned and not fields:
+        return tuned[name.lower()](task, prompts)
     classes = spec.public(algorithms, lambda cls: "prompt" in getattr(cls.__call__, "__annotations__", {}))
-    known = {**classes, "gd": None, "ridge": None, "bayes": None, "zero": None}
-    found = spec.find("reference", name, known)
+    found = spec.find("reference", name, {**tuned, **classes})
+    if found not in classes:
+        raise BadInput(f"{found} takes no fields, got {fields!r}; a class of meta_icl.algorithms does")
     return spec.built(spec.described("reference", found, spec.split_fields(fields), classes), classes)
 
 
-def _bayes(task: Any) -> Any:
-    from meta_icl import algorithms
+def _best_step(task: Any, prompts: Any) -> Any:
+    from meta_icl.algorithms import GradientDescent, sample_best_rate
 
-    if getattr(task, "pool", None) is not None:
-        return algorithms.BayesFinitePool(pool=task.w_scale * task.pool, noise_variance=task.noise**2)
-    noise, variance = _moments("bayes", task)
-    return algorithms.BayesLinear(noise_variance=noise**2, prior_variance=variance)
+    del task
+    return GradientDescent(rate=sample_best_rate(prompts))
 
 
-def _moments(name: str, task: Any) -> tuple[Any, Any]:
-    if not hasattr(task, "noise") or not hasattr(task, "w_variance"):
-        raise BadInput(f"{name} needs a task with noise and w_variance, which {type(task).__name__} has not")
-    return task.noise, task.w_variance
+def _best_ridge(task: Any, prompts: Any) -> Any:
+    from meta_icl.algorithms import Ridge
+
+    del prompts
+    _require_fields("ridge", task, "noise", "w_variance")
+    return Ridge(penalty=task.noise**2 / task.w_variance)
+
+
+def _bayes(task: Any, prompts: Any) -> Any:
+    """The posterior mean for normal weights, or for a finite pool of them."""
+    from meta_icl.algorithms import BayesFinitePool, BayesLinear
+    from meta_icl.tasks import Normal
+
+    del prompts
+    _require_fields("bayes", task, "noise", "n_replaced", "pool", "w_law", "w_scale")
+    require(task.n_replaced == 0, "n_replaced", task.n_replaced, "0 for bayes")
+    if task.pool is not None:
+        return BayesFinitePool(pool=task.w_scale * task.pool, noise_variance=task.noise**2)
+    require(isinstance(task.w_law, Normal), "w_law", type(task.w_law).__name__, "Normal for bayes")
+    covariance = task.w_scale**2 * task.w_law.covariance_matrix(task.d)
+    return BayesLinear(noise_variance=task.noise**2, prior_covariance=covariance)
+
+
+def _zero(task: Any, prompts: Any) -> Any:
+    from meta_icl.algorithms import ZeroPredictor
+
+    del task, prompts
+    return ZeroPredictor()
+
+
+def _require_fields(name: str, task: Any, *fields: str) -> None:
+    missing = [field for field in fields if not hasattr(task, field)]
+    if missing:
+        raise BadInput(f"{name} needs a task with {', '.join(missing)}, which {type(task).__name__} has not")

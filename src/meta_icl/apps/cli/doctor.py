@@ -55,6 +55,7 @@ def examine() -> dict:
 
     began = time.perf_counter()
     jax.jit(lambda x: x @ x)(jax.numpy.ones((8, 8))).block_until_ready()
+    single = jax.numpy.result_type(float) == "float32"
     cache = cache_folder()
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) if cache.exists() else 0
     return {
@@ -63,7 +64,7 @@ def examine() -> dict:
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "workers": default_workers(),
         "first_program_seconds": time.perf_counter() - began,
-        "precision": "float64 allowed" if jax.config.jax_enable_x64 else "float32 (JAX_ENABLE_X64=1 for float64)",
+        "precision": "float32 (JAX_ENABLE_X64=1 for float64)" if single else "float64",
         "cache": {"folder": str(cache), "megabytes": size / 1e6},
         "runs": str(Path(os.path.abspath(default_root()))),
         "extras": {
