@@ -13,7 +13,7 @@ Command: `meta-icl reproduce vonoswald2022`. Times on two CPU cores: see `TIMES`
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -46,6 +46,7 @@ from meta_icl.training import Optimiser, train
 TIMES = {"smoke": "20 s", "small": "12 min", "paper": "2 h (GPU)"}
 EVAL_KEY, TRAIN_KEY, HALF_RANGE = 5, 0, 0.5
 D = N = 10
+ZERO_LOSS = 0.5 * D * HALF_RANGE**2 / 3
 
 
 @dataclass(frozen=True)
@@ -597,21 +598,30 @@ def claims_separate(run: Run) -> list[Claim]:
     copied, dropped = steps[rising.argmax(0)], steps[(soft["eval"] <= middle).argmax(0)]
     ratio = soft["copying/next"][-1] / soft["copying/other_without_next"][-1]
     slower = np.median(linear["eval"][-1]) / np.median(final)
-    return [
+    # On the plateau the model has not begun to learn; then this training is too short to decide anything.
+    reason = None
+    if np.median(final) > 0.9 * ZERO_LOSS:
+        reason = (
+            f"after {steps[-1]} steps the softmax model is still on the plateau of the zero predictor "
+            f"({np.median(final):.3f}; linear first layer: {np.median(linear['eval'][-1]):.3f}); the published batches "
+            "of 2,048 and 10,000 steps need the `paper` preset"
+        )
+    copying_first = (
+        Check("copying half-way before the loss is", is_true(), (copied <= dropped).astype(float)),
+        Check("final sensitivity, next / other tokens", at_least(5.0), ratio),
+    )
+    told = [
         claim(
             21, "On separate tokens two layers copy, then do one gradient step, not two", "Fig. 5",
-            Check("final loss", relative(0.206, 0.05), tuple(final)),
+            Check("final loss", relative(0.206, 0.05), final),
         ),
-        claim(
-            22, "The first layer learns to copy the next token before the loss falls", "Fig. 5 right",
-            Check("copying half-way before the loss is", is_true(), tuple((copied <= dropped).astype(float))),
-            Check("final sensitivity, next / other tokens", at_least(5.0), tuple(ratio)),
-        ),
+        claim(22, "The first layer learns to copy the next token before the loss falls", "Fig. 5 right", *copying_first),
         claim(
             23, "A linear first layer fails to copy, or is far slower", "notebook remark",
             Check("final loss, linear / softmax first layer", at_least(1.2), (float(slower),)),
         ),
     ]  # fmt: skip
+    return [replace(one, undecided=reason) for one in told]
 
 
 # Figures.
