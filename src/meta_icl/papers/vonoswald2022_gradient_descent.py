@@ -615,7 +615,7 @@ def claims_separate(run: Run) -> list[Claim]:
             21, "On separate tokens two layers copy, then do one gradient step, not two", "Fig. 5",
             Check("final loss", relative(0.206, 0.05), final),
         ),
-        claim(22, "The first layer learns to copy the next token before the loss falls", "Fig. 5 right", *copying_first),
+        claim(22, "The first layer learns to copy the next token before the loss falls", "Fig. 5", *copying_first),
         claim(
             23, "A linear first layer fails to copy, or is far slower", "notebook remark",
             Check("final loss, linear / softmax first layer", at_least(1.2), (float(slower),)),
