@@ -44,7 +44,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Uniform
 from meta_icl.training import Optimiser, train
 
-TIMES = {"demo": "1 min", "smoke": "20 s", "small": "12 min", "paper": "hours (GPU)"}
+TIMES = {"demo": "1 min", "smoke": "20 s", "small": "6 min", "paper": "hours (GPU)"}
 ADAM = {"learning_rate": 1e-3, "b2": 0.98, "clip_norm": 1e-3}
 EVAL_KEY, TRAIN_KEY = 2024, 0
 LOOPS, DAMPENINGS = 50, (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
@@ -97,9 +97,9 @@ PRESETS = {
         lstm_batch=8,
         d_hidden=8,
     ),
-    # Shrunk: five context lengths, up to three linear and two softmax layers at three context lengths, LSTMs up to two
-    # layers at fewer steps; batches of 256 and 64 prompts. Deeper ones need the `paper` preset.
-    "small": Config(stacks=_LINEAR + _SOFTMAX, lstms=((1, False), (2, False), (1, True), (2, True)), lstm_steps=6_000),
+    # Shrunk: five context lengths, up to three linear and two softmax layers at three context lengths, with batches of
+    # 256 and 64 prompts; no LSTMs, which 6,000 steps of 64 prompts leave at 1.60 (zero predictor 1.67).
+    "small": Config(stacks=_LINEAR + _SOFTMAX),
     "paper": Config(
         seeds=5,
         contexts=tuple(range(2, 101, 2)),
@@ -512,14 +512,13 @@ def claims_lstm(run: Run) -> list[Claim]:
         if depth >= 4:
             below.append(Check(f"{depth} layers: loss / GD loss", at_most(1.0), arrays["eval"][-1] / arrays["gd_loss"]))
             below.append(Check(f"{depth} layers: prediction error", at_least(0.05), arrays["final/prediction_error"]))
-    none = "this preset trains no such LSTM"
-    need = "four and five bidirectional layers take 25,000 steps of large batches: the `paper` preset, on a GPU"
+    need = "LSTMs learn this task in 25,000 steps of large batches only: the `paper` preset, on a GPU"
     above = "Unidirectional LSTMs stay above gradient descent at every depth"
     close = "Bidirectional LSTMs of two or more layers come close to gradient descent"
     beyond = "Deep bidirectional LSTMs go below the loss of gradient descent without being it"
     return [
-        claim(10, "Figs. 14, 15", above, forward, None if forward else none),
-        claim(11, "Figs. 14, 16", close, both, None if both else none),
+        claim(10, "Figs. 14, 15", above, forward, None if forward else need),
+        claim(11, "Figs. 14, 16", close, both, None if both else need),
         claim(12, "Figs. 14, 16", beyond, below, None if below else need),
     ]
 
