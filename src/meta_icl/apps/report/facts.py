@@ -74,7 +74,8 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
-        return "<br>".join(escape(", ".join(f"{name} {item}" for name, item in entry.items())) for entry in value)
+        entries = ({name: item for name, item in entry.items() if not isinstance(item, Mapping)} for entry in value)
+        return "<br>".join(escape(", ".join(f"{name} {item}" for name, item in entry.items())) for entry in entries)
     if isinstance(value, list | tuple):
         value = json.dumps(value, ensure_ascii=False, default=str)
     return escape(str(value))
