@@ -97,7 +97,7 @@ class Blocks:
 
 
 class Reading(NamedTuple):
-    """What the MLP half of a block gets of a token: `carry`, to which its answer is added, and `source`, which it reads."""
+    """What the MLP half of a block gets of a token: it reads `source`, and its answer is added to `carry`."""
 
     carry: Float[Array, "... d"]
     source: Float[Array, "... d"]
@@ -261,3 +261,10 @@ def random_network(config: Blocks, seed: int) -> BlockNetwork:
         network,
         is_leaf=lambda leaf: isinstance(leaf, Norm),
     )
+
+
+def random_networks(config: Blocks, n: int, first_seed: int = 0) -> BlockNetwork:
+    """`n` networks of `random_network`, stacked on a leading axis of every array."""
+    networks = [random_network(config, first_seed + i) for i in range(n)]
+    arrays = [eqx.filter(network, eqx.is_array) for network in networks]
+    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), networks[0])

@@ -147,7 +147,15 @@ def draw_norm(kind: str, d: int, stack: int, *, eps: float = 1e-5) -> Norm:
 
 
 def draw_mlp(
-    kind: str, d: int, f: int, stack: int, *, activation: str, biases: bool, experts: tuple[int, int], key: Key[Array, ""]
+    kind: str,
+    d: int,
+    f: int,
+    stack: int,
+    *,
+    activation: str,
+    biases: bool,
+    experts: tuple[int, int],
+    key: Key[Array, ""],
 ) -> Mlp:
     """Normal weights of variance 1 / fan_in and zero biases; `experts` is (number, top_k)."""
     keys = iter(jax.random.split(key, 4))

@@ -30,7 +30,9 @@ class Language:
 
     def __post_init__(self):
         require(self.n_tokens >= 2, "n_tokens", self.n_tokens, "at least 2")
-        require(self.n_positions is None or self.n_positions >= 1, "n_positions", self.n_positions, "positive or nothing")
+        require(
+            self.n_positions is None or self.n_positions >= 1, "n_positions", self.n_positions, "positive or nothing"
+        )
         require(self.blocks.d_in is None and self.blocks.d_out is None, "blocks", "d_in or d_out", "without them")
         if self.final_norm is not None:
             choose("norm", self.final_norm, NORMS)
@@ -87,9 +89,7 @@ class LanguageModel(eqx.Module):
         return (hidden if self.final_norm is None else jax.vmap(self.final_norm)(hidden)) @ self.unembed
 
 
-def next_token_loss(
-    model: LanguageModel, tokens: Int[Array, " t"], scored: Bool[Array, " t"]
-) -> Float[Array, ""]:
+def next_token_loss(model: LanguageModel, tokens: Int[Array, " t"], scored: Bool[Array, " t"]) -> Float[Array, ""]:
     """Mean cross-entropy, in nats, of the successors of the `scored` positions (the last position has none)."""
     log_p = jax.nn.log_softmax(model(tokens)[0][:-1])
     losses = -jnp.take_along_axis(log_p, tokens[1:, None], axis=-1)[:, 0]

@@ -25,7 +25,9 @@ Tapping = Callable[[str, Array], Array]
 class Mixer(Protocol):
     """A contextual layer."""
 
-    def __call__(self, tokens: Float[Array, "t d"], visible: Bool[Array, " t"], tap: Tapping) -> Float[Array, "t d"]: ...
+    def __call__(
+        self, tokens: Float[Array, "t d"], visible: Bool[Array, " t"], tap: Tapping
+    ) -> Float[Array, "t d"]: ...
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,13 @@ class Recurrence:
             bound = 1 / math.sqrt(width)
             return jax.random.uniform(keys[index], (n_blocks, *shape), minval=-bound, maxval=bound)
 
-        return LstmMixer(draw(0, d_model, 4 * width), draw(1, width, 4 * width), draw(2, 4 * width), draw(3, width, d_model))
+        return LstmMixer(
+            draw(0, d_model, 4 * width), draw(1, width, 4 * width), draw(2, 4 * width), draw(3, width, d_model)
+        )
 
 
 class LstmMixer(eqx.Module):
-    """The weights of a `Recurrence`; gates in the order input, forget, candidate, output. Names `hidden` "t d_hidden"."""
+    """The weights of a `Recurrence`; gates: input, forget, candidate, output. Names `hidden` "t d_hidden"."""
 
     w_x: Float[Array, "*stack d gates"]
     w_h: Float[Array, "*stack h gates"]

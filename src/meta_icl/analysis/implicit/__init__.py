@@ -15,7 +15,14 @@ from meta_icl.analysis.implicit.descent import (
 from meta_icl.analysis.implicit.examples import ExampleUpdates, class_similarity, example_updates
 from meta_icl.analysis.implicit.generation import Generated, agreeing_tokens, generate, generate_without_prompt
 from meta_icl.analysis.implicit.thought import least_squares, thought_patch, thought_vector
-from meta_icl.analysis.implicit.updates import answer, implicit_update, patch_between, position_updates, update_between
+from meta_icl.analysis.implicit.updates import (
+    answer,
+    implicit_update,
+    patch_between,
+    position_updates,
+    replacement_error,
+    update_between,
+)
 
 __all__ = [
     "Descent",
@@ -39,6 +46,7 @@ __all__ = [
     "patch_between",
     "position_updates",
     "prefix_readings",
+    "replacement_error",
     "suffix_readings",
     "thought_patch",
     "thought_vector",

@@ -21,9 +21,11 @@ def blocks_of(network: TransformerNetwork | BlockNetwork) -> BlockNetwork:
         return network
     c, layers = network.config, network.layers
     require(layers.mlp is not None, "d_mlp", None, "a width: the update changes the weights of an MLP")
-    require(len(set(c.kinds)) == 1 and c.kinds[0] != "mixed", "attention", c.attention, "'linear' or 'softmax' throughout")
-    for field, value, needed in (("dampening", c.dampening, 1.0), ("update", c.update, "all"), ("activation_clip", c.activation_clip, None), ("input_mlp", c.input_mlp, None)):  # fmt: skip
-        require(value == needed, field, value, repr(needed))
+    require(
+        len(set(c.kinds)) == 1 and c.kinds[0] != "mixed", "attention", c.attention, "'linear' or 'softmax' throughout"
+    )
+    for field, needed in (("dampening", 1.0), ("update", "all"), ("activation_clip", None), ("input_mlp", None)):
+        require(getattr(c, field) == needed, field, getattr(c, field), repr(needed))
     if c.looped:
         layers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (c.n_layers, *leaf.shape[1:])), layers)
     scale = 1.0 if c.score_scale is None else c.score_scale * (1.0 if c.kinds[0] == "linear" else c.head_width**0.5)

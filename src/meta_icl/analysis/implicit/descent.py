@@ -32,6 +32,7 @@ class Readings(NamedTuple):
     """What the MLP half of a block gets of the query while context tokens come or go: rows i = 0 .. n."""
 
     mlp_in: Float[Array, "rows d"]  # what the matrices read
+    source: Float[Array, "rows d"]  # the same before the norm, if there is one
     carry: Float[Array, "rows d"]  # what the MLP's answer is added to
     answers: Float[Array, "rows d_out"]
 
@@ -114,7 +115,7 @@ def _readings(network: BlockNetwork, context: Array, query: Array, masks: Array)
         tap = Tap((), 0)
         reading = block.contextual(tokens, jnp.append(mask, True), tap)
         answers = network.read_out(block.feed_forward(reading, tap))
-        return Readings(block.mlp_in(reading.source[-1]), reading.carry[-1], answers[-1])
+        return Readings(block.mlp_in(reading.source[-1]), reading.source[-1], reading.carry[-1], answers[-1])
 
     return jax.vmap(read)(masks)
 
@@ -126,7 +127,7 @@ def _additive(w: Array, a: Array) -> Descent:
 
 
 def _factorised(w: Array, b: Array) -> Descent:
-    n, (d, f) = b.shape[0] - 1, w.shape
+    n, f = b.shape[0] - 1, w.shape[1]
     inputs = jax.vmap(lambda row: pseudo_inverse(row, jnp.asarray(True)))(b[1:])
 
     def step(outputs: Array, i: Array) -> tuple[Array, None]:

@@ -29,7 +29,7 @@ def example_updates(
     network: BlockNetwork,
     context: Float[Array, "n d_in"],
     query: Float[Array, " d_in"],
-    examples: Int[Array, " n"] | Int[np.ndarray, " n"] | None = None,
+    examples: Int[Array, "..."] | Int[np.ndarray, "..."] | None = None,
     *,
     order: str = "removed",
 ) -> ExampleUpdates:
@@ -77,7 +77,7 @@ def _measured(
     patches = jax.vmap(update)(jnp.arange(count))
     reads = Patch({name: change for name, change in patches.weights.items() if not name.endswith("out")}, {})
     size = reads.norm()
-    across = jax.vmap(lambda one: jax.vmap(lambda other: one.inner(other))(reads))(reads)
+    across = jax.vmap(lambda one: jax.vmap(one.inner)(reads))(reads)
     lengths = size[:, None] * size[None]
     similarity = jnp.where(lengths > 0, across / jnp.where(lengths > 0, lengths, 1), 0)
     whole = weight_norm({name: getattr(network.blocks.mlp, name) for name in reads.weights})

@@ -1,8 +1,10 @@
 """Greedy decoding with the prompt removed and its weight update in its place (Goldwaser et al., 2025)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -10,7 +12,6 @@ from jaxtyping import Array, Float, Int
 from meta_icl.analysis.implicit.updates import update_between
 from meta_icl.errors import choose, require
 from meta_icl.models.blocks_language import LanguageModel
-from meta_icl.models.blocks_patch import Patch
 
 PATCHES = ("none", "every step", "first step")
 
@@ -25,7 +26,7 @@ class Generated(NamedTuple):
 def generate(model: LanguageModel, prompt: Int[Array, " t"], n_new: int) -> Generated:
     """The most likely continuation of `n_new` tokens, token by token, with the whole prompt in view."""
     _check(prompt, n_new)
-    return _generate(model, prompt, n_new, False, "none")
+    return _generate(model, prompt, n_new)
 
 
 def generate_without_prompt(
@@ -38,7 +39,7 @@ def generate_without_prompt(
     """
     _check(prompt, n_new)
     choose("patch", patch, PATCHES)
-    return _generate(model, prompt, n_new, True, patch)
+    return _generate_patched(model, prompt, n_new, jnp.asarray(patch == "every step"), jnp.asarray(patch != "none"))
 
 
 def agreeing_tokens(one: Generated, other: Generated) -> Int[Array, ""]:
@@ -52,21 +53,34 @@ def _check(prompt: Array, n_new: int) -> None:
 
 
 @eqx.filter_jit
-def _generate(model: LanguageModel, prompt: Array, n_new: int, removed: bool, patching: str) -> Generated:
-    t, row = prompt.shape[0], jnp.arange(prompt.shape[0] + n_new)
+def _generate(model: LanguageModel, prompt: Array, n_new: int) -> Generated:
+    row = jnp.arange(prompt.shape[0] + n_new)
+    return _decode(prompt, n_new, lambda tokens, position: model(tokens, visible=row <= position)[0][position])
+
+
+@eqx.filter_jit
+def _generate_patched(model: LanguageModel, prompt: Array, n_new: int, renewed: Array, used: Array) -> Generated:
+    last = prompt.shape[0] - 1
+    row = jnp.arange(prompt.shape[0] + n_new)
+
+    def logits(tokens: Array, position: Array) -> Array:
+        # The patch of the first step is recomputed rather than kept: tokens up to `last` never change.
+        at = jnp.where(renewed, position, last)
+        full, rest = row <= at, (row <= at) & (row >= last)
+        patch = update_between(model.network, model.embedded(tokens), full, rest, position=at)
+        patch = jax.tree.map(lambda leaf: jnp.where(used, leaf, 0), patch)
+        return model(tokens, visible=(row <= position) & (row >= last), patch=patch)[0][position]
+
+    return _decode(prompt, n_new, logits)
+
+
+def _decode(prompt: Array, n_new: int, logits: Callable[[Array, Array], Array]) -> Generated:
     start = jnp.concatenate([prompt, jnp.zeros(n_new, prompt.dtype)])
 
-    def update(tokens: Array, position: Array) -> Patch:
-        full, rest = row <= position, (row <= position) & (row >= t - 1)
-        return update_between(model.network, model.embedded(tokens), full, rest, position=position)
-
-    fixed = update(start, jnp.asarray(t - 1)) if patching == "first step" else None
-
     def step(tokens: Array, position: Array) -> tuple[Array, tuple[Array, Array]]:
-        visible = (row <= position) & (row >= t - 1) if removed else row <= position
-        patch = update(tokens, position) if patching == "every step" else fixed
-        logits = model(tokens, visible=visible, patch=patch)[0][position]
-        chosen = jnp.argmax(logits).astype(tokens.dtype)
-        return tokens.at[position + 1].set(chosen), (chosen, logits)
+        scores = logits(tokens, position)
+        chosen = jnp.argmax(scores).astype(tokens.dtype)
+        return tokens.at[position + 1].set(chosen), (chosen, scores)
 
-    return Generated(*lax.scan(step, start, jnp.arange(t - 1, t - 1 + n_new))[1])
+    last = prompt.shape[0] - 1
+    return Generated(*lax.scan(step, start, jnp.arange(last, last + n_new))[1])

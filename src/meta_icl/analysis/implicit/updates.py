@@ -25,13 +25,13 @@ from meta_icl.models.blocks_patch import LowRank, Patch
 from meta_icl.models.trace import Tap
 
 THROUGH = ("weights", "norm_scale")
-Subset = Sequence[int] | Int[np.ndarray, " n_removed"] | Bool[Array, " n"] | Bool[np.ndarray, " n"]
+Subset = Sequence[int] | Int[np.ndarray, "..."] | Bool[np.ndarray, "..."] | Bool[Array, "..."]
 
 
 def implicit_update(
     network: BlockNetwork,
     context: Float[Array, "n d_in"],
-    query: Float[Array, " d_in"],
+    query: Float[Array, " d_query"],
     subset: Subset | None = None,
     *,
     through: str = "weights",
@@ -52,13 +52,25 @@ def implicit_update(
 def answer(
     network: BlockNetwork,
     context: Float[Array, "n d_in"],
-    query: Float[Array, " d_in"],
+    query: Float[Array, " d_query"],
     subset: Subset | None = (),
     patch: Patch | None = None,
 ) -> Float[Array, " d_out"]:
-    """The network's output at the query, without the context tokens in `subset` and with its weights changed by `patch`."""
+    """The network's output at the query without the context tokens in `subset`, its weights changed by `patch`."""
     tokens, removed = _checked(network, context, query, subset)
     return _answer(network, tokens, ~removed, patch)
+
+
+def replacement_error(
+    network: BlockNetwork,
+    context: Float[Array, "n d_in"],
+    query: Float[Array, " d_query"],
+    subset: Subset | None,
+    patch: Patch | None,
+) -> Float[Array, ""]:
+    """How far the patched answer without a subset is from the answer with all tokens: |difference| / |answer|."""
+    wanted = answer(network, context, query)
+    return jnp.linalg.norm(answer(network, context, query, subset, patch) - wanted) / jnp.linalg.norm(wanted)
 
 
 def update_between(
@@ -83,7 +95,7 @@ def update_between(
 
 
 def position_updates(block: Block, tokens: Float[Array, "t d_model"]) -> Patch:
-    """For every position i, the patch with which the last token ALONE gives the block's answer at i in the whole prompt.
+    """For every position i, the patch with which the last token ALONE gives the block's answer at i in the prompt.
 
     Leaves have a leading axis of positions, "t". This is the form of Innocenti & Achour (2025); the last position is
     the implicit update of one block.
@@ -194,7 +206,9 @@ def _update(
     arrays, static = eqx.partition(network.blocks, eqx.is_array)
     start = network.embedded(tokens)
 
-    def body(streams: tuple[Array, Array], item: tuple[Array, Block]) -> tuple[tuple[Array, Array], tuple[Patch, Array]]:
+    def body(
+        streams: tuple[Array, Array], item: tuple[Array, Block]
+    ) -> tuple[tuple[Array, Array], tuple[Patch, Array]]:
         (full, rest), (index, layer) = streams, item
         block, tap = eqx.combine(layer, static), Tap((), index)
         reading_1, reading_0 = block.contextual(full, with_tokens, tap), block.contextual(rest, without, tap)
@@ -218,14 +232,13 @@ def _at(reading: Reading, position: Array) -> Reading:
 
 def _reachable(patch: Patch, fine: Bool[Array, "... 3"], through: str) -> Patch:
     """The patch, if it exists."""
-    inputs = "weights" if through == "weights" else "scale of the norm before the MLP"
-    reasons = (
-        "no patch can be computed: the network's activations are not finite on this prompt",
-        f"no patch exists: without these tokens the MLP reads {'a zero vector' if through == 'weights' else 'zeros'}, "
-        f"on which no change of its {inputs} acts",
-        "no patch exists: what the MLP's last parameters read is zero without these tokens, so no change of them acts",
-    )
-    for side, reason in enumerate(reasons):
+    zero, inputs = ("a zero vector", "weights") if through == "weights" else ("zeros", "scale of the norm before it")
+    reasons = {  # a block behind one that has no patch is not finite, so that reason comes last
+        1: f"no patch exists: without these tokens the MLP reads {zero}, on which no change of the {inputs} acts",
+        2: "no patch exists: without these tokens the MLP's last parameters read zero, so no change of them acts",
+        0: "no patch can be computed: the network's activations are not finite on this prompt",
+    }
+    for side, reason in reasons.items():
         held = jnp.all(fine[..., side])
         if isinstance(held, jax.core.Tracer):
             patch = eqx.error_if(patch, ~held, reason)

@@ -1,0 +1,251 @@
+"""The prompt as a chain of gradient steps, thought patches, the updates of single examples, greedy decoding."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy_blocks as oracle
+import pytest
+
+from meta_icl.analysis.implicit import (
+    agreeing_tokens,
+    answer,
+    class_similarity,
+    example_updates,
+    factorised_descent,
+    fine_tune,
+    generate,
+    generate_without_prompt,
+    implicit_descent,
+    implicit_gradients,
+    implicit_update,
+    least_squares,
+    prefix_readings,
+    suffix_readings,
+    thought_patch,
+    thought_vector,
+)
+from meta_icl.errors import BadInput
+from meta_icl.models import Concatenated, InContextLearner
+from meta_icl.models.blocks import Blocks, random_network
+from meta_icl.models.blocks_language import Language
+from meta_icl.models.blocks_mixers import Attention
+from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.prompt import Prompt
+
+D, F, N = 6, 9, 7
+
+
+def drawn(kind, seed=0, **fields):
+    network = random_network(Blocks.of_kind(kind, D, F, mixer=Attention(n_heads=2), **fields), seed)
+    rng = np.random.default_rng(seed + 1)
+    return network, jnp.asarray(rng.normal(size=(N, D))), jnp.asarray(rng.normal(size=D))
+
+
+@pytest.mark.parametrize("kind", ["no skip", "pre-LN"])
+def test_additive_chain(x64, kind):
+    """Literal gradient descent on trace(D_i^T W), by automatic differentiation, ends at the one-shot patch."""
+    network, context, query = drawn(kind)
+    block, w_0 = network.block(0), np.asarray(network.blocks.mlp.w_in[0])
+    readings = prefix_readings(network, context, query)
+    chain = implicit_descent(network.blocks.mlp.w_in[0], readings.mlp_in)
+    gradients = implicit_gradients(network.blocks.mlp.w_in[0], readings.mlp_in)
+    # Readings by real removal of tokens.
+    rows = np.concatenate([context, query[None]])
+    a = [oracle.normalise(block.norm_mlp, oracle.readings(block, rows[[*range(i), N]], i)[1]) for i in range(N + 1)]
+    np.testing.assert_allclose(readings.mlp_in, a, rtol=1e-12, atol=1e-13)
+    w = jnp.asarray(w_0)
+    for i in range(N):
+        d_i = np.outer(a[0], (a[i] - a[i + 1]) @ w_0)
+        np.testing.assert_allclose(gradients.dense()[i], d_i, rtol=1e-11, atol=1e-13)
+        w = w - jax.grad(lambda w, d_i=d_i: jnp.trace(d_i.T @ w))(w) / (a[0] @ a[0])
+        np.testing.assert_allclose(w_0 + chain.after(i + 1).dense(), w, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(chain.step_sizes, np.full(N, 1 / (a[0] @ a[0])), rtol=1e-12)
+    one_shot = implicit_update(network, context, query)
+    np.testing.assert_allclose(chain.after(N).dense(), one_shot.weights["w_in"].dense()[0], rtol=1e-11, atol=1e-13)
+    # Every W_i answers as the block does behind i tokens.
+    for i in (1, 4, N):
+        steps = chain.after(i)
+        vectors = {} if kind == "no skip" else {"b_out": (readings.carry[i] - readings.carry[0])[None]}
+        patch = Patch({"w_in": LowRank(steps.inputs[None], steps.outputs[None])}, vectors)
+        found = answer(network, context, query, None, patch)
+        np.testing.assert_allclose(found, readings.answers[i], rtol=1e-11, atol=1e-12)
+
+
+def test_factorised_chain(x64):
+    """W_0 (I + h_1 A_1) .. (I + h_N A_N) in the paper's column convention; every product answers for its suffix."""
+    network, context, query = drawn("no skip")
+    block, w_0 = network.block(0), np.asarray(network.blocks.mlp.w_in[0])
+    readings = suffix_readings(network, context, query)
+    chain = factorised_descent(network.blocks.mlp.w_in[0], readings.mlp_in)
+    rows = np.concatenate([context, query[None]])
+    b = [oracle.readings(block, rows[i:], N - i)[1] for i in range(N + 1)]
+    product = w_0.T
+    for i in range(1, N + 1):
+        product = product @ (np.eye(D) + np.outer(b[i - 1] - b[i], b[i]) / (b[i] @ b[i]))
+        change = chain.after(i)
+        np.testing.assert_allclose(w_0 + change.dense(), product.T, rtol=1e-10, atol=1e-12)
+        patch = Patch({"w_in": LowRank(change.inputs[None], change.outputs[None])}, {})
+        found = answer(network, context, query, tuple(range(i)), patch)
+        np.testing.assert_allclose(found, oracle.run(block, rows)[-1], rtol=1e-11, atol=1e-12)
+    one_shot = implicit_update(network, context, query).weights["w_in"].dense()[0]
+    assert np.abs(product.T - w_0 - one_shot).max() > 0.1  # another matrix, with the same answer
+
+
+def test_linear_attention_descends_on_least_squares(x64):
+    """Read by W = [w_0, -1], linear attention's chain is gradient descent on the in-context squares (example 2.5)."""
+    rng = np.random.default_rng(0)
+    x, y, x_q, w_0 = rng.normal(size=(N, 3)), rng.normal(size=N), rng.normal(size=3), rng.normal(size=3)
+    tokens, q = np.c_[x, y], np.r_[x_q, 0]
+    # a_i: the query plus keys x, values (0, residual of w_0) of the tokens so far; the read-out w_0 x - slot.
+    values = np.c_[np.zeros((N, 3)), w_0 @ x.T - y]
+    a = np.stack([q + sum((x[j] @ x_q) * values[j] for j in range(i)) for i in range(N + 1)])
+    w = np.r_[w_0, -1][:, None]
+    steps = implicit_gradients(jnp.asarray(w), jnp.asarray(a))
+    for i in range(N):
+        one_pair_step = w_0 - (w_0 @ x[i] - y[i]) * x[i]  # rate 1 on 1/2 (w x - y)^2
+        moved = -(a[0] @ steps.dense()[i])[0] / (a[0] @ a[0])
+        np.testing.assert_allclose(moved, (one_pair_step - w_0) @ x_q, rtol=1e-11)
+    del tokens
+
+
+def test_chain_without_a_reading():
+    zero = jnp.zeros((3, 4))
+    with pytest.raises(BadInput, match="zero vector"):
+        implicit_descent(jnp.ones((4, 2)), zero)
+    with pytest.raises(BadInput, match="zero vector"):
+        factorised_descent(jnp.ones((4, 2)), zero)
+    stack = drawn("residual", n_blocks=2)
+    with pytest.raises(BadInput, match="n_blocks"):
+        prefix_readings(*stack)
+
+
+def test_low_rank_algebra(x64):
+    rng = np.random.default_rng(0)
+    a, b = (LowRank(jnp.asarray(rng.normal(size=(2, 3, 5))), jnp.asarray(rng.normal(size=(2, 3, 4)))) for _ in range(2))
+    dense, other = np.asarray(a.dense()), np.asarray(b.dense())
+    np.testing.assert_allclose((a - b).dense(), dense - other, atol=1e-14)
+    np.testing.assert_allclose(a.norm(), np.linalg.norm(dense, axis=(1, 2)), rtol=1e-13)
+    np.testing.assert_allclose((a - a).norm(), 0, atol=1e-13)
+    np.testing.assert_allclose(a.inner(b), (dense * other).sum((1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(a.singular_values(), np.linalg.svd(dense, compute_uv=False)[:, :3], rtol=1e-12)
+    np.testing.assert_array_equal((a + a).rank(), [3, 3])
+    x = rng.normal(size=(2, 5))
+    np.testing.assert_allclose(a(jnp.asarray(x)), np.einsum("ld,ldf->lf", x, dense), rtol=1e-12)
+
+
+def test_fine_tuning_is_gradient_descent_on_the_pairs(x64):
+    rng = np.random.default_rng(3)
+    network = random_network(Blocks(3, 5, skip="none", activation="relu"), 0)
+    prompt = Prompt(jnp.asarray(rng.normal(size=(5, 2))), jnp.asarray(rng.normal(size=(5, 1))))
+    rate = 0.1
+    found = fine_tune(InContextLearner(Concatenated(sign=1.0), network), prompt, rate)
+    m, block = network.blocks.mlp, network.block(0)
+    w, b, out, b_out = (np.asarray(leaf[0]) for leaf in (m.w_in, m.b_in, m.w_out, m.b_out))
+    x, y = np.asarray(prompt.x), np.asarray(prompt.y)[:, 0]
+
+    def forward(w, x):
+        a = oracle.attend(block.mixer, np.r_[x, 0][None], 0)
+        u = a @ w + b
+        return a, u, np.maximum(u, 0) @ out[:, -1] + b_out[-1]
+
+    for i in range(5):
+        error = forward(w, x[-1])[2] - y[-1]
+        np.testing.assert_allclose(found.losses[i], 0.5 * error**2, rtol=1e-10)
+        if i < 4:
+            a, u, value = forward(w, x[i])
+            step = -rate * (value - y[i]) * np.outer(a, (u > 0) * out[:, -1])
+            np.testing.assert_allclose(found.updates[i], step, rtol=1e-9, atol=1e-13)
+            w = w + step
+
+
+def test_least_squares_against_numpy(x64):
+    rng = np.random.default_rng(0)
+    for k in (3, 5, 20):
+        a, b = rng.normal(size=(k, 5)), rng.normal(size=(k, 4))
+        np.testing.assert_allclose(
+            least_squares(jnp.asarray(a), jnp.asarray(b)).dense(), np.linalg.lstsq(a, b)[0], atol=1e-11
+        )
+        ridge = np.linalg.solve(a.T @ a + 0.3 * np.eye(5), a.T @ b)
+        np.testing.assert_allclose(least_squares(jnp.asarray(a), jnp.asarray(b), 0.3).dense(), ridge, atol=1e-12)
+    flat = least_squares(jnp.ones((4, 5)), jnp.ones((4, 2)))  # of rank one: least norm, and no division by zero
+    np.testing.assert_allclose(flat.dense(), np.full((5, 2), 0.2), atol=1e-14)
+    np.testing.assert_array_equal(least_squares(jnp.zeros((4, 5)), jnp.ones((4, 2))).dense(), np.zeros((5, 2)))
+
+
+@pytest.mark.parametrize("kind", ["no skip", "Llama"])
+def test_one_query_thought_patch_is_the_exact_patch(x64, kind):
+    network, context, query = drawn(kind, n_blocks=2 if kind == "Llama" else 1)
+    one = thought_patch(network, context, query[None])
+    wanted = answer(network, context, query)
+    np.testing.assert_allclose(answer(network, context, query, None, one), wanted, rtol=1e-10, atol=1e-11)
+    if kind == "no skip":
+        exact = implicit_update(network, context, query).weights["w_in"].dense()
+        np.testing.assert_allclose(one.weights["w_in"].dense(), exact, rtol=1e-10, atol=1e-12)
+        queries = jnp.asarray(np.random.default_rng(5).normal(size=(4, D)))
+        vector = thought_vector(network, context, queries)  # the mean wanted change before the activation
+        moves = []
+        for q in np.asarray(queries):
+            rows = np.concatenate([context, q[None]])
+            moves.append(
+                oracle.readings(network.block(0), rows, N)[1] - oracle.readings(network.block(0), rows[-1:], 0)[1]
+            )
+        np.testing.assert_allclose(
+            vector.vectors["b_in"][0], np.mean(moves, 0) @ np.asarray(network.blocks.mlp.w_in[0]), rtol=1e-10
+        )
+    else:
+        with pytest.raises(BadInput, match="biases"):
+            thought_vector(network, context, query[None])
+
+
+def test_updates_of_examples(x64):
+    """Each example's update is the implicit update of its tokens; sizes and cosines follow from dense algebra."""
+    network, context, query = drawn("pre-LN", n_blocks=2)
+    owner = np.array([-1, 0, 0, 1, 1, 2, 2])
+    found = example_updates(network, context, query, owner)
+    dense = np.stack(
+        [np.asarray(implicit_update(network, context, query, owner == e).weights["w_in"].dense()) for e in range(3)]
+    )
+    np.testing.assert_allclose(found.size, np.linalg.norm(dense, axis=(2, 3)).T, rtol=1e-10)
+    weights = np.linalg.norm(np.asarray(network.blocks.mlp.w_in), axis=(1, 2))
+    np.testing.assert_allclose(found.relative, np.asarray(found.size) / weights[:, None], rtol=1e-10)
+    flat = dense.swapaxes(0, 1).reshape(2, 3, -1)
+    flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
+    np.testing.assert_allclose(found.similarity, np.einsum("lep,lfp->lef", flat, flat), rtol=1e-9, atol=1e-12)
+    same, different = class_similarity(found.similarity, np.array([0, 0, 1]))
+    np.testing.assert_allclose(same, found.similarity[:, 0, 1], rtol=1e-12)
+    np.testing.assert_allclose(different, (found.similarity[:, 0, 2] + found.similarity[:, 1, 2]) / 2, rtol=1e-12)
+    # Appended one by one, the first example's update has the query and the token of no example to itself.
+    first = example_updates(network, context, query, owner, order="appended").size[:, 0]
+    alone = implicit_update(network, context[:3], query, (1, 2))
+    np.testing.assert_allclose(first, alone.weights["w_in"].norm(), rtol=1e-10)
+    for labels in ([0, 0, 0], [0, 1, 2]):
+        with pytest.raises(BadInput, match="two classes"):
+            class_similarity(found.similarity, np.array(labels))
+    for bad in (owner[:3], np.array([0, 0, 2, 2, 2, 2, 2])):
+        with pytest.raises(BadInput, match="examples"):
+            example_updates(network, context, query, bad)
+
+
+def test_greedy_decoding_without_the_prompt():
+    """Patches recomputed at every step give the same tokens; a fixed patch and none do not."""
+    config = Language(
+        13, Blocks.of_kind("Gemma", 16, 24, n_blocks=3, mixer=Attention(n_heads=4, rope=100.0)), final_norm="rms"
+    )
+    model = config(key=jax.random.key(1))
+    model = eqx.tree_at(lambda m: m.network, model, random_network(config.blocks, 1))
+    prompt = jnp.asarray(np.random.default_rng(1).integers(0, 13, 12))
+    full = generate(model, prompt, 10)
+    patched = generate_without_prompt(model, prompt, 10)
+    np.testing.assert_array_equal(full.tokens, patched.tokens)
+    np.testing.assert_allclose(full.logits, patched.logits, rtol=1e-4, atol=1e-4)
+    fixed = generate_without_prompt(model, prompt, 10, patch="first step")
+    np.testing.assert_allclose(full.logits[0], fixed.logits[0], rtol=1e-4, atol=1e-4)  # the first step is its own
+    bare = generate_without_prompt(model, prompt, 10, patch="none")
+    assert int(agreeing_tokens(full, patched)) == 10
+    assert int(agreeing_tokens(full, bare)) <= int(agreeing_tokens(full, fixed)) < 10
+    # The full run is what repeated argmax over the plain forward pass gives.
+    tokens = np.asarray(prompt)
+    for chosen in np.asarray(full.tokens)[:2]:
+        assert int(jnp.argmax(model(jnp.asarray(tokens))[0][-1])) == chosen
+        tokens = np.append(tokens, chosen)
