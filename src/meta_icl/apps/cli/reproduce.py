@@ -114,6 +114,8 @@ def keep_results(run: Run, figures: Mapping[str, Any], folder: Path) -> None:
     provenance = dict(run.provenance)
     # Where the run stood is of no interest to others; what was asked for is in config.json.
     starts = [{key: value for key, value in start.items() if key != "command"} for start in provenance["starts"]]
-    write_atomically(folder / "provenance.json", json.dumps(provenance | {"starts": starts}, indent=2).encode())
+    commits = {name: part.provenance["code"].get("commit") for name, part in run.parts().items()}
+    kept = provenance | {"starts": starts, "commits_of_parts": commits}
+    write_atomically(folder / "provenance.json", json.dumps(kept, indent=2).encode())
     for name, chart in figures.items():
         save(chart, folder / "figures" / f"{name}.svg")
