@@ -33,8 +33,10 @@ def from_arrays(like: T, arrays: dict[str, np.ndarray], prefix: str) -> T:
             raise BadInput(f"the checkpoint has no array {name!r}: it belongs to another model or version")
         raw, expected = arrays[name], _raw(leaf)
         if raw.shape != expected.shape or raw.dtype != expected.dtype:
-            raise BadInput(f"array {name!r} of the checkpoint is {raw.dtype}{list(raw.shape)}, expected "
-                           f"{expected.dtype}{list(expected.shape)}: it belongs to another model or version")
+            raise BadInput(
+                f"array {name!r} of the checkpoint is {raw.dtype}{list(raw.shape)}, expected "
+                f"{expected.dtype}{list(expected.shape)}: it belongs to another model or version"
+            )
         array = jnp.asarray(raw)
         restored.append(jax.random.wrap_key_data(array) if _is_key(leaf) else array)
     return eqx.combine(jax.tree_util.tree_unflatten(treedef, restored), static)
