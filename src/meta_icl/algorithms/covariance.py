@@ -52,7 +52,7 @@ class MapLoss(eqx.Module):
 
     def __call__(self, u: Float[Array | np.ndarray, "d d"]) -> Float[Array, ""]:
         """The loss of a matrix, differentiable."""
-        return self.power - 2 * jnp.sum(self.cross * u) + jnp.sum((self.gram @ u) * (u @ self.covariance))
+        return self.power - 2 * jnp.sum(self.cross * u) + jnp.sum((self.gram @ u) * (u @ self.covariance))  # pyright: ignore[reportReturnType]
 
     def gradient(self, u: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
         """dL/dU = -2 cross + 2 gram U Lambda."""
@@ -161,7 +161,7 @@ class SampleMapLoss(eqx.Module):
     def __call__(self, u: Float[Array | np.ndarray, "d d"]) -> Float[Array, ""]:
         """The loss of a matrix, differentiable."""
         flat = u.reshape(-1)
-        return self.power - 2 * jnp.sum(self.cross * u) + flat @ (self.moment @ flat)
+        return self.power - 2 * jnp.sum(self.cross * u) + flat @ (self.moment @ flat)  # pyright: ignore[reportReturnType]
 
 
 def sample_map_loss(prompts: Prompt) -> SampleMapLoss:

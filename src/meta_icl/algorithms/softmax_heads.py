@@ -53,8 +53,8 @@ def approximate_heads_loss(
     counts s2 fully, so that its optima lie below the true ones: compare `exact_heads_loss`.
     """
     product = jnp.outer(omega, omega)
-    matrix = product + (1 + noise_variance) / n_context * jnp.exp(d * product)
-    return 1 + noise_variance - 2 * mu @ omega + mu @ matrix @ mu
+    matrix = product + (1 + noise_variance) / n_context * jnp.exp(d * product)  # pyright: ignore[reportOperatorIssue]
+    return 1 + noise_variance - 2 * mu @ omega + mu @ matrix @ mu  # pyright: ignore[reportOperatorIssue, reportReturnType]
 
 
 def best_mu(omega: Numbers, *, d: int, n_context: int, noise_variance: float) -> Float[np.ndarray, " h"]:

@@ -45,4 +45,4 @@ def copying_score(products: Float[Array, "*l d d"]) -> Float[np.ndarray, "*l"]:
     """
     values = eigenvalues(products)
     total = np.abs(values).sum(-1)
-    return np.divide(values.real.sum(-1), total, out=np.zeros_like(total), where=total > 0)
+    return np.divide(np.real(values).sum(-1), total, out=np.zeros_like(total), where=total > 0)

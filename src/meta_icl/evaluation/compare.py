@@ -1,6 +1,7 @@
 """Compare any predictors on the same prompts: losses, and distances to a reference."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -27,7 +28,8 @@ class Estimate(NamedTuple):
         return "-" if np.isnan(self.mean) else f"{self.mean:.4g} ± {1.96 * self.error:.1g}"
 
 
-class Comparison(NamedTuple):
+@dataclass(frozen=True)
+class Comparison:
     """`rows[predictor][measure]`, on the same prompts; distances are to the predictor named `reference`."""
 
     rows: dict[str, dict[str, Estimate]]
@@ -76,14 +78,13 @@ def compare(
     for name, (answers, gradients) in measured.items():
         losses = [distances.query_losses(a, prompts) for a in answers]
         ratios = [float(jnp.mean(loss) / jnp.mean(base_loss)) for loss in losses]
-        g_b = None if base_sensitivities is None else base_sensitivities[0]
-        both = gradients is not None and g_b is not None
+        pairs = [(g, base_sensitivities[0]) for g in gradients] if gradients and base_sensitivities else []
         rows[name] = {
             "loss": estimate(losses),
             "loss_ratio": _ratio(losses, base_loss, ratios),
             "prediction_difference": estimate([distances.prediction_difference(a, base_answers[0]) for a in answers]),
-            "model_difference": estimate([distances.model_difference(g, g_b) for g in gradients] if both else []),
-            "sensitivity_cosine": estimate([distances.sensitivity_cosine(g, g_b) for g in gradients] if both else []),
+            "model_difference": estimate([distances.model_difference(*pair) for pair in pairs]),
+            "sensitivity_cosine": estimate([distances.sensitivity_cosine(*pair) for pair in pairs]),
         }
     return Comparison(rows, reference, n_prompts)
 

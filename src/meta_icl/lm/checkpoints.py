@@ -97,13 +97,13 @@ def _gpt2(config: Mapping[str, Any], checkpoint: Checkpoint) -> LanguageModel:
     b_q, b_k, b_v = np.split(layers("attn.c_attn.bias"), 3, axis=-1)
     mixer = AttentionMixer(
         *(_array(_heads(w, heads)) for w in (w_q, w_k, w_v)),
-        _array(layers("attn.c_proj.weight").reshape(n, heads, d // heads, d)),
+        _array(layers("attn.c_proj.weight").reshape(n, heads, d // heads, d)),  # pyright: ignore[reportCallIssue]
         *(_array(b.reshape(n, heads, d // heads)) for b in (b_q, b_k, b_v)),
-        _array(layers("attn.c_proj.bias")),
-        Attention(n_heads=heads, biases=True),
+        _array(layers("attn.c_proj.bias")),  # pyright: ignore[reportCallIssue]
+        Attention(n_heads=heads, biases=True),  # pyright: ignore[reportCallIssue]
     )
     dense = (layers(f"mlp.{part}") for part in ("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias"))
-    mlp = DenseMlp(*map(_array, dense), activation)
+    mlp = DenseMlp(*map(_array, dense), activation)  # pyright: ignore[reportCallIssue]
     embed = checkpoint[f"{start}wte.weight"]
     final = Norm(_array(checkpoint[f"{start}ln_f.weight"]), _array(checkpoint[f"{start}ln_f.bias"]), "layer", eps)
     unembed = checkpoint.get("lm_head.weight", embed)
@@ -139,10 +139,10 @@ def _llama(config: Mapping[str, Any], checkpoint: Checkpoint) -> LanguageModel:
     w_o = layers("self_attn.o_proj.weight").swapaxes(1, 2).reshape(n, heads, width, d)
     biases = [bias(m, count) for m, count in shapes.items()]
     described = Attention(n_heads=heads, n_groups=groups, d_head=width, rope=_rope_base(config))
-    mixer = AttentionMixer(*weights, _array(w_o), *biases, bias("o_proj", 1), described)
+    mixer = AttentionMixer(*weights, _array(w_o), *biases, bias("o_proj", 1), described)  # pyright: ignore[reportCallIssue]
     if "model.layers.0.mlp.gate_proj.bias" in checkpoint:
         raise BadInput("biases of gated MLPs are not supported")
-    mlp = GatedMlp(*(_array(layers(f"mlp.{m}_proj.weight").swapaxes(1, 2)) for m in ("gate", "up", "down")), activation)
+    mlp = GatedMlp(*(_array(layers(f"mlp.{m}_proj.weight").swapaxes(1, 2)) for m in ("gate", "up", "down")), activation)  # pyright: ignore[reportCallIssue]
     blocks = Block(mixer, mlp, norm("input_layernorm"), norm("post_attention_layernorm"), None, None, "residual")
     embed = checkpoint["model.embed_tokens.weight"]
     unembed = checkpoint.get("lm_head.weight", embed)

@@ -453,7 +453,8 @@ def depth_checks(found: dict[int, dict[int, dict[str, np.ndarray]]], kind: str) 
             if known.get(c, 0) > 1e-7:  # below, the published curves are rounding
                 checks.append(Check(f"{depth} layers, C = {c}: loss / published", within(0.5, 2.0), final / known[c]))
         if depth > 1 and len(finals) > 1:
-            falling = np.all(np.diff(np.stack(list(finals.values())), axis=0) <= 0, axis=0)
+            ordered = np.stack(list(finals.values()))
+            falling = np.all(ordered[1:] <= ordered[:-1], axis=0)
             checks.append(Check(f"{depth} layers: loss falls with C", is_true(), falling.astype(float)))
     for shallow, deep in zip(list(found), list(found)[1:], strict=False):
         for c in sorted(set(found[shallow]) & set(found[deep])):

@@ -1,5 +1,7 @@
 """Optimisers as values: a description whose numbers are array leaves, so that a sweep can vary them by `vmap`."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import optax
@@ -47,7 +49,7 @@ class Optimiser(eqx.Module):
             step = optax.adamw(rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
         return optax.chain(clip_by_global_norm(self.clip_norm), step)
 
-    def _rate(self, count: Array) -> Array:
+    def _rate(self, count: Any) -> Array:
         factor = jnp.ones((), self.learning_rate.dtype)
         if self.schedule != "constant":
             share = jnp.clip((count - self.warmup_steps) / self.schedule_steps, 0, 1)
@@ -60,7 +62,8 @@ class Optimiser(eqx.Module):
 def clip_by_global_norm(max_norm: Float[Array, ""]) -> optax.GradientTransformation:
     """Scale the gradient down to `max_norm`; unlike optax's own, the bound may be traced and infinite."""
 
-    def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params | None = None):
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        del params, extra
         norm = optax.global_norm(updates)
         scale = jnp.minimum(1, max_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
         return optax.tree.scale(scale.astype(norm.dtype), updates), state

@@ -139,7 +139,7 @@ def _solve(
         return jax.tree.map(lambda gradient: -speed * gradient, jax.grad(of)(weights))
 
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(velocity),
+        diffrax.ODETerm(velocity),  # pyright: ignore[reportArgumentType]
         diffrax.Dopri8(),
         t0=times[0],
         t1=times[-1],

@@ -31,7 +31,7 @@ def blocks_of(network: TransformerNetwork | BlockNetwork) -> BlockNetwork:
     scale = 1.0 if c.score_scale is None else c.score_scale * (1.0 if c.kinds[0] == "linear" else c.head_width**0.5)
     attention = Attention(c.kinds[0], c.n_heads, c.head_width, causal=c.causal, query_is_key=c.query_is_key)
     mixer = AttentionMixer(layers.w_q * scale, layers.w_k, layers.w_v, layers.w_o, None, None, None, None, attention)
-    mlp = DenseMlp(layers.mlp.w_in, layers.mlp.b_in, layers.mlp.w_out, layers.mlp.b_out)
+    mlp = DenseMlp(layers.mlp.w_in, layers.mlp.b_in, layers.mlp.w_out, layers.mlp.b_out)  # pyright: ignore[reportOptionalMemberAccess]
     block = Block(mixer, mlp, _norm(layers.norm_attention), _norm(layers.norm_mlp), None, None, "residual")
     return BlockNetwork(block, network.embed, network.unembed)
 

@@ -84,7 +84,7 @@ def _fit_block(block: Block, with_context: Reading, without: Reading, ridge: Arr
     weights: dict[str, LowRank] = {}
     vectors: dict[str, Array] = {}
     if not matrices:
-        vectors["b_in"] = jnp.mean(n_1 - n_0, axis=0) @ block.mlp.w_in
+        vectors["b_in"] = jnp.mean(n_1 - n_0, axis=0) @ block.mlp.w_in  # pyright: ignore[reportAttributeAccessIssue]
     else:
         fit = least_squares(n_0, n_1 - n_0, ridge)  # the same for every matrix: D = (fit) W
         for name, w in block.mlp.reading_weights(n_1[0]).items():
@@ -94,7 +94,7 @@ def _fit_block(block: Block, with_context: Reading, without: Reading, ridge: Arr
     if block.skip != "none":
         reads = Patch(weights, {})
         if block.post_norm_mlp is not None:
-            out = jax.vmap(lambda n: block.post_norm_mlp.normalised(block.mlp(n, reads)))(n_0)
+            out = jax.vmap(lambda n: block.post_norm_mlp.normalised(block.mlp(n, reads)))(n_0)  # pyright: ignore[reportOptionalMemberAccess]
             vectors["post_norm_scale"] = jnp.sum(out * d_carry, axis=0) / (jnp.sum(out**2, axis=0) + ridge)
         elif block.mlp.b_out is not None:
             vectors["b_out"] = jnp.mean(d_carry, axis=0)

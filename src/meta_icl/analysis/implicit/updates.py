@@ -240,7 +240,7 @@ def _reachable(patch: Patch, fine: Bool[Array, "... 3"], through: str) -> Patch:
     }
     for side, reason in reasons.items():
         held = jnp.all(fine[..., side])
-        if isinstance(held, jax.core.Tracer):
+        if isinstance(held, jax.core.Tracer):  # pyright: ignore[reportAttributeAccessIssue]
             patch = eqx.error_if(patch, ~held, reason)
         elif not bool(held):
             raise BadInput(reason)
