@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from meta_icl import algorithms, tasks
+from meta_icl import algorithms, models, tasks
 from meta_icl.algorithms import softmax_heads, time_course
 from meta_icl.errors import BadInput
-from meta_icl.prompt import Prompt
+from meta_icl.prompt import Prompt, answer_batch
 
 ROTATION = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
 
@@ -139,6 +139,18 @@ def test_sample_map_loss_is_the_mean_over_prompts():
     errors = [(y[b, :-1] @ x[b, :-1] / 5 @ u @ x[b, -1] - y[b, -1]) ** 2 for b in range(50)]
     with jax.enable_x64(True):
         assert float(algorithms.sample_map_loss(prompts)(jnp.asarray(u))) == pytest.approx(np.mean(errors), rel=1e-10)
+
+
+def test_sample_token_loss_is_that_of_the_layer():
+    prompts = tasks.gaussian_regression(np.diag([1.0, 0.3]), 5).sample_batch(30, key=jax.random.key(0))
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        v, w = jnp.asarray(rng.normal(size=(2, 3))), jnp.asarray(rng.normal(size=(2, 3, 2)))
+        layer = models.OneLayerPredictor(v, w, None, "linear")
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), prompts)
+        errors = np.asarray(answer_batch(layer, wide) - wide.y[:, -1]) ** 2
+        loss = algorithms.sample_token_loss(prompts)(layer.effective_map())
+    assert float(loss) == pytest.approx(errors.mean(), rel=1e-10)
 
 
 def test_predictors():

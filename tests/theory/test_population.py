@@ -8,7 +8,7 @@ import pytest
 from scipy import integrate
 
 from meta_icl import analysis, models, tasks, training
-from meta_icl.algorithms import map_loss, map_loss_of, time_course
+from meta_icl.algorithms import map_loss, map_loss_of, sample_map_loss, time_course
 from meta_icl.errors import BadInput
 from meta_icl.prompt import Prompt
 
@@ -111,9 +111,70 @@ def test_context_average_is_the_mean_over_w_and_query():
     assert float(value) == pytest.approx(total / 5, rel=1e-4)
 
 
+def test_flow_rests_below_a_loss():
+    start = models.MergedLinearAttention(4, 8, 1e-3)(key=jax.random.key(0))
+    times = np.linspace(0, 160, 81)
+    whole = training.gradient_flow(start, training.OnMap(WHITE), times)
+    rests = training.gradient_flow(start, training.OnMap(WHITE), times, stop_below=0.2)
+    moving = whole.loss > 0.2
+    np.testing.assert_allclose(rests.loss[moving], whole.loss[moving], atol=1e-9)
+    np.testing.assert_array_equal(rests.loss[~moving], rests.loss[-1])
+    assert rests.n_steps < whole.n_steps
+    assert abs(rests.loss[-1] - 0.2) < 0.1
+
+
 def test_bad_input():
     start = models.MergedPredictor(jnp.ones(1), jnp.ones((1, 4, 4)))
     with pytest.raises(BadInput, match="times"):
         training.gradient_flow(start, training.OnMap(WHITE), [0.0, 0.0])
     with pytest.raises(BadInput, match="max_steps"):
         training.gradient_flow(start, training.OnMap(WHITE), [0.0, 1e4], max_steps=5)
+
+
+def rosenbrock(weights, data):
+    x = weights["x"]
+    return jnp.sum(data["scale"] * jnp.square(x[1:] - jnp.square(x[:-1])) + jnp.square(1 - x[:-1]))
+
+
+def test_minimise_finds_the_minimum_of_rosenbrock():
+    start = {"x": jnp.zeros(4, jnp.float32), "name": "kept"}
+    end = training.minimise(start, rosenbrock, {"scale": jnp.array(100.0)}, iterations=300)
+    np.testing.assert_allclose(end.predictor["x"], np.ones(4), atol=1e-6)
+    assert end.predictor["name"] == "kept"
+    assert end.predictor["x"].dtype == np.float64
+    assert end.loss < 1e-12
+    assert (np.diff(end.history) <= 0).all()
+    with pytest.raises(BadInput, match="iterations"):
+        training.minimise(start, rosenbrock, {"scale": jnp.array(1.0)}, iterations=0)
+
+
+def test_finite_sets_differ_by_seed_and_are_trained_on_as_a_whole():
+    """Two steps of full-batch descent by hand, from the same start, on the set that each seed draws."""
+    regression = tasks.gaussian_regression(np.diag([1.0, 0.5]), 6)
+    model = models.MergedLinearAttention(2, 1, 0.5)
+
+    def world(*, key):
+        return training.FiniteSet(sample_map_loss(regression.sample_batch(40, key=key)))
+
+    trained = training.train(
+        world,
+        model,
+        steps=2,
+        key=jax.random.key(0),
+        seeds=2,
+        objective=training.finite_set_loss,
+        optimiser=training.Optimiser(name="sgd", learning_rate=0.1),
+        record=2,
+    )
+    for seed in range(2):
+        key = jax.random.fold_in(jax.random.key(0), seed)
+        prompts = regression.sample_batch(40, key=jax.random.fold_in(key, 3))
+        x, y = np.asarray(prompts.x, np.float64), np.asarray(prompts.y, np.float64)[..., 0]
+        beta = np.einsum("bn,bnd->bd", y[:, :-1], x[:, :-1]) / 6
+        start = model(key=jax.random.fold_in(key, 0))
+        v, w = float(start.v[0]), np.asarray(start.w_kq[0], np.float64)
+        for _ in range(2):
+            error = v * np.einsum("bd,de,be->b", beta, w, x[:, -1]) - y[:, -1]
+            g = 2 * np.einsum("b,bd,be->de", error, beta, x[:, -1]) / 40
+            v, w = v - 0.1 * np.sum(g * w), w - 0.1 * v * g
+        np.testing.assert_allclose(trained[seed].w_kq[0], w, rtol=1e-4)

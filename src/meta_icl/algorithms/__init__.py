@@ -10,6 +10,7 @@ from meta_icl.algorithms.covariance import (
     map_loss,
     map_loss_of,
     sample_map_loss,
+    sample_token_loss,
 )
 from meta_icl.algorithms.gradient_descent import GradientDescent, GradientDescentPlusPlus
 from meta_icl.algorithms.population import (
@@ -51,6 +52,7 @@ __all__ = [
     "map_loss_of",
     "sample_best_rate",
     "sample_map_loss",
+    "sample_token_loss",
     "softmax_heads",
     "spectral",
     "time_course",

@@ -52,7 +52,7 @@ class MapLoss(eqx.Module):
 
     def __call__(self, u: Float[Array | np.ndarray, "d d"]) -> Float[Array, ""]:
         """The loss of a matrix, differentiable."""
-        return self.power - 2 * jnp.sum(self.cross * u) + jnp.sum((self.gram @ u) * (u @ self.covariance))  # pyright: ignore[reportReturnType]
+        return jnp.asarray(self.power - 2 * jnp.sum(self.cross * u) + jnp.sum((self.gram @ u) * (u @ self.covariance)))
 
     def gradient(self, u: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
         """dL/dU = -2 cross + 2 gram U Lambda."""
@@ -149,31 +149,53 @@ def map_loss_of(task: GaussianTask, *, debiased: bool = False) -> MapLoss:
 
 
 class SampleMapLoss(eqx.Module):
-    """The mean squared error of beta^T U x_q on given prompts, as a quadratic form in U.
+    """The mean squared error of sum(U * features) on given prompts, a quadratic form in a tensor U of any shape.
 
-    Training on the whole of a finite set costs nothing per prompt this way. `moment` = mean vec(beta x_q^T) vec(..)^T.
+    Training on the whole of a finite set costs nothing per prompt this way. `moment` is the mean of f f^T over the
+    flattened features f, `cross` that of features times target.
     """
 
-    moment: Float[np.ndarray, "d2 d2"]
-    cross: Float[np.ndarray, "d d"]
+    moment: Float[np.ndarray, "f f"]
+    cross: Float[np.ndarray, "*u"]
     power: Float[np.ndarray, ""]
 
-    def __call__(self, u: Float[Array | np.ndarray, "d d"]) -> Float[Array, ""]:
-        """The loss of a matrix, differentiable."""
+    def __call__(self, u: Float[Array | np.ndarray, "*u"]) -> Float[Array, ""]:
+        """The loss of a tensor, differentiable."""
         flat = u.reshape(-1)
-        return self.power - 2 * jnp.sum(self.cross * u) + flat @ (self.moment @ flat)  # pyright: ignore[reportReturnType]
+        return jnp.asarray(self.power - 2 * jnp.sum(self.cross * u) + flat @ (self.moment @ flat))
 
 
 def sample_map_loss(prompts: Prompt) -> SampleMapLoss:
-    """`SampleMapLoss` of a batch of prompts with one output, in float64."""
+    """The loss of beta^T U x_q on a batch of prompts with one output, exact in float64; features beta x_q^T, "d d"."""
+    x, y = _one_output(prompts)
+    beta = np.einsum("bn,bnd->bd", y[:, :-1, 0], x[:, :-1]) / (x.shape[1] - 1)
+    return _quadratic(np.einsum("bd,be->bde", beta, x[:, -1]), y[:, -1, 0])
+
+
+def sample_token_loss(prompts: Prompt) -> SampleMapLoss:
+    """The loss of one layer of linear attention with all its blocks on a batch of prompts with one output.
+
+    The layer answers sum_abc U_abc M_ab x_qc with U_abc = sum_heads v_a W_bc and M = (1/N) sum_i z_i z_i^T over the
+    tokens z_i = (x_i, y_i) and the query (x_q, 0); the features are M_ab x_qc, "d+1 d+1 d".
+    """
+    x, y = _one_output(prompts)
+    y_seen = np.concatenate([y[:, :-1], np.zeros_like(y[:, -1:])], axis=1)
+    z = np.concatenate([x, y_seen], axis=2)
+    moments = np.einsum("bna,bnc->bac", z, z) / (x.shape[1] - 1)
+    return _quadratic(np.einsum("bac,be->bace", moments, x[:, -1]), y[:, -1, 0])
+
+
+def _one_output(prompts: Prompt) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(prompts.x, np.float64), np.asarray(prompts.y, np.float64)
     if y.ndim != 3 or y.shape[2] != 1:
         raise BadInput(f"prompts must have one output, y of shape (b, n, 1), got {y.shape}")
-    beta = np.einsum("bn,bnd->bd", y[:, :-1, 0], x[:, :-1]) / (x.shape[1] - 1)
-    features = np.einsum("bd,be->bde", beta, x[:, -1]).reshape(len(x), -1)
-    target, d = y[:, -1, 0], x.shape[2]
-    cross = (target @ features / len(x)).reshape(d, d)
-    return SampleMapLoss(features.T @ features / len(x), cross, np.asarray(np.mean(target**2)))
+    return x, y
+
+
+def _quadratic(features: np.ndarray, target: np.ndarray) -> SampleMapLoss:
+    n, flat = len(target), features.reshape(len(target), -1)
+    cross = (target @ flat / n).reshape(features.shape[1:])
+    return SampleMapLoss(flat.T @ flat / n, cross, np.asarray(np.mean(target**2)))
 
 
 class LinearMap(eqx.Module):

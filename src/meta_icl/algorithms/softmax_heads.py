@@ -45,7 +45,7 @@ class HeadOptimum(NamedTuple):
 
 
 def approximate_heads_loss(
-    omega: Float[Array, " h"], mu: Float[Array, " h"], *, d: int, n_context: int, noise_variance: Numbers
+    omega: Float[Array, " h"], mu: Float[Array, " h"], *, d: int, n_context: int, noise_variance: float
 ) -> Float[Array, ""]:
     """1 + s2 - 2 mu.omega + mu^T (omega omega^T + (1 + s2)/L exp(d omega omega^T)) mu, exp entrywise.
 
@@ -53,8 +53,8 @@ def approximate_heads_loss(
     counts s2 fully, so that its optima lie below the true ones: compare `exact_heads_loss`.
     """
     product = jnp.outer(omega, omega)
-    matrix = product + (1 + noise_variance) / n_context * jnp.exp(d * product)  # pyright: ignore[reportOperatorIssue]
-    return 1 + noise_variance - 2 * mu @ omega + mu @ matrix @ mu  # pyright: ignore[reportOperatorIssue, reportReturnType]
+    matrix = product + (1 + noise_variance) / n_context * jnp.exp(d * product)
+    return 1 + noise_variance - 2 * mu @ omega + mu @ matrix @ mu
 
 
 def best_mu(omega: Numbers, *, d: int, n_context: int, noise_variance: float) -> Float[np.ndarray, " h"]:

@@ -206,6 +206,11 @@ class SparseLinearPredictor(eqx.Module):
                 s = s + move @ s + s @ move.T + move @ s @ move.T
         return -answer
 
+    def effective_map(self) -> Float[Array, "d d"]:
+        """U = -A of a single layer, whose answer is beta^T U x_q."""
+        require(self.a.shape[0] == 1, "layers", self.a.shape[0], "one: deeper transformers are no linear map of beta")
+        return -self.a[0]
+
     def residual_map(self, second_moment: Float[Array, "d d"]) -> Float[Array, "d d"]:
         """T with prediction w^T (I - T) x_q for noise-free labels: the error is w^T T x_q; `second_moment` is S / n."""
         d = second_moment.shape[0]
@@ -258,6 +263,12 @@ class OneLayerPredictor(eqx.Module):
     w_k: Float[Array, "h d_token k"]
     w_q: Float[Array, "h k d"] | None
     kind: str = eqx.field(static=True)
+
+    def effective_map(self) -> Float[Array, "d_token d_token d"]:
+        """U_abc = sum_h v_ha W_hbc, all that the answer of a linear layer depends on."""
+        require(self.kind == "linear", "kind", self.kind, "linear: a softmax layer is no linear map of its tokens")
+        product = self.w_k if self.w_q is None else jnp.einsum("hwk,hkd->hwd", self.w_k, self.w_q)
+        return jnp.einsum("ha,hbc->abc", self.v, product)
 
     def __call__(self, prompt: Prompt) -> Float[Array, " 1"]:
         tokens = jnp.concatenate([prompt.x, prompt.y.at[-1].set(0.0)], axis=-1)

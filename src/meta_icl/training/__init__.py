@@ -4,26 +4,33 @@ from meta_icl.training.loop import Store, Trained, record_steps, train
 from meta_icl.training.objectives import Objective, half_mse
 from meta_icl.training.optimisers import Optimiser
 from meta_icl.training.population import (
+    FiniteSet,
     Flow,
     OnMap,
     context_averaged_mse,
+    finite_set_loss,
     gradient_flow,
     population_objective,
     residual_loss,
 )
+from meta_icl.training.quasi_newton import Minimum, minimise
 from meta_icl.training.state import from_arrays, to_arrays
 
 __all__ = [
+    "FiniteSet",
     "Flow",
+    "Minimum",
     "Objective",
     "OnMap",
     "Optimiser",
     "Store",
     "Trained",
     "context_averaged_mse",
+    "finite_set_loss",
     "from_arrays",
     "gradient_flow",
     "half_mse",
+    "minimise",
     "population_objective",
     "record_steps",
     "residual_loss",

@@ -30,6 +30,22 @@ def population_objective(loss: Callable[[Float[Array, "d d"]], Float[Array, ""]]
     return objective
 
 
+class FiniteSet(Task):
+    """A fixed set of prompts, kept as the loss on all of them: what full-batch gradient descent trains on.
+
+    `loss` is a module such as `meta_icl.algorithms.sample_map_loss(prompts)`. Given to `train` as a function of a key,
+    `lambda *, key: FiniteSet(..)`, every seed has a set of its own.
+    """
+
+    loss: Callable[[Float[Array, "..."]], Float[Array, ""]]
+
+
+def finite_set_loss(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
+    """The objective of a `FiniteSet`: the loss on the whole set in every step."""
+    del batch, key
+    return task.loss(predictor.effective_map())
+
+
 def context_averaged_mse(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
     """Full mean squared error of noise-free prompts, averaged exactly over w and the query given each context.
 
@@ -82,6 +98,7 @@ def gradient_flow(
     *,
     tau: float = 1.0,
     probes: dict[str, Callable[[T], Array]] | None = None,
+    stop_below: float | None = None,
     rtol: float = 1e-10,
     atol: float = 1e-13,
     max_steps: int = 1_000_000,
@@ -89,8 +106,9 @@ def gradient_flow(
     """Solve tau dW/dt = -1/2 dL/dW from the weights `start` in float64, whatever the precision in use.
 
     `start` is any predictor or tree of arrays and `loss` a function of it, such as `on_map(map_loss(..))`; the state is
-    saved at the given ascending times, the first of which is that of the start. Adaptive Runge-Kutta method of
-    order 8(7) (Prince & Dormand, 1981). Raises `BadInput` if `max_steps` do not reach the end.
+    saved at the given ascending times, the first of which is that of the start. Once the loss is below `stop_below` the
+    flow rests: later times repeat the last saved state. Adaptive Runge-Kutta method of order 8(7) (Prince & Dormand,
+    1981). Raises `BadInput` if `max_steps` do not reach the end.
     """
     grid = np.asarray(times, np.float64)
     ascending = grid.ndim == 1 and grid.size >= 2 and bool((np.diff(grid) > 0).all())
@@ -100,7 +118,7 @@ def gradient_flow(
         arrays, static = eqx.partition(start, eqx.is_array_like)
         arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays)
         path, losses, measured, n_steps, reached = _solve(
-            arrays, static, loss, jnp.asarray(grid), 0.5 / tau, (rtol, atol), max_steps, probes or {}
+            arrays, static, loss, jnp.asarray(grid), 0.5 / tau, stop_below, (rtol, atol), max_steps, probes or {}
         )
         if not bool(reached):
             raise BadInput(f"gradient flow did not reach t = {grid[-1]:g} in max_steps = {max_steps} steps; allow more")
@@ -125,6 +143,7 @@ def _solve(
     loss: Callable[[Any], Array],
     times: Float[Array, " t"],
     speed: float,
+    stop_below: float | None,
     tolerances: tuple[float, float],
     max_steps: int,
     probes: dict[str, Callable[[Any], Array]],
@@ -134,12 +153,16 @@ def _solve(
     def of(weights: PyTree) -> Array:
         return loss(eqx.combine(weights, static))
 
-    def velocity(t: Array, weights: PyTree, args: None) -> PyTree:
+    def velocity(t: Any, weights: PyTree, args: None) -> PyTree:
         del t, args
         return jax.tree.map(lambda gradient: -speed * gradient, jax.grad(of)(weights))
 
+    def settled(t: Any, weights: PyTree, args: None, **kwargs: Any) -> Array:
+        del t, args, kwargs
+        return of(weights) < stop_below
+
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(velocity),  # pyright: ignore[reportArgumentType]
+        diffrax.ODETerm(velocity),
         diffrax.Dopri8(),
         t0=times[0],
         t1=times[-1],
@@ -147,10 +170,14 @@ def _solve(
         y0=arrays,
         saveat=diffrax.SaveAt(ts=times),
         stepsize_controller=diffrax.PIDController(rtol=tolerances[0], atol=tolerances[1]),
+        event=None if stop_below is None else diffrax.Event(settled),
         max_steps=max_steps,
         throw=False,
     )
-    reached = solution.result == diffrax.RESULTS.successful
-    path = solution.ys
+    stopped = solution.result == diffrax.RESULTS.event_occurred
+    reached = (solution.result == diffrax.RESULTS.successful) | stopped
+    # Times after an event are not reached, and their states are infinite: the last state that was stands for them.
+    last = jnp.sum(jnp.isfinite(solution.ts)) - 1
+    path = jax.tree.map(lambda leaf: leaf[jnp.minimum(jnp.arange(len(times)), last)], solution.ys)
     measured = {name: jax.lax.map(lambda w, p=p: p(eqx.combine(w, static)), path) for name, p in probes.items()}
     return path, jax.lax.map(of, path), measured, solution.stats["num_steps"], reached
