@@ -43,7 +43,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, NormalisedMixture, SineRegression, Uniform
 from meta_icl.training import Optimiser, train
 
-TIMES = {"smoke": "20 s", "small": "12 min", "paper": "2 h (GPU)"}
+TIMES = {"smoke": "minutes", "small": "26 CPU-min", "paper": "2 h (GPU)"}
 EVAL_KEY, TRAIN_KEY, HALF_RANGE = 5, 0, 0.5
 D = N = 10
 ZERO_LOSS = 0.5 * D * HALF_RANGE**2 / 3
