@@ -99,8 +99,8 @@ def gradient_flow(
     tau: float = 1.0,
     probes: dict[str, Callable[[T], Array]] | None = None,
     stop_below: float | None = None,
-    rtol: float = 1e-10,
-    atol: float = 1e-13,
+    rtol: float = 1e-11,
+    atol: float = 1e-14,
     max_steps: int = 1_000_000,
 ) -> Flow:
     """Solve tau dW/dt = -1/2 dL/dW from the weights `start` in float64, whatever the precision in use.
