@@ -240,7 +240,9 @@ def references(part: Run, *, lengths: list[int], depths: list[int], contexts: in
                     steps = SparseLinearPredictor(-rate * np.eye(D)[None].repeat(layers, 0), None)
                     return score(steps, (data, *exact))
 
-                best = minimize_scalar(on, bounds=(1e-3, 3.0), args=(fit,), method="bounded", options={"xatol": 1e-4})
+                best: Any = minimize_scalar(
+                    on, bounds=(1e-3, 3.0), args=(fit,), method="bounded", options={"xatol": 1e-4}
+                )
                 out[f"{name}_{layers}_{n}"] = np.array([on(float(best.x), test), best.x])
             if n == N and layers > 1:
                 eigenvalues = [np.linalg.eigvalsh(m) * n for m in sets["whitened"]]

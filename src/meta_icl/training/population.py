@@ -159,7 +159,7 @@ def _solve(
 
     def settled(t: Any, weights: PyTree, args: None, **kwargs: Any) -> Array:
         del t, args, kwargs
-        return of(weights) < stop_below
+        return of(weights) < jnp.asarray(stop_below)
 
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),
@@ -177,7 +177,7 @@ def _solve(
     stopped = solution.result == diffrax.RESULTS.event_occurred
     reached = (solution.result == diffrax.RESULTS.successful) | stopped
     # Times after an event are not reached, and their states are infinite: the last state that was stands for them.
-    last = jnp.sum(jnp.isfinite(solution.ts)) - 1
+    last = jnp.sum(jnp.isfinite(jnp.asarray(solution.ts))) - 1
     path = jax.tree.map(lambda leaf: leaf[jnp.minimum(jnp.arange(len(times)), last)], solution.ys)
     measured = {name: jax.lax.map(lambda w, p=p: p(eqx.combine(w, static)), path) for name, p in probes.items()}
     return path, jax.lax.map(of, path), measured, solution.stats["num_steps"], reached
