@@ -2,6 +2,7 @@
 #
 #   make demo    train one layer of linear attention, compare it with gradient descent, write an interactive report
 #   make test    style, types, import contracts and all tests
+#   make smoke   every paper from end to end, at its smallest size (an hour on two cores)
 #   make lint    the first three of them
 #   make format  let ruff rewrite what it can
 #   make clean   remove caches and builds;  make distclean  removes .venv as well
@@ -25,7 +26,7 @@ INSTALL = if [ -x $(BIN)/pip ]; then set -- $(BIN)/python -m pip; \
   else set -- $(PYTHON) -m pip --python $(BIN)/python; fi; \
   "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test lint format clean distclean
+.PHONY: demo test smoke lint format clean distclean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -33,6 +34,9 @@ demo: .venv/core.stamp
 
 test: lint
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+smoke: .venv/dev.stamp
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -19,7 +19,13 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED))
+# One paper always runs from end to end; the others, a minute or more each, run on demand: `make smoke`.
+ALWAYS = "rossi2024_understanding_icl"
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in sorted(EXPECTED)]
+)
 def test_smoke(name, tmp_path, monkeypatch):
     monkeypatch.setenv("META_ICL_WORKERS", "0")
     paper = importlib.import_module(f"meta_icl.papers.{name}")

@@ -55,8 +55,8 @@ def quick(**changes):
     return train(TASK, MODEL, **settings)
 
 
-def test_steps_are_those_of_a_plain_python_loop():
-    """Three Adam steps written out with optax, drawing from the documented keys."""
+def test_steps_are_those_of_a_plain_python_loop(x64):
+    """Three Adam steps written out with optax, drawing from the documented keys (float64: Adam magnifies rounding)."""
     trained = quick(steps=3, seeds=[5], record=[1], optimiser=Optimiser(learning_rate=0.01))
     seed_key = jax.random.fold_in(jax.random.key(0), 5)
     model = MODEL(key=jax.random.fold_in(seed_key, 0))
@@ -73,7 +73,7 @@ def test_steps_are_those_of_a_plain_python_loop():
         updates, state = adam.update(jax.grad(loss)(params), state, params)
         params = optax.apply_updates(params, updates)
     for mine, theirs in zip(leaves(trained), jax.tree.leaves(params), strict=True):
-        np.testing.assert_allclose(mine[0], theirs, rtol=2e-5, atol=1e-7)
+        np.testing.assert_allclose(mine[0], theirs, rtol=1e-10)
 
 
 def test_seed_three_alone_is_seed_three_of_a_batch():
@@ -143,7 +143,7 @@ def test_swept_values_are_those_of_separate_trainings():
 
 def test_frozen_leaves_stay():
     trained = quick(freeze=lambda m: [m.network.layers.w_q], optimiser=Optimiser(weight_decay=0.0))
-    first = MODEL(key=jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0))
+    first = quick(steps=0)[0]
     np.testing.assert_array_equal(trained[0].network.layers.w_q, first.network.layers.w_q)
     assert not np.array_equal(trained[0].network.layers.w_k, first.network.layers.w_k)
 
@@ -200,8 +200,8 @@ from meta_icl.tasks import LinearRegression
 from meta_icl.training import loop, train
 loop.CHECKPOINT_SECONDS = 0.0
 with Run.open(sys.argv[1], {"what": "kill"}) as run:
-    net = train(LinearRegression(d=3, n_context=4), Learner(Transformer(4)), steps=30000, key=jax.random.key(0),
-                batch=8, record=100, store=run)
+    net = train(LinearRegression(d=3, n_context=4), Learner(Transformer(4)), steps=6000, key=jax.random.key(0),
+                batch=8, record=20, store=run)
     run.save_arrays("result", {"qk": np.asarray(net[0].network.qk())})
     run.finish()
 """
@@ -218,7 +218,7 @@ def test_kill_minus_nine_then_the_same_command(tmp_path):
     assert undisturbed.wait(timeout=240) == 0
     rng = np.random.default_rng()
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         process = start(tmp_path / "b")
         begun, checkpoints = time.monotonic(), tmp_path / "b" / "checkpoints"
         while not list(checkpoints.glob("step_*")) and process.poll() is None and time.monotonic() - begun < 120:

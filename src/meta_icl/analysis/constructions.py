@@ -7,6 +7,7 @@ h_j <- h_j + sum_i (h_j A c_i^T) c_i B. A scale may move between A and B without
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from meta_icl.errors import require
@@ -29,7 +30,7 @@ def from_products(
 
 
 def gradient_descent_construction(
-    rate: Float[Array, "*k"] | float,
+    rate: Float[Array | np.ndarray, "*k"] | float,
     *,
     d: int,
     n_context: int,
@@ -50,8 +51,8 @@ def gradient_descent_construction(
 
 
 def gradient_descent_plus_plus_construction(
-    rate: Float[Array, "*k"] | float,
-    gamma: Float[Array, "*k"] | float,
+    rate: Float[Array | np.ndarray, "*k"] | float,
+    gamma: Float[Array | np.ndarray, "*k"] | float,
     *,
     d: int,
     n_context: int,
@@ -66,7 +67,7 @@ def gradient_descent_plus_plus_construction(
     require(rates.shape == gammas.shape, "gamma", gammas.shape, f"of the shape of rate, {rates.shape}")
     block_x = jnp.diag(jnp.repeat(jnp.array([1.0, 0.0], rates.dtype), jnp.array([d, n_out])))
     block_y = jnp.eye(d + n_out, dtype=rates.dtype) - block_x
-    write = -block_x * _per_layer(gammas) - block_y * _per_layer(rates) / n_context
+    write = -block_x[None] * _per_layer(gammas) - block_y[None] * _per_layer(rates) / n_context
     return _regression_learner(rates, write, d, n_out, n_steps, None)
 
 

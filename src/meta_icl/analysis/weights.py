@@ -31,14 +31,14 @@ def descent_weights(network: TransformerNetwork, layer: int = 0, head: int = 0) 
     return DescentWeights(b[d, d], jnp.max(jnp.abs(a - ideal)), jnp.max(jnp.abs(b.at[d, d].set(0))))
 
 
-def eigenvalues(products: Float[Array, "*l d d"]) -> Complex[np.ndarray, "*l d"]:
+def eigenvalues(products: Float[Array | np.ndarray, "*l d d"]) -> Complex[np.ndarray, "*l d"]:
     """Eigenvalues of every matrix, by descending absolute value (float64)."""
     values = np.linalg.eigvals(np.asarray(products, np.float64)).astype(np.complex128)
     order = np.argsort(-np.abs(values), axis=-1)
     return np.take_along_axis(values, order, axis=-1)
 
 
-def copying_score(products: Float[Array, "*l d d"]) -> Float[np.ndarray, "*l"]:
+def copying_score(products: Float[Array | np.ndarray, "*l d d"]) -> Float[np.ndarray, "*l"]:
     """sum Re(lambda) / sum |lambda|: 1 for a product that copies what it attends to, -1 for one that suppresses it.
 
     Source: Elhage et al. (2021), the eigenvalue form of the copying measure; 0 for a vanishing product.

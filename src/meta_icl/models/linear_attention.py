@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.prompt import Prompt
 
@@ -54,8 +55,8 @@ class MergedLinearAttention:
 
     def __call__(self, *, key: Key[Array, ""]) -> "MergedPredictor":
         v_key, u_key = jax.random.split(key)
-        v = self.init_std * jax.random.normal(v_key, (self.n_heads,))
-        return MergedPredictor(v, self.init_std * jax.random.normal(u_key, (self.n_heads, self.d, self.d)))
+        v = self.init_std * draws.normal(v_key, (self.n_heads,))
+        return MergedPredictor(v, self.init_std * draws.normal(u_key, (self.n_heads, self.d, self.d)))
 
 
 class MergedPredictor(MapPredictor):
@@ -96,9 +97,9 @@ class SeparateLinearAttention:
         std = self.init_scale / math.sqrt(self.n_heads * self.rank * (self.d + 1))
         value_std = self.init_scale / math.sqrt(self.n_heads * (self.d + 1) ** 2)
         return SeparatePredictor(
-            value_std * jax.random.normal(v_key, (self.n_heads,)),
-            std * jax.random.normal(k_key, project),
-            std * jax.random.normal(q_key, project),
+            value_std * draws.normal(v_key, (self.n_heads,)),
+            std * draws.normal(k_key, project),
+            std * draws.normal(q_key, project),
         )
 
 
@@ -134,8 +135,8 @@ class CubicMLP:
 
     def __call__(self, *, key: Key[Array, ""]) -> "CubicMLPPredictor":
         out_key, in_key = jax.random.split(key)
-        w_out = self.init_std * jax.random.normal(out_key, (1, self.width))
-        return CubicMLPPredictor(self.init_std * jax.random.normal(in_key, (self.width, self.d**2)), w_out)
+        w_out = self.init_std * draws.normal(out_key, (1, self.width))
+        return CubicMLPPredictor(self.init_std * draws.normal(in_key, (self.width, self.d**2)), w_out)
 
 
 class CubicMLPPredictor(eqx.Module):
@@ -175,8 +176,8 @@ class SparseLinearTransformer:
     def __call__(self, *, key: Key[Array, ""]) -> "SparseLinearPredictor":
         a_key, b_key = jax.random.split(key)
         shape = (self.n_layers, self.d, self.d)
-        b = self.init_std * jax.random.normal(b_key, shape) if self.rewrites_inputs else None
-        return SparseLinearPredictor(self.init_std * jax.random.normal(a_key, shape), b)
+        b = self.init_std * draws.normal(b_key, shape) if self.rewrites_inputs else None
+        return SparseLinearPredictor(self.init_std * draws.normal(a_key, shape), b)
 
 
 class SparseLinearPredictor(eqx.Module):
@@ -248,12 +249,12 @@ class OneLayerAttention:
         v_key, k_key, q_key = jax.random.split(key, 3)
         h, width, r = self.n_heads, self.d + 1, self.rank
         v_std = self.init if r is None else self.init / math.sqrt(h * width**2)
-        v = jnp.zeros((h, width)).at[:, -1].set(v_std * jax.random.normal(v_key, (h,)))
+        v = jnp.zeros((h, width)).at[:, -1].set(v_std * draws.normal(v_key, (h,)))
         if r is None:
-            return OneLayerPredictor(v, self.init * jax.random.normal(k_key, (h, width, self.d)), None, self.kind)
+            return OneLayerPredictor(v, self.init * draws.normal(k_key, (h, width, self.d)), None, self.kind)
         std = self.init / math.sqrt(h * r * width)
-        w_k = (std * jax.random.normal(k_key, (h, width, r))).at[:, -1].set(0.0)
-        return OneLayerPredictor(v, w_k, std * jax.random.normal(q_key, (h, r, self.d)), self.kind)
+        w_k = (std * draws.normal(k_key, (h, width, r))).at[:, -1].set(0.0)
+        return OneLayerPredictor(v, w_k, std * draws.normal(q_key, (h, r, self.d)), self.kind)
 
 
 class OneLayerPredictor(eqx.Module):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import require
 from meta_icl.prompt import Prompt
 
@@ -32,7 +33,7 @@ class SoftmaxRegression:
         keys = jax.random.split(key, 4)
 
         def dense(key: Key[Array, ""], shape: tuple[int, ...], fan_in: int) -> Array:
-            return jax.random.uniform(key, shape, minval=-1, maxval=1) / math.sqrt(fan_in)
+            return draws.uniform(key, shape, minval=-1, maxval=1) / math.sqrt(fan_in)
 
         project = (self.n_heads, size, width)
         w_q, w_k, w_v = (dense(k, project, width) for k in keys[:3])

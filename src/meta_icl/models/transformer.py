@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.models.attention import attention_pattern, score_scale, writable
 from meta_icl.models.lean import has_lean_form, lean_form
@@ -252,4 +253,4 @@ def layer_norm(h: Float[Array, "t d"], weights: Float[Array, "2 d"]) -> Float[Ar
 def variance_scaled(shape: tuple[int, ...], fan_in: int, scale: float, *, key: Key[Array, ""]) -> Array:
     """Truncated normal weights (at two deviations) of variance scale / fan_in."""
     # The draw is divided by the deviation of a normal truncated at +-2, so that the stated variance is the real one.
-    return jax.random.truncated_normal(key, -2, 2, shape) * math.sqrt(scale / fan_in) / 0.87962566103423978
+    return draws.truncated_normal(key, -2, 2, shape) * math.sqrt(scale / fan_in) / 0.87962566103423978

@@ -86,6 +86,7 @@ PRESETS = {
         seeds=2,
         n_eval=200,
         n_final=200,
+        n_rollout=200,
         contexts=(2, 6),
         steps=20,
         batch=32,
@@ -585,7 +586,7 @@ def loss_by_context_figure(run: Run) -> Chart:
         "half-MSE",
         (
             band("trained layer", contexts, np.stack([arrays["final/loss"] for arrays in layers]), "points"),
-            Series("gradient step, closed form", grid, [closed_form_loss(c) for c in grid], style="dashed"),
+            Series("gradient step, closed form", grid, [closed_form_loss(int(c)) for c in grid], style="dashed"),
             Series("published", [r["context"] for r in plotted], [r["trained_final"] for r in plotted], published=True),
         ),
         log_y=True,

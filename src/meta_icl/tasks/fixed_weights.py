@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.prompt import Prompt, Task
 from meta_icl.tasks.laws import number, numbers, require_entries
@@ -45,7 +46,7 @@ class FixedWeightMixture(Task):
         prompts = self.regression.sample_batch(n, key=key)
         remembered = jnp.einsum("bnd,do->bno", prompts.x, self.fixed)
         if self.context == "noise":
-            labels = jax.random.normal(label_key, remembered[:, :-1].shape, remembered.dtype)
+            labels = draws.normal(label_key, remembered[:, :-1].shape, remembered.dtype)
             remembered = remembered.at[:, :-1].set(labels)
-        fresh = jax.random.uniform(choice_key, (n, 1, 1)) < self.share
+        fresh = draws.uniform(choice_key, (n, 1, 1)) < self.share
         return Prompt(prompts.x, jnp.where(fresh, prompts.y, remembered))

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import require
 
 
@@ -69,16 +70,6 @@ class IndependentLaw(Law):
         return self.variance * jnp.eye(d)
 
 
-def batch_last(
-    draw: Callable[[Key[Array, ""], tuple[int, ...]], Array], n: int, d: int, batch: int, *, key: Key[Array, ""]
-) -> Float[Array, "b n d"]:
-    """One draw for the whole batch, made with the batch on the innermost axis.
-
-    On a CPU core this takes 40 to 60 % of the time of drawing "b n d" directly (2048 prompts, n = 11, d = 10).
-    """
-    return jnp.moveaxis(draw(key, (n, d, batch)), -1, 0)
-
-
 class Uniform(IndependentLaw):
     """Independent entries, uniform on [-half_range, half_range): variance half_range^2 / 3, kurtosis 9/5."""
 
@@ -97,7 +88,7 @@ class Uniform(IndependentLaw):
         return 9 / 5
 
     def rows(self, n: int, d: int, batch: int, *, key: Key[Array, ""]) -> Float[Array, "b n d"]:
-        unit = batch_last(lambda k, shape: jax.random.uniform(k, shape, minval=-1, maxval=1), n, d, batch, key=key)
+        unit = draws.uniform(key, (batch, n, d), minval=-1, maxval=1)
         return self.half_range * unit
 
 
@@ -142,7 +133,7 @@ class Normal(Law):
         return self.std**2 * (jnp.eye(d) if self.covariance is None else self.covariance)
 
     def rows(self, n: int, d: int, batch: int, *, key: Key[Array, ""]) -> Float[Array, "b n d"]:
-        unit = self.std * batch_last(jax.random.normal, n, d, batch, key=key)
+        unit = self.std * draws.normal(key, (batch, n, d))
         if self.covariance is None:
             return unit
         require(self.covariance.shape == (d, d), "covariance", self.covariance.shape, f"of shape {(d, d)}")
@@ -169,7 +160,7 @@ class Laplace(IndependentLaw):
         return 6.0
 
     def rows(self, n: int, d: int, batch: int, *, key: Key[Array, ""]) -> Float[Array, "b n d"]:
-        return self.scale * batch_last(jax.random.laplace, n, d, batch, key=key)
+        return self.scale * draws.laplace(key, (batch, n, d))
 
 
 class Exponential(IndependentLaw):
@@ -189,7 +180,7 @@ class Exponential(IndependentLaw):
         return 9.0
 
     def rows(self, n: int, d: int, batch: int, *, key: Key[Array, ""]) -> Float[Array, "b n d"]:
-        return self.scale * batch_last(jax.random.exponential, n, d, batch, key=key)
+        return self.scale * draws.exponential(key, (batch, n, d))
 
 
 class NormalisedMixture(Law):
@@ -210,6 +201,6 @@ class NormalisedMixture(Law):
         families = (Exponential(), Normal(), Laplace())
         key, choice_key = jax.random.split(key)
         drawn = [family.rows(n, d, batch, key=k) for family, k in zip(families, jax.random.split(key, 3), strict=True)]
-        choice = jax.random.randint(choice_key, (batch, 1, 1), 0, 3)
+        choice = draws.randint(choice_key, (batch, 1, 1), 0, 3)
         x = jnp.where(choice == 0, drawn[0], jnp.where(choice == 1, drawn[1], drawn[2]))
         return x * (self.scale / jnp.linalg.norm(x[:, :-1], axis=(1, 2), keepdims=True))

@@ -7,6 +7,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import require
 from meta_icl.prompt import Prompt, Task
 from meta_icl.tasks.laws import Law, Normal, Uniform, number, optional_numbers, require_entries
@@ -77,16 +78,16 @@ class LinearRegression(Task):
         if self.pool is None:
             w = self.w_scale * self._weights(n, key=w_key)
         else:
-            w = self.w_scale * self.pool[jax.random.randint(w_key, (n,), 0, self.pool.shape[0])]
+            w = self.w_scale * self.pool[draws.randint(w_key, (n,), 0, self.pool.shape[0])]
         y = jnp.einsum("bnd,bdo->bno", x, w)
         if isinstance(self.noise, Tracer) or np.any(np.asarray(self.noise) > 0):  # a known zero costs no draw
             rows = self.n_context + 1 if self.noisy_query else self.n_context
-            y = y.at[:, :rows].add(self.noise * jax.random.normal(noise_key, (n, rows, self.n_out), y.dtype))
+            y = y.at[:, :rows].add(self.noise * draws.normal(noise_key, (n, rows, self.n_out), y.dtype))
         if self.n_replaced:
             order_key, label_key = jax.random.split(replaced_key)
-            order = jnp.argsort(jax.random.uniform(order_key, (n, self.n_context)), axis=1)
+            order = jnp.argsort(draws.uniform(order_key, (n, self.n_context)), axis=1)
             chosen = order[:, : self.n_replaced]
-            labels = jax.random.normal(label_key, (n, self.n_replaced, self.n_out), y.dtype)
+            labels = draws.normal(label_key, (n, self.n_replaced, self.n_out), y.dtype)
             y = y.at[jnp.arange(n)[:, None], chosen].set(labels)
         return Prompt(x, y), w
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.prompt import Prompt, Task
 from meta_icl.tasks.laws import number, require_entries
@@ -45,11 +46,11 @@ class SineRegression(Task):
     ) -> tuple[Prompt, Float[Array, " b"], Float[Array, " b"]]:
         """Draw `n` prompts together with their amplitudes and phases (radians)."""
         x_key, amplitude_key, phase_key = jax.random.split(key, 3)
-        x = self.half_range * jax.random.uniform(x_key, (n, self.n_context + 1, 1), minval=-1, maxval=1)
-        u = jax.random.uniform(amplitude_key, (n,))
+        x = self.half_range * draws.uniform(x_key, (n, self.n_context + 1, 1), minval=-1, maxval=1)
+        u = draws.uniform(amplitude_key, (n,))
         if self.family == "released_code":
             amplitude, phase = 0.1 + 0.4 * u, math.pi * u
         else:
-            amplitude, phase = 0.1 + 4.9 * u, math.pi * jax.random.uniform(phase_key, (n,))
+            amplitude, phase = 0.1 + 4.9 * u, math.pi * draws.uniform(phase_key, (n,))
         y = amplitude[:, None, None] * jnp.sin(x + phase[:, None, None])
         return Prompt(x, y), amplitude, phase

@@ -268,4 +268,6 @@ def _restore(
     history = {name.removeprefix("history/"): a for name, a in arrays.items() if name.startswith("history/")}
     if "step" not in history or int(history["step"][-1]) != step:
         raise BadInput(f"the checkpoint of step {step} does not hold its own history; remove it to start again")
-    return from_arrays(states, arrays, "state"), {name: list(values) for name, values in history.items()}
+    return from_arrays(states, arrays, "state"), {
+        name: [np.asarray(row) for row in values] for name, values in history.items()
+    }
