@@ -7,8 +7,8 @@ Setting. x ~ U(-1, 1), w ~ N(0, I), no noise, C context pairs, loss half-MSE on 
 figures 12-16 D = 10, which the text does not say. Not stated: optimiser, rate, batch, width of the LSTMs and seeds.
 Taken here: those of von Oswald et al. (2022) (Adam, 1e-3, b2 0.98, gradient clipped to 1e-3), with a rate that falls
 to zero (cosine) since a constant one leaves an error of 1e-3 at these batch sizes, and LSTMs of width 64.
-The decay, final losses on 100,000 prompts and the stability criterion of R-8 and R-9 (still falling over the last ten
-loops) were settled after early runs at smaller presets, not before.
+The decay, the number of steps of the deeper models, final losses on 100,000 prompts and the stability criterion of R-8
+and R-9 (still falling over the last ten loops) were settled after early runs at smaller presets, not before.
 
 Expected: trained / GD loss .588 / .270 / .161 / .073 / .038 at C = 2 / 10 / 20 / 50 / 100 (closed form .5882, .2703,
 .1613, .0730, .0382). Published numbers: `published/rossi2024.json`, read off the interactive figures of the post.
@@ -70,6 +70,7 @@ class Config:
     stacks: tuple[tuple[str, int, int], ...] = ()
     stack_steps: int = 5_000
     stack_batch: int = 256
+    softmax_steps: int = 5_000
     softmax_batch: int = 64
     lstms: tuple[tuple[int, bool], ...] = ()
     lstm_steps: int = 25_000
@@ -94,15 +95,16 @@ PRESETS = {
         stacks=(("linear", 2, 2), ("softmax", 1, 2)),
         stack_steps=10,
         stack_batch=16,
+        softmax_steps=10,
         softmax_batch=16,
         lstms=((1, False), (1, True)),
         lstm_steps=5,
         lstm_batch=8,
         d_hidden=8,
     ),
-    # Shrunk: five context lengths, up to three linear and two softmax layers at three context lengths, with batches of
-    # 256 and 64 prompts; no LSTMs, which 6,000 steps of 64 prompts leave at 1.60 (zero predictor 1.67).
-    "small": Config(stacks=_LINEAR + _SOFTMAX),
+    # Shrunk: five context lengths; up to three linear and two softmax layers at three context lengths, in 15,000 steps
+    # of 256 and 8,000 of 64 prompts; no LSTMs, which 6,000 steps of 64 prompts leave at 1.60 (zero predictor 1.67).
+    "small": Config(stacks=_LINEAR + _SOFTMAX, stack_steps=15_000, softmax_steps=8_000),
     "paper": Config(
         seeds=5,
         contexts=tuple(range(2, 101, 2)),
@@ -110,6 +112,7 @@ PRESETS = {
         stacks=tuple((k, n, c) for k in ("linear", "softmax") for n in range(1, 6) for c in range(2, 99, 8)),
         stack_steps=50_000,
         stack_batch=2_048,
+        softmax_steps=50_000,
         softmax_batch=2_048,
         lstms=tuple((n, both) for n in range(1, 6) for both in (False, True)),
         lstm_batch=2_048,
@@ -146,7 +149,7 @@ def train_layer(
         key=jax.random.key(TRAIN_KEY),
         seeds=config["seeds"],
         batch=config["batch"],
-        optimiser=Optimiser(**ADAM, schedule="cosine", schedule_steps=config["steps"]),
+        optimiser=Optimiser(**ADAM, **_decay(config["steps"])),
         record=max(1, config["steps"] // 50),
         probes=probes,
         store=part,
@@ -176,12 +179,18 @@ def train_stack(
     d = 5
     if attention == "linear":
         network = Transformer(d + 1, n_layers=n_layers, activation_clip=10.0 if n_layers > 3 else None)
-        optimiser = Optimiser(learning_rate=1e-3, b2=0.98, clip_norm=1e-3 if n_layers < 3 else 10.0)
+        optimiser = Optimiser(**ADAM | {"clip_norm": 1e-3 if n_layers < 3 else 10.0}, **_decay(config["stack_steps"]))
     else:
         network = Transformer(64, n_layers, attention="softmax", d_in=d + 1, d_out=d + 1, init_scale=float(n_layers))
-        optimiser = Optimiser(learning_rate=1e-3, clip_norm=1.0)
-    batch = config["stack_batch" if attention == "linear" else "softmax_batch"]
-    return _final_losses(part, d, n_context, network, optimiser, config["stack_steps"], batch, config)
+        optimiser = Optimiser(learning_rate=1e-3, clip_norm=1.0, **_decay(config["softmax_steps"]))
+    kind = "stack" if attention == "linear" else "softmax"
+    steps, batch = config[f"{kind}_steps"], config[f"{kind}_batch"]
+    return _final_losses(part, d, n_context, network, optimiser, steps, batch, config)
+
+
+def _decay(steps: int) -> dict[str, Any]:
+    """The rate falls to zero over the whole training."""
+    return {"schedule": "cosine", "schedule_steps": steps}
 
 
 def train_lstm(part: Run, *, n_layers: int, bidirectional: bool, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -454,7 +463,9 @@ def depth_checks(found: dict[int, dict[int, dict[str, np.ndarray]]], kind: str) 
         finals = {c: arrays["eval"][-1] for c, arrays in row.items()}
         for c, final in finals.items():
             if known.get(c, 0) > 1e-7:  # below, the published curves are rounding
-                checks.append(Check(f"{depth} layers, C = {c}: loss / published", within(0.5, 2.0), final / known[c]))
+                # The published single layer is unstable (it rises again with C), so it only bounds ours from above.
+                rule = at_most(2.0) if kind == "softmax" and depth == 1 else within(0.5, 2.0)
+                checks.append(Check(f"{depth} layers, C = {c}: loss / published", rule, final / known[c]))
         if depth > 1 and len(finals) > 1:
             ordered = np.stack(list(finals.values()))
             falling = np.all(ordered[1:] <= ordered[:-1], axis=0)

@@ -64,7 +64,7 @@ def clip_by_global_norm(max_norm: Float[Array, ""]) -> optax.GradientTransformat
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         del params, extra
-        norm = optax.global_norm(updates)
+        norm = optax.tree.norm(updates)
         scale = jnp.minimum(1, max_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
         return optax.tree.scale(scale.astype(norm.dtype), updates), state
 
