@@ -4,6 +4,7 @@
 #   make test    style, types, import contracts and all tests
 #   make smoke   every paper from end to end, at its smallest size (an hour on two cores)
 #   make lint    the first three of them
+#   make docs    run the notebooks and render them into docs/
 #   make format  let ruff rewrite what it can
 #   make clean   remove caches and builds;  make distclean  removes .venv as well
 
@@ -26,7 +27,7 @@ INSTALL = if [ -x $(BIN)/pip ]; then set -- $(BIN)/python -m pip; \
   else set -- $(PYTHON) -m pip --python $(BIN)/python; fi; \
   "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test smoke lint format clean distclean
+.PHONY: demo test smoke lint docs format clean distclean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -43,6 +44,13 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --cache-dir .cache/import_linter
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+docs: .venv/dev.stamp
+	@mkdir -p .cache/notebooks
+	@for source in notebooks/*.py; do name=$$(basename $$source .py); \
+	  $(BIN)/jupytext --quiet --to ipynb --execute --output .cache/notebooks/$$name.ipynb $$source && \
+	  $(BIN)/jupyter nbconvert --log-level ERROR --to markdown --output-dir docs .cache/notebooks/$$name.ipynb || exit 1; \
+	done
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -24,12 +24,11 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
-from IPython.display import display
 
 from meta_icl import GradientDescent, LinearAttention, LinearRegression, Uniform, best_rate, compare, key, train
 from meta_icl.analysis import copying_score, descent_weights, eigenvalues, gauge_fixed
 from meta_icl.evaluation import loss_on, mean_loss, sensitivities
-from meta_icl.plotting import Heatmaps, Lines, Panel, Series, draw
+from meta_icl.plotting import Heatmaps, Lines, Panel, Series, show
 from meta_icl.training import Optimiser
 
 STEPS = int(os.environ.get("META_ICL_NOTEBOOK_STEPS", "3000"))
@@ -56,7 +55,7 @@ net = train(
 steps, gd_loss = net.history["step"], float(mean_loss(gd, prompts))
 trained_curve = Series("one trained layer", steps, net.history["eval"][:, 0])
 gd_level = Series("one gradient step", steps[[0, -1]], [gd_loss, gd_loss], style="dashed")
-display(draw(Lines("Training", "step", "half-MSE", (trained_curve, gd_level))))
+show(Lines("Training", "step", "half-MSE", (trained_curve, gd_level)))
 
 # %% [markdown]
 # ## What attends to what
@@ -69,7 +68,7 @@ layer = net[0]
 _, trace = layer.trace(jax.tree.map(lambda leaf: leaf[0], prompts))
 average = jnp.mean(jax.vmap(lambda prompt: layer.trace(prompt)[1]["pattern"][0, 0])(prompts), axis=0)
 one_task = Panel("one task", np.asarray(trace["pattern"][0, 0]))
-display(draw(Heatmaps("Attention maps", (one_task, Panel("average over tasks", np.asarray(average))))))
+show(Heatmaps("Attention maps", (one_task, Panel("average over tasks", np.asarray(average)))))
 
 # %% [markdown]
 # ## What the weights are
@@ -83,7 +82,7 @@ names = ["x1", "x2", "x3", "x4", "x5", "y"]
 products = Heatmaps(
     "Products of the weights", (Panel("W_Q W_K^T / m", qk, names, names), Panel("W_V W_O m", ov, names, names))
 )
-display(draw(products))
+show(products)
 found = descent_weights(layer.network)
 print(f"entry that writes the target {float(found.corner):.4f}; gradient descent: {-float(best_rate(task)) / 10:.4f}")
 
@@ -106,4 +105,4 @@ print(compare({"trained": net, "gd": gd}, task, n_prompts=1_000, key=key(2)))
 mine, step = (np.asarray(sensitivities(predictor, prompts))[:200, 0].ravel() for predictor in (layer, gd))
 implicit = Series("one coordinate of one prompt", step, mine, style="points")
 diagonal = Series("equal", [step.min(), step.max()], [step.min(), step.max()], style="dashed")
-display(draw(Lines("Implicit weights", "gradient step", "trained layer", (implicit, diagonal))))
+show(Lines("Implicit weights", "gradient step", "trained layer", (implicit, diagonal)))

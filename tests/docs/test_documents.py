@@ -34,7 +34,8 @@ def test_the_paper_example_holds(tmp_path):
 
 
 def test_notebook_runs(monkeypatch):
-    pytest.importorskip("IPython")
+    from meta_icl.plotting import draw
+
     monkeypatch.setenv("META_ICL_NOTEBOOK_STEPS", "20")
-    monkeypatch.setattr("IPython.display.display", lambda *shown: None)
+    monkeypatch.setattr("meta_icl.plotting.show", draw)
     runpy.run_path(str(ROOT / "notebooks" / "in_context_learning_mechanism.py"))

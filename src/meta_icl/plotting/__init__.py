@@ -12,7 +12,7 @@ from meta_icl.plotting.chart import (
     Widget,
     still,
 )
-from meta_icl.plotting.draw_matplotlib import draw, save
+from meta_icl.plotting.draw_matplotlib import draw, save, show
 from meta_icl.plotting.draw_plotly import tree, trees_on_common_axes
 from meta_icl.plotting.widgets import gradient_animation, moving_task
 
@@ -30,6 +30,7 @@ __all__ = [
     "gradient_animation",
     "moving_task",
     "save",
+    "show",
     "still",
     "tree",
     "trees_on_common_axes",

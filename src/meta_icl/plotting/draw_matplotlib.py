@@ -4,6 +4,7 @@ import io
 import math
 import os
 import tempfile
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,28 @@ def save(chart: Chart, path: str | os.PathLike[str]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def show(chart: Chart) -> None:
+    """Show the chart: as an image in a notebook, elsewhere as a file in the browser."""
+    try:
+        from IPython.core.getipython import get_ipython
+        from IPython.display import Image, display
+    except ImportError:
+        shell = None
+    else:
+        shell = get_ipython()
+    if shell is not None and shell.has_trait("kernel"):
+        display(Image(data=_rendered(chart, "png"), format="png", width=_pixels(chart)))
+        return
+    path = Path(tempfile.mkdtemp(prefix="meta_icl-")) / "chart.svg"
+    save(chart, path)
+    webbrowser.open(path.as_uri())
+
+
+def _pixels(chart: Chart) -> int:
+    """Width on a page: figures are rendered at twice the density, for sharp screens."""
+    return round(draw(chart).get_figwidth() * 72)
 
 
 def svg(chart: Chart) -> str:
@@ -220,7 +243,7 @@ def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Seque
     ):
         if labels is not None and n <= 40:
             set_ticks(range(n), [mathtext(label) for label in labels])
-    if max(matrix.shape) <= 12:
+    if max(matrix.shape) <= 8:
         for (row, column), value in np.ndenumerate(matrix):
             if math.isfinite(value):
                 red, green, blue, _ = colours((value - limits[0]) / (limits[1] - limits[0]))
