@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meta_icl.prompt import Predictor, Prompt, query_prediction
+from meta_icl.prompt import Predictor, Prompt, answer_batch, query_prediction
 
 
 def query_losses(answers: Float[Array, "b dy"], prompts: Prompt) -> Float[Array, " b"]:
@@ -27,8 +27,15 @@ def sensitivity(predictor: Predictor, prompt: Prompt) -> Float[Array, "dy dx"]:
 
 
 def sensitivities(predictor: Predictor, prompts: Prompt) -> Float[Array, "b dy dx"]:
-    """`sensitivity` for a batch of prompts."""
-    return jax.vmap(lambda prompt: sensitivity(predictor, prompt))(prompts)
+    """`sensitivity` for a batch of prompts, through the predictor's own batched form where it has one.
+
+    An answer depends on its own prompt only, so the derivative of the sum of all answers holds every derivative.
+    """
+
+    def totals(x_query: Float[Array, "b dx"]) -> Float[Array, " dy"]:
+        return answer_batch(predictor, Prompt(prompts.x.at[:, -1].set(x_query), prompts.y)).sum(0)
+
+    return jnp.swapaxes(jax.jacrev(totals)(prompts.x[:, -1]), 0, 1)
 
 
 def prediction_difference(f_a: Float[Array, "b dy"], f_b: Float[Array, "b dy"]) -> Float[Array, " b"]:
