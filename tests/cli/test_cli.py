@@ -248,7 +248,10 @@ def test_papers(capsys, tiny_paper):
     assert mine["claims"] == 3 and mine["verdicts"] == {"holds": 1, "fails": 1, "not decided": 1}
     kept = {str(path.relative_to("results")) for path in Path("results").rglob("*") if path.is_file()}
     names = ("claims.json", "config.json", "provenance.json", "figures/loss.svg")
-    assert kept == {f"tiny2020_little/{name}" for name in names}
+    assert kept == {f"tiny2020_little/{name}" for name in names} | {"README.md"}
+    page = (Path("results") / "README.md").read_text()
+    assert "1 hold, 1 fail, 1 not decided" in page and "[loss](tiny2020_little/figures/loss.svg)" in page
+    assert re.search(r"^\| tiny2020/T-2 \| .* -- missed: .*expected .*, measured .* \| fails \|$", page, re.MULTILINE)
     (Path("results") / "tiny2020_little" / "claims.json").write_text("{")
     status, _, err = call(capsys, "papers")
     assert status == 2 and "claims.json cannot be read as JSON" in err

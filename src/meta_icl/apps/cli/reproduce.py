@@ -2,16 +2,15 @@
 
 import dataclasses
 import importlib
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from meta_icl.apps.cli import listing, report, tables
+from meta_icl.apps.cli import listing, report, results, tables
 from meta_icl.apps.cli.options import console, parse, print_json
 from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
@@ -51,7 +50,7 @@ class Options:
     workers: int | None = None
     """Worker processes (default: one per core; 0: train in this process)."""
     results: Path | None = None
-    """Also keep claims, provenance and figures in this folder, under the paper's name."""
+    """Also keep claims, provenance and figures in this folder, by paper, and tell of them in its README."""
     json: bool = False
     """Print JSON for machines."""
 
@@ -78,7 +77,8 @@ def main(arguments: Sequence[str]) -> int:
         path = run.folder / "report.html"
         report.write(path, content)
         if options.results is not None:
-            keep_results(run, content["figures"], options.results / name)
+            results.keep(run, content["figures"], options.results / name)
+            results.write_page(options.results)
     if options.json:
         print_json({"run": run.folder, "report": path, **claims_to_json(shown)})
     else:
@@ -102,20 +102,3 @@ def chosen(claims: Sequence[Claim], ids: Sequence[str]) -> list[Claim]:
         return list(claims)
     known = {claim.id.rsplit("/", 1)[-1]: claim for claim in claims} | {claim.id: claim for claim in claims}
     return [known[choose("claim", id, known)] for id in ids]
-
-
-def keep_results(run: Run, figures: Mapping[str, Any], folder: Path) -> None:
-    """Copy what is worth keeping under version control: claims, provenance and small figures."""
-    from meta_icl.plotting import save
-    from meta_icl.runs import write_atomically
-
-    for name in ("claims.json", "config.json"):
-        write_atomically(folder / name, (run.folder / name).read_bytes())
-    provenance = dict(run.provenance)
-    # Where the run stood is of no interest to others; what was asked for is in config.json.
-    starts = [{key: value for key, value in start.items() if key != "command"} for start in provenance["starts"]]
-    commits = {name: part.provenance["code"].get("commit") for name, part in run.parts().items()}
-    kept = provenance | {"starts": starts, "commits_of_parts": commits}
-    write_atomically(folder / "provenance.json", json.dumps(kept, indent=2).encode())
-    for name, chart in figures.items():
-        save(chart, folder / "figures" / f"{name}.svg")

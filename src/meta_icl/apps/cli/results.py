@@ -1,0 +1,64 @@
+"""Kept results: what of a run is worth keeping under version control, and the page that tells of all of them."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from meta_icl.runs import Claim, Run, write_atomically
+from meta_icl.runs.claims import claims_from_json
+
+INTRODUCTION = """# Results
+
+The last real `small` run of every paper, as it came out: claims that fail stay. `claims.json` holds all checks with the
+measured value of every seed; `provenance.json` the commits, versions and times; `config.json` is what was asked for.
+`meta-icl reproduce PAPER --results results` makes them again, and this page.
+"""
+
+
+def keep(run: Run, figures: Mapping[str, Any], folder: Path) -> None:
+    """Copy claims, configuration, provenance and small figures of a run into `folder`."""
+    from meta_icl.plotting import save
+
+    for name in ("claims.json", "config.json"):
+        write_atomically(folder / name, (run.folder / name).read_bytes())
+    provenance = dict(run.provenance)
+    # Where the run stood is of no interest to others; what was asked for is in config.json.
+    starts = [{key: value for key, value in start.items() if key != "command"} for start in provenance["starts"]]
+    commits = {name: part.provenance["code"].get("commit") for name, part in run.parts().items()}
+    kept = provenance | {"starts": starts, "commits_of_parts": commits}
+    write_atomically(folder / "provenance.json", json.dumps(kept, indent=2).encode())
+    for name, chart in figures.items():
+        save(chart, folder / "figures" / f"{name}.svg")
+
+
+def write_page(folder: Path) -> None:
+    """Write README.md: every kept claim with its verdict, and of those that fail what was measured."""
+    sections = [INTRODUCTION, *(_section(path.parent) for path in sorted(folder.glob("*/claims.json")))]
+    write_atomically(folder / "README.md", ("\n".join(sections).rstrip() + "\n").encode())
+
+
+def _section(folder: Path) -> str:
+    claims = claims_from_json(json.loads((folder / "claims.json").read_text("utf-8")), str(folder))
+    provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+    counts = Counter(claim.verdict for claim in claims)
+    verdicts = f"{counts['holds']} hold, {counts['fails']} fail, {counts['not decided']} not decided"
+    commit, minutes = str(provenance["code"].get("commit"))[:10], provenance["wall_seconds"] / 60
+    drawn = sorted((folder / "figures").glob("*.svg"))
+    links = ", ".join(f"[{path.stem.replace('_', ' ')}]({folder.name}/figures/{path.name})" for path in drawn)
+    rows = [f"| {claim.id} | {_told(claim)} | {claim.verdict} |" for claim in claims]
+    head = [f"## {folder.name}", "", f"{verdicts}; commit `{commit}`, {minutes:.0f} minutes.", "", f"Figures: {links}."]
+    return "\n".join([*head, "", "| claim | statement, and what missed | verdict |", "|---|---|---|", *rows, ""])
+
+
+def _told(claim: Claim) -> str:
+    """The statement, with the first checks that miss or the reason why nothing is decided."""
+    text = claim.statement
+    missed = [check for check in claim.checks if not check.holds] if claim.verdict == "fails" else []
+    if missed:
+        told = [f"{check.quantity}: expected {check.expected}, measured {check.measured_text}" for check in missed[:3]]
+        text += " -- missed: " + "; ".join(told) + ("; ..." if len(missed) > 3 else "")
+    if claim.undecided:
+        text += f" -- {claim.undecided}"
+    return text.replace("|", "\\|")  # a bar would end the cell
