@@ -27,10 +27,7 @@ from meta_icl.analysis.implicit import (
 )
 from meta_icl.errors import BadInput
 from meta_icl.models import Concatenated, InContextLearner
-from meta_icl.models.blocks import Blocks, random_network
-from meta_icl.models.blocks_language import Language
-from meta_icl.models.blocks_mixers import Attention
-from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models.blocks import Attention, Blocks, Language, LowRank, Patch, random_network
 from meta_icl.prompt import Prompt
 
 D, F, N = 6, 9, 7

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from meta_icl.analysis.implicit import answer, blocks_of, implicit_update, position_updates
 from meta_icl.errors import BadInput
 from meta_icl.models import Transformer
-from meta_icl.models.blocks import KINDS, Blocks, random_network
-from meta_icl.models.blocks_mixers import Attention, Recurrence
-from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models.blocks import KINDS, Attention, Blocks, LowRank, Patch, Recurrence, random_network
 from meta_icl.models.trace import Tap
 
 EXACT = {np.float64: 1e-12, np.float32: 1e-5}

@@ -5,9 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from meta_icl.errors import require
-from meta_icl.models.blocks import Block, BlockNetwork
-from meta_icl.models.blocks_feedforward import DenseMlp, Norm
-from meta_icl.models.blocks_mixers import Attention, AttentionMixer
+from meta_icl.models.blocks import Attention, AttentionMixer, Block, BlockNetwork, DenseMlp, Norm
 from meta_icl.models.transformer import TransformerNetwork
 
 

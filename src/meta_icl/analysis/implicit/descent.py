@@ -22,8 +22,7 @@ from jaxtyping import Array, Float
 
 from meta_icl.analysis.implicit.updates import pseudo_inverse
 from meta_icl.errors import BadInput, require
-from meta_icl.models.blocks import BlockNetwork
-from meta_icl.models.blocks_patch import LowRank
+from meta_icl.models.blocks import BlockNetwork, LowRank
 from meta_icl.models.trace import Tap
 from meta_icl.prompt import Prompt
 

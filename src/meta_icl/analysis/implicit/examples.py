@@ -10,8 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from meta_icl.analysis.implicit.updates import update_between
 from meta_icl.errors import choose, require
-from meta_icl.models.blocks import BlockNetwork
-from meta_icl.models.blocks_patch import Patch, weight_norm
+from meta_icl.models.blocks import BlockNetwork, Patch, weight_norm
 
 ORDERS = ("removed", "appended")
 

@@ -16,8 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from meta_icl.errors import require
-from meta_icl.models.blocks import Block, BlockNetwork, Reading
-from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models.blocks import Block, BlockNetwork, LowRank, Patch, Reading
 from meta_icl.models.trace import Tap
 
 

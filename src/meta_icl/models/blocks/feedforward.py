@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import choose
-from meta_icl.models.blocks_patch import Patch, change, vector_change
+from meta_icl.models.blocks.patch import Patch, change, vector_change
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": jax.nn.gelu,  # the tanh form, as GPT-2 has it

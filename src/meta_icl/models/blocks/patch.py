@@ -5,7 +5,6 @@ and an output row (the transpose of the papers' W x).
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -127,11 +126,6 @@ def change(patch: Patch | None, name: str, x: Float[Array, "... d_in"]) -> Array
 def vector_change(patch: Patch | None, name: str) -> Array | float:
     """What the patch adds to the bias or norm scale of that name."""
     return patch.vectors[name] if patch is not None and name in patch.vectors else 0.0
-
-
-def select(patch: Patch, index: int) -> Patch:
-    """One entry of the leading axis: the patch of one layer, or of one prompt."""
-    return jax.tree.map(lambda leaf: leaf[index], patch)
 
 
 def _over_experts(name: str, values: Array) -> Array:
