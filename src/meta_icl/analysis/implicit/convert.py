@@ -1,5 +1,8 @@
 """Other networks of the laboratory as stacks of contextual blocks, for the probes of this package."""
 
+from typing import TypeVar
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -7,6 +10,13 @@ from jaxtyping import Array
 from meta_icl.errors import require
 from meta_icl.models.blocks import Attention, AttentionMixer, Block, BlockNetwork, DenseMlp, Norm
 from meta_icl.models.transformer import TransformerNetwork
+
+T = TypeVar("T")
+
+
+def in_float64(tree: T) -> T:
+    """The same module or arrays with every real number in double precision (inside `jax.enable_x64`)."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
 def blocks_of(network: TransformerNetwork | BlockNetwork) -> BlockNetwork:
