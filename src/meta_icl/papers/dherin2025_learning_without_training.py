@@ -178,8 +178,7 @@ def random_identity(c: Config, kind: str, depth: int = 1) -> dict[str, Array]:
             "absolute": jnp.linalg.norm(answer(network, context, query, None, patch) - wanted),
         }
         if patch.vectors:
-            bare = patch.without(*patch.vectors)
-            found["no bias patch"] = replacement_error(network, context, query, None, bare)
+            found["no bias patch"] = replacement_error(network, context, query, None, patch.without_residual())
         if depth == 1:
             readings = prefix_readings(network, context, query)
             a_0, a_1, w = readings.mlp_in[0], readings.mlp_in[-1], first_matrix(network)

@@ -151,9 +151,7 @@ def errors(c: Config, kind: str, through: str, depth: int) -> dict[str, np.ndarr
             "all": replacement_error(network, context, query, None, patch),
             "half": replacement_error(network, context, query, half, of_half),
         }
-        outside = [name for name in ("b_out", "post_norm_scale") if name in patch.vectors]
-        outside += [name for name in patch.weights if name.endswith("out")]
-        found["no residual patch"] = replacement_error(network, context, query, None, patch.without(*outside))
+        found["no residual patch"] = replacement_error(network, context, query, None, patch.without_residual())
         if "post_norm_scale" in patch.vectors:
             found["scale change"] = jnp.max(jnp.abs(patch.vectors["post_norm_scale"]))
         if depth == 1 and through == "weights":

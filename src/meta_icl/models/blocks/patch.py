@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 
 from meta_icl.errors import choose
 
+RESIDUAL = ("w_out", "experts_out", "b_out", "post_norm_scale")  # behind the MLP's hidden layer
+
 
 class LowRank(eqx.Module):
     """A change of a weight matrix "d_in d_out" as factors: sum over r of inputs[r]^T outputs[r].
@@ -91,6 +93,10 @@ class Patch(eqx.Module):
             {name: change for name, change in self.weights.items() if name not in names},
             {name: change for name, change in self.vectors.items() if name not in names},
         )
+
+    def without_residual(self) -> "Patch":
+        """The patch without its changes for what bypasses the MLP: of the last matrix, bias or norm."""
+        return self.without(*(name for name in (*self.weights, *self.vectors) if name in RESIDUAL))
 
     def __neg__(self) -> "Patch":
         return Patch({n: -c for n, c in self.weights.items()}, {n: -c for n, c in self.vectors.items()})
