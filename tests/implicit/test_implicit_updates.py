@@ -104,9 +104,11 @@ def compiled(through):
     @eqx.filter_jit
     def everything(network, context, query, removed):
         patch = implicit_update(network, context, query, removed, through=through)
-        outputs = network(jnp.concatenate([context, query[None]]))[0]
-        patched, without = (answer(network, context, query, removed, change) for change in (patch, None))
-        return outputs, patched, without, patch
+        rows, kept = jnp.concatenate([context, query[None]]), jnp.append(~removed, True)
+        visible = jnp.stack([jnp.ones_like(kept), kept, kept])
+        patches = jax.tree.map(lambda leaf: jnp.stack([0 * leaf, leaf, 0 * leaf]), patch)
+        outputs, patched, without = jax.vmap(lambda v, p: network(rows, visible=v, patch=p)[0])(visible, patches)
+        return outputs, patched[-1], without[-1], patch
 
     return everything
 
@@ -211,17 +213,12 @@ def control_errors(network, context, query, other):
     block, rows = network.block(0), jnp.concatenate([context, query[None]])
     last = jnp.arange(len(rows)) == len(rows) - 1
     h_1, h_0 = (block.contextual(rows, seen, Tap((), 0)).source[-1] for seen in (jnp.ones_like(last), last))
-    unnormalised = {
-        name: LowRank(
-            jnp.broadcast_to(h_0 / (h_0 @ h_0), (1, *w.shape[:-2], 1, 16)), ((h_1 - h_0) @ w)[None, ..., None, :]
-        )
-        for name, w in block.mlp.reading_weights(h_1).items()
-    }
-    wrong = (
-        implicit_update(network, context, other),
-        patch.without_residual(),
-        Patch(patch.weights | unnormalised, patch.vectors),
-    )
+    unnormalised = {}
+    for name, w in block.mlp.reading_weights(h_1).items():
+        inputs = jnp.broadcast_to(h_0 / (h_0 @ h_0), (1, *w.shape[:-2], 1, w.shape[-2]))
+        unnormalised[name] = LowRank(inputs, ((h_1 - h_0) @ w)[None, ..., None, :])
+    before = Patch(patch.weights | unnormalised, patch.vectors)
+    wrong = implicit_update(network, context, other), patch.without_residual(), before
     gaps = [answer(network, context, query, None, patch) - wanted for patch in wrong]
     return jnp.stack([jnp.linalg.norm(gap) for gap in gaps]) / jnp.linalg.norm(wanted)
 
