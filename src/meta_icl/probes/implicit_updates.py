@@ -56,8 +56,8 @@ def rows(measured: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
             "|dW| / |W| (median)": float(np.median(sizes[:, layer])),
             "largest (mean)": float(sizes[:, layer].mean(0).max()),
             "of example": str(names[sizes[:, layer].mean(0).argmax()]),
-            "cosine, same class": float(same[layer]),
-            "cosine, other class": float(other[layer]),
+            "cosine, same class": None if np.isnan(same[layer]) else float(same[layer]),
+            "cosine, other class": None if np.isnan(other[layer]) else float(other[layer]),
             "error of the identity": float(measured["error"].max()),
         }
         for layer in range(sizes.shape[1])

@@ -15,7 +15,6 @@ from meta_icl.apps.cli.options import console, parse, print_json
 from meta_icl.apps.cli.train import checked, model_of, optimiser_of, task_of
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root, find_run
-from meta_icl.runs.claims import number
 from meta_icl.sweeps import use_compilation_cache
 
 EXAMPLES = (
@@ -85,9 +84,8 @@ def main(arguments: Sequence[str]) -> int:
     else:
         for probe, by_label in found.items():
             for label, rows in by_label.items():
-                cells = [[value if isinstance(value, str) else number(value) for value in row.values()] for row in rows]
-                print(f"{probe}, {label}")
-                console().print(tables.plain_table(list(rows[0]), cells))
+                table = tables.plain_table(list(rows[0]), [list(row.values()) for row in rows], f"{probe}, {label}")
+                console().print(table)
         print(f"report  {path}")
     return 0
 
