@@ -132,6 +132,18 @@ def test_low_rank_algebra(x64):
     np.testing.assert_allclose(a(jnp.asarray(x)), np.einsum("ld,ldf->lf", x, dense), rtol=1e-12)
 
 
+def test_parts_of_patches():
+    change = LowRank(jnp.ones((1, 2)), jnp.ones((1, 3)))
+    patch = Patch({"w_in": change, "w_out": change}, {"b_out": jnp.ones(3)})
+    assert patch.residual == ("w_out", "b_out")
+    left = patch.without(*patch.residual)
+    assert set(left.weights) == {"w_in"} and not left.vectors
+    zeroed = patch.zeroed(*patch.residual)
+    assert jax.tree.structure(zeroed) == jax.tree.structure(patch)
+    assert float(zeroed.vectors["b_out"].sum()) == float(zeroed.weights["w_out"].norm()) == 0
+    np.testing.assert_allclose(zeroed.norm(), 6**0.5, rtol=1e-6)
+
+
 def test_fine_tuning_is_gradient_descent_on_the_pairs(x64):
     rng = np.random.default_rng(3)
     network = random_network(Blocks(3, 5, skip="none", activation="relu"), 0)

@@ -167,28 +167,40 @@ def random_identity(c: Config, kind: str, depth: int = 1) -> dict[str, Array]:
 
     def one(network: BlockNetwork, context: Array, queries: Array) -> dict[str, Array]:
         query, other = queries
-        half = jnp.arange(c.n_context) % 2 == 0
-        patch, of_other = implicit_update(network, context, query), implicit_update(network, context, other)
-        wanted = answer(network, context, query)
-        found = {
-            "all": replacement_error(network, context, query, None, patch),
-            "half": replacement_error(network, context, query, half, implicit_update(network, context, query, half)),
-            "other query": replacement_error(network, context, query, None, of_other),
-            "no patch": replacement_error(network, context, query, None, None),
-            "absolute": jnp.linalg.norm(answer(network, context, query, None, patch) - wanted),
+        everything, half = jnp.ones(c.n_context, bool), jnp.arange(c.n_context) % 2 == 0
+        own, of_half, of_other = unstacked(
+            jax.vmap(lambda query, subset: implicit_update(network, context, query, subset))(
+                jnp.stack([query, query, other]), jnp.stack([everything, half, everything])
+            )
+        )
+        tried = {
+            "all": (everything, own),
+            "half": (half, of_half),
+            "other query": (everything, of_other),
+            "no patch": (everything, own.zeroed(*own.weights, *own.vectors)),
+            "no bias patch": (everything, own.zeroed(*own.residual)),
         }
-        if patch.vectors:
-            found["no bias patch"] = replacement_error(network, context, query, None, patch.without_residual())
+        removed, patches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tried.values())
+        answers = jax.vmap(lambda subset, patch: answer(network, context, query, subset, patch))(removed, patches)
+        wanted = answer(network, context, query)
+        errors = jnp.linalg.norm(answers - wanted[None], axis=-1)
+        found = dict(zip(tried, errors / jnp.linalg.norm(wanted), strict=True)) | {"absolute": errors[0]}
         if depth == 1:
             readings = prefix_readings(network, context, query)
             a_0, a_1, w = readings.mlp_in[0], readings.mlp_in[-1], first_matrix(network)
-            dense = patch.weights["w_in"].dense()[0]
+            dense = own.weights["w_in"].dense()[0]
             least = jnp.linalg.pinv(a_0[None]) @ ((a_1 - a_0) @ w)[None]
             found["least norm"] = jnp.linalg.norm(dense - least) / jnp.linalg.norm(least)
             found["rank"] = jnp.linalg.matrix_rank(dense).astype(dense.dtype)
         return found
 
     return eqx.filter_jit(eqx.filter_vmap(one))(*random_blocks(c, kind, depth))
+
+
+def unstacked(patches: Patch) -> list[Patch]:
+    """The patches along the first axis."""
+    n = jax.tree.leaves(patches)[0].shape[0]
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], patches) for i in range(n)]
 
 
 def random_chains(c: Config) -> dict[str, Array]:

@@ -28,13 +28,13 @@ from jaxtyping import Array, Float, Key
 
 from meta_icl.analysis.implicit import (
     agreeing_tokens,
+    answer,
     class_similarity,
     example_updates,
     generate,
     generate_without_prompt,
     implicit_update,
     prefix_readings,
-    replacement_error,
 )
 from meta_icl.models.blocks import (
     Attention,
@@ -144,20 +144,25 @@ def errors(c: Config, kind: str, through: str, depth: int) -> dict[str, np.ndarr
     """Errors with all and half of the context removed, of incomplete patches, and the largest change of a scale."""
 
     def one(network: BlockNetwork, context: Array, query: Array) -> dict[str, Array]:
-        half = jnp.arange(c.n_context) % 2 == 0
-        patch = implicit_update(network, context, query, through=through)
-        of_half = implicit_update(network, context, query, half, through=through)
-        found = {
-            "all": replacement_error(network, context, query, None, patch),
-            "half": replacement_error(network, context, query, half, of_half),
+        everything, half = jnp.ones(c.n_context, bool), jnp.arange(c.n_context) % 2 == 0
+        both = jax.vmap(lambda subset: implicit_update(network, context, query, subset, through=through))(
+            jnp.stack([everything, half])
+        )
+        own, of_half = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in range(2))
+        tried = {
+            "all": (everything, own),
+            "half": (half, of_half),
+            "no residual patch": (everything, own.zeroed(*own.residual)),
         }
-        found["no residual patch"] = replacement_error(network, context, query, None, patch.without_residual())
-        if "post_norm_scale" in patch.vectors:
-            found["scale change"] = jnp.max(jnp.abs(patch.vectors["post_norm_scale"]))
         if depth == 1 and through == "weights":
-            found["before the norm"] = replacement_error(
-                network, context, query, None, unnormalised(network, context, query, patch)
-            )
+            tried["before the norm"] = (everything, unnormalised(network, context, query, own))
+        removed, patches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tried.values())
+        answers = jax.vmap(lambda subset, patch: answer(network, context, query, subset, patch))(removed, patches)
+        wanted = answer(network, context, query)
+        errors = jnp.linalg.norm(answers - wanted[None], axis=-1) / jnp.linalg.norm(wanted)
+        found = dict(zip(tried, errors, strict=True))
+        if "post_norm_scale" in own.vectors:
+            found["scale change"] = jnp.max(jnp.abs(own.vectors["post_norm_scale"]))
         return found
 
     networks = random_networks(
@@ -328,9 +333,9 @@ def claim_g4(exact: Mapping[str, Any]) -> Claim:
         f"median over blocks {np.median(values):.3g}; entries of the normalised answer near zero make the patch "
         "ill-conditioned: not for bfloat16"
     )
-    return Claim(
-        "goldwaser2025/G4", "The change of the scale can be a hundred times the scale", "limits", (check,), note=note
-    )
+    undecided = None if values.size >= 20 else f"{values.size} blocks are too few for a worst case"
+    statement = "The change of the scale can be a hundred times the scale"
+    return Claim("goldwaser2025/G4", statement, "limits", (check,), undecided, note)
 
 
 def claim_g5(exact: Mapping[str, Any]) -> Claim:

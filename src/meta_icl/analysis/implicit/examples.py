@@ -74,7 +74,7 @@ def _measured(
         return update_between(network, tokens, before | mine, before)
 
     patches = jax.vmap(update)(jnp.arange(count))
-    reads = Patch(patches.without_residual().weights, {})
+    reads = Patch(patches.without(*patches.residual).weights, {})
     size = reads.norm()
     across = jax.vmap(lambda one: jax.vmap(one.inner)(reads))(reads)
     lengths = size[:, None] * size[None]

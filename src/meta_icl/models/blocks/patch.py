@@ -4,6 +4,8 @@ Row convention: a weight matrix W "d_in d_out" acts as x W, so its change is a s
 and an output row (the transpose of the papers' W x).
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -85,18 +87,28 @@ class Patch(eqx.Module):
     weights: dict[str, LowRank]
     vectors: dict[str, Float[Array, "*stack d"]]
 
+    @property
+    def residual(self) -> tuple[str, ...]:
+        """The names of its changes that stand in for what bypasses the MLP: of the last matrix, bias or norm."""
+        return tuple(name for name in (*self.weights, *self.vectors) if name in RESIDUAL)
+
     def without(self, *names: str) -> "Patch":
         """The patch with some of its changes left out."""
+        return Patch(*({n: c for n, c in each.items() if n not in names} for each in self._changes(names)))
+
+    def zeroed(self, *names: str) -> "Patch":
+        """The same with those changes set to zero: another value of the same structure."""
+        zero = jax.tree.map(jnp.zeros_like, self)
+        chosen = (
+            {n: other[n] if n in names else c for n, c in each.items()}
+            for each, other in zip(self._changes(names), (zero.weights, zero.vectors), strict=True)
+        )
+        return Patch(*chosen)
+
+    def _changes(self, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in names:
             choose("part of the patch", name, {**self.weights, **self.vectors})
-        return Patch(
-            {name: change for name, change in self.weights.items() if name not in names},
-            {name: change for name, change in self.vectors.items() if name not in names},
-        )
-
-    def without_residual(self) -> "Patch":
-        """The patch without its changes for what bypasses the MLP: of the last matrix, bias or norm."""
-        return self.without(*(name for name in (*self.weights, *self.vectors) if name in RESIDUAL))
+        return self.weights, self.vectors
 
     def __neg__(self) -> "Patch":
         return Patch({n: -c for n, c in self.weights.items()}, {n: -c for n, c in self.vectors.items()})
