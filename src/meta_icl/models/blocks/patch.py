@@ -7,6 +7,7 @@ and an output row (the transpose of the papers' W x).
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
