@@ -57,7 +57,7 @@ from meta_icl.training import Optimiser, train
 
 TIMES = {"smoke": "20 s", "small": "8 min", "paper": "1 h"}
 EVAL_KEY, TRAIN_KEY = 2025, 0
-N_TEST = 50  # queries on which thought patches are tested
+N_TEST, N_CONTEXTS = 50, 5  # queries on which thought patches are tested, and contexts per random block
 PRECISIONS = {"float64": True, "float32": False}
 EXACT = {"float64": 1e-12, "float32": 1e-5}  # what an identity may miss by in one block
 Exact = Mapping[str, Mapping[str, np.ndarray]]  # errors by precision and name
@@ -401,7 +401,7 @@ def random_thoughts(part: Run, c: Config) -> dict[str, np.ndarray]:
             jax.tree.map(lambda leaf, i=i: leaf[i] if eqx.is_array(leaf) else leaf, networks)
             for i in range(min(c.seeds, c.n_blocks))
         ]
-        return thoughts(c, each, contexts[: c.n_contexts], sizes)
+        return thoughts(c, each, contexts[:N_CONTEXTS], sizes)
 
 
 def thoughts(
