@@ -39,7 +39,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Normal
 from meta_icl.training import Optimiser, train
 
-TIMES = {"smoke": "15 s", "small": "4 min", "paper": "30 min"}
+TIMES = {"smoke": "1 CPU-min", "small": "10 CPU-min", "paper": "1 h"}
 EVAL_KEY, TRAIN_KEY = 2512, 0
 PRECISIONS = {"float64": True, "float32": False}
 ANY_WEIGHTS = (

@@ -37,7 +37,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Normal
 from meta_icl.training import Optimiser, train
 
-TIMES = {"smoke": "15 s", "small": "3 min", "paper": "20 min"}
+TIMES = {"smoke": "1 CPU-min", "small": "10 CPU-min", "paper": "hours"}
 EVAL_KEY, TRAIN_KEY = 2510, 0
 WIDTH = 16  # of the blocks: fewer calibration queries leave the least squares undetermined
 
