@@ -22,15 +22,13 @@ from meta_icl.analysis.implicit import (
     least_squares,
     prefix_readings,
     suffix_readings,
+    thought_errors,
     thought_patch,
     thought_vector,
 )
 from meta_icl.errors import BadInput
 from meta_icl.models import Concatenated, InContextLearner
-from meta_icl.models.blocks import Blocks, random_network
-from meta_icl.models.blocks_language import Language
-from meta_icl.models.blocks_mixers import Attention
-from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models.blocks import Attention, Blocks, Language, LowRank, Patch, random_network
 from meta_icl.prompt import Prompt
 
 D, F, N = 6, 9, 7
@@ -134,6 +132,18 @@ def test_low_rank_algebra(x64):
     np.testing.assert_allclose(a(jnp.asarray(x)), np.einsum("ld,ldf->lf", x, dense), rtol=1e-12)
 
 
+def test_parts_of_patches():
+    change = LowRank(jnp.ones((1, 2)), jnp.ones((1, 3)))
+    patch = Patch({"w_in": change, "w_out": change}, {"b_out": jnp.ones(3)})
+    assert patch.residual == ("w_out", "b_out")
+    left = patch.without(*patch.residual)
+    assert set(left.weights) == {"w_in"} and not left.vectors
+    zeroed = patch.zeroed(*patch.residual)
+    assert jax.tree.structure(zeroed) == jax.tree.structure(patch)
+    assert float(zeroed.vectors["b_out"].sum()) == float(zeroed.weights["w_out"].norm()) == 0
+    np.testing.assert_allclose(zeroed.norm(), 6**0.5, rtol=1e-6)
+
+
 def test_fine_tuning_is_gradient_descent_on_the_pairs(x64):
     rng = np.random.default_rng(3)
     network = random_network(Blocks(3, 5, skip="none", activation="relu"), 0)
@@ -229,11 +239,9 @@ def test_updates_of_examples(x64):
 
 def test_greedy_decoding_without_the_prompt():
     """Patches recomputed at every step give the same tokens; a fixed patch and none do not."""
-    config = Language(
-        13, Blocks.of_kind("Gemma", 16, 24, n_blocks=3, mixer=Attention(n_heads=4, rope=100.0)), final_norm="rms"
-    )
-    model = config(key=jax.random.key(1))
-    model = eqx.tree_at(lambda m: m.network, model, random_network(config.blocks, 1))
+    blocks = Blocks.of_kind("Gemma", 16, 24, n_blocks=2, mixer=Attention(n_heads=4, rope=100.0))
+    model = eqx.filter_jit(Language(13, blocks, final_norm="rms"))(key=jax.random.key(1))
+    model = eqx.tree_at(lambda m: m.network, model, random_network(blocks, 1))
     prompt = jnp.asarray(np.random.default_rng(1).integers(0, 13, 12))
     full = generate(model, prompt, 10)
     patched = generate_without_prompt(model, prompt, 10)
@@ -244,8 +252,38 @@ def test_greedy_decoding_without_the_prompt():
     bare = generate_without_prompt(model, prompt, 10, patch="none")
     assert int(agreeing_tokens(full, patched)) == 10
     assert int(agreeing_tokens(full, bare)) <= int(agreeing_tokens(full, fixed)) < 10
-    # The full run is what repeated argmax over the plain forward pass gives.
-    tokens = np.asarray(prompt)
-    for chosen in np.asarray(full.tokens)[:2]:
-        assert int(jnp.argmax(model(jnp.asarray(tokens))[0][-1])) == chosen
-        tokens = np.append(tokens, chosen)
+    # The full run is what repeated argmax over a plain forward pass gives.
+    hidden = np.asarray(model.embed, np.float64)[np.append(prompt, full.tokens)]
+    for i in range(2):
+        hidden = oracle.run(model.network.block(i), hidden)
+    logits = np.stack([oracle.normalise(model.final_norm, row) for row in hidden[11:-1]]) @ np.asarray(model.unembed)
+    np.testing.assert_array_equal(logits.argmax(-1), full.tokens)
+
+
+def test_thought_errors_are_those_of_thought_patches(x64):
+    """By number of calibration queries: the same as fitting on so many, and measuring with numpy."""
+    network, _, _ = drawn("no skip")
+    block, rng = network.block(0), np.random.default_rng(2)
+    contexts, queries = rng.normal(size=(2, N, D)), rng.normal(size=(2, 8, D))  # five of them for calibration
+    found = thought_errors(network, *map(jnp.asarray, (contexts, queries[:, :5], queries[:, 5:])), (2, 5), ridge=0.1)
+
+    def answered(reading, change=0.0):
+        return oracle.mlp(eqx.tree_at(lambda m: m.w_in, block.mlp, block.mlp.w_in + change), reading)
+
+    fitted, tested, none = np.zeros(2), np.zeros(2), 0.0
+    for context, each in zip(contexts, queries, strict=True):
+        alone = np.stack([oracle.readings(block, q[None], 0)[1] for q in each])
+        behind = np.stack([oracle.readings(block, np.r_[context, q[None]], N)[1] for q in each])
+        none += np.mean([np.sum((answered(alone[j]) - answered(behind[j])) ** 2) for j in range(5, 8)]) / 2
+        for i, k in enumerate((2, 5)):
+            normal = alone[:k].T @ alone[:k] + 0.1 * np.eye(D)
+            d_w = np.linalg.solve(normal, alone[:k].T @ (behind - alone)[:k]) @ block.mlp.w_in
+            gaps = [np.sum((answered(a, d_w) - answered(b)) ** 2) for a, b in zip(alone, behind, strict=True)]
+            fitted[i] += np.mean(gaps[:k]) / 2
+            tested[i] += np.mean(gaps[5:]) / 2
+    np.testing.assert_allclose(found.calibration, fitted, rtol=1e-9)
+    np.testing.assert_allclose(found.test, tested, rtol=1e-9)
+    np.testing.assert_allclose(found.none, none, rtol=1e-9)
+    assert float(found.exact) < 1e-20
+    with pytest.raises(BadInput, match="sizes must be between 1 and 5"):
+        thought_errors(network, *map(jnp.asarray, (contexts, queries[:, :5], queries[:, 5:])), (6,))

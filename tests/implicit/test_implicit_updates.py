@@ -1,6 +1,8 @@
 """The implicit update is exact for every kind of block, and fails where it must."""
 
-import itertools
+import zlib
+from functools import cache
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,35 +12,105 @@ import numpy_blocks as oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import Array
 
-from meta_icl.analysis.implicit import answer, blocks_of, implicit_update, position_updates
+from meta_icl.analysis.implicit import answer, blocks_of, implicit_update, in_float64, position_updates
 from meta_icl.errors import BadInput
-from meta_icl.models import Transformer
-from meta_icl.models.blocks import KINDS, Blocks, random_network
-from meta_icl.models.blocks_mixers import Attention, Recurrence
-from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models import Concatenated, Learner, Transformer
+from meta_icl.models.blocks import (
+    KINDS,
+    Attention,
+    BlockNetwork,
+    Blocks,
+    LowRank,
+    Patch,
+    Recurrence,
+    random_network,
+)
 from meta_icl.models.trace import Tap
+from meta_icl.tasks import LinearRegression
+from meta_icl.training import Optimiser, train
 
-EXACT = {np.float64: 1e-12, np.float32: 1e-5}
+EXACT = {"float64": 1e-12, "float32": 1e-5}
+
+
+class DeltaRule(eqx.Module):
+    """A memory as contextual layer, as a user would write one: S <- S - b k^T (k S - v), read by q S."""
+
+    w: Array  # "blocks 3 d d": queries, keys, values
+
+    def __call__(self, tokens, visible, tap):
+        q, k, v = (tokens @ w for w in self.w)
+        k = k / jnp.linalg.norm(k, axis=-1, keepdims=True)
+
+        def step(memory, row):
+            q, k, v, there = row
+            memory = jnp.where(there, memory - 0.5 * jnp.outer(k, k @ memory - v), memory)
+            return memory, q @ memory
+
+        return jax.lax.scan(step, jnp.zeros((q.shape[1],) * 2, q.dtype), (q, k, v, visible))[1]
+
+
+def delta_rule(d_model, n_blocks, *, key):
+    return DeltaRule(jax.random.normal(key, (n_blocks, 3, d_model, d_model)) / d_model**0.5)
+
+
 MIXERS = {
     "softmax": Attention(n_heads=2),
     "grouped, rotary, biased": Attention(n_heads=4, n_groups=2, d_head=4, rope=100.0, biases=True),
     "linear": Attention("linear", n_heads=2, causal=False),
     "without query": Attention(causal=False, query_is_key=False),
     "recurrent": Recurrence(5),
+    "delta rule": delta_rule,
 }
-# Every kind with softmax attention, every contextual layer in a pre-LN block.
-CASES = [(kind, "softmax") for kind in KINDS] + [("pre-LN", mixer) for mixer in MIXERS if mixer != "softmax"]
+# Every kind with softmax attention, every contextual layer in a pre-LN block; stacks of up to ten.
+CASES = {kind: (kind, "softmax", "weights") for kind in KINDS}
+CASES |= {mixer: ("pre-LN", mixer, "weights") for mixer in MIXERS if mixer != "softmax"}
+CASES |= {"norm scale": ("Llama", "softmax", "norm_scale")}
+DEEP = ("pre-LN", "Gemma", "experts", "linear")
+FLOAT32 = ("no skip", "skip around", "residual", "pre-LN", "Llama", "experts", "recurrent")
 
-FLOAT32 = ("no skip", "pre-LN", "Gemma", "experts")
+
+class Drawn(NamedTuple):
+    network: BlockNetwork
+    context: Array
+    query: Array
 
 
 def drawn(kind, mixer="softmax", *, d=8, f=12, n=6, seed=0, n_blocks=1):
     network = random_network(Blocks.of_kind(kind, d, f, mixer=MIXERS[mixer], n_blocks=n_blocks), seed)
+    if mixer == "linear":  # not normalised: a stack of it grows with every block, which is no question of the update
+        network = eqx.tree_at(lambda net: net.blocks.mixer.w_o, network, network.blocks.mixer.w_o / n)
+    return Drawn(network, *random_rows(n, d, seed, network.blocks.mlp.w_out.dtype))
+
+
+def random_rows(n, d, seed, dtype):
     rng = np.random.default_rng(seed + 1)
-    context, query = rng.normal(size=(n, d)), rng.normal(size=d)
-    dtype = network.blocks.mlp.w_out.dtype
-    return network, jnp.asarray(context, dtype), jnp.asarray(query, dtype)
+    return jnp.asarray(rng.normal(size=(n, d)), dtype), jnp.asarray(rng.normal(size=d), dtype)
+
+
+def case_of(name, seed):
+    """A case in a shape of its own, drawn by its name."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    d, f, n = 2 * int(rng.integers(2, 7)), int(rng.integers(3, 20)), int(rng.integers(2, 10))
+    kind, mixer, _ = CASES[name]
+    return drawn(kind, mixer, d=d, f=f, n=n, seed=seed, n_blocks=10 if name in DEEP else int(rng.integers(1, 4)))
+
+
+@cache
+def compiled(through):
+    """One program per shape: all outputs, and the answer with the context, without `removed`, and patched."""
+
+    @eqx.filter_jit
+    def everything(network, context, query, removed):
+        patch = implicit_update(network, context, query, removed, through=through)
+        rows, kept = jnp.concatenate([context, query[None]]), jnp.append(~removed, True)
+        visible = jnp.stack([jnp.ones_like(kept), kept, kept])
+        patches = jax.tree.map(lambda leaf: jnp.stack([0 * leaf, leaf, 0 * leaf]), patch)
+        outputs, patched, without = jax.vmap(lambda v, p: network(rows, visible=v, patch=p)[0])(visible, patches)
+        return outputs, patched[-1], without[-1], patch
+
+    return everything
 
 
 def off(found, wanted):
@@ -46,89 +118,80 @@ def off(found, wanted):
     return float(np.linalg.norm(np.asarray(found) - np.asarray(wanted)) / np.linalg.norm(np.asarray(wanted)))
 
 
-def errors(network, context, query, subset, **how):
+def errors(network, context, query, subset, through="weights"):
     """Errors of the patched answer without the subset and of the unpatched one."""
-    wanted = answer(network, context, query)
-    patch = implicit_update(network, context, query, subset, **how)
-    return off(answer(network, context, query, subset, patch), wanted), off(
-        answer(network, context, query, subset), wanted
-    )
+    n = context.shape[0]
+    removed = np.ones(n, bool) if subset is None else np.isin(np.arange(n), subset)
+    outputs, patched, without, _ = compiled(through)(network, context, query, jnp.asarray(removed))
+    return off(patched, outputs[-1]), off(without, outputs[-1])
 
 
-@pytest.mark.parametrize(("kind", "mixer"), CASES)
-def test_blocks_agree_with_numpy(x64, kind, mixer):
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_agree_with_numpy(x64, name):
     """Values and the meaning of `visible`: masked rows are as good as removed."""
-    network, context, query = drawn(kind, mixer)
+    _, mixer, through = CASES[name]
+    if mixer == "delta rule":
+        pytest.skip("it is the tests' own")
+    network, context, query = case_of(name, 0)
+    n = context.shape[0]
+    removed = np.arange(n) % 2 == 0
+    outputs, _, without, _ = compiled(through)(network, context, query, jnp.asarray(removed))
     rows = np.concatenate([context, query[None]])
-    block = network.block(0)
-    np.testing.assert_allclose(network(jnp.asarray(rows))[0], oracle.run(block, rows), rtol=1e-12, atol=1e-12)
+    wanted, kept = rows, rows[np.append(~removed, True)]
+    for i in range(network.n_blocks):
+        wanted, kept = oracle.run(network.block(i), wanted), oracle.run(network.block(i), kept)
+    np.testing.assert_allclose(outputs, wanted, rtol=1e-10, atol=1e-11)
     if getattr(MIXERS[mixer], "rope", None) is None:  # rotary positions stay, those of removed rows move up
-        kept = np.array([0, 2, 5, 6])
-        np.testing.assert_allclose(
-            answer(network, context, query, (1, 3, 4)), oracle.run(block, rows[kept])[-1], rtol=1e-12, atol=1e-12
-        )
+        np.testing.assert_allclose(without, kept[-1], rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize(
-    ("kind", "mixer", "x64_on"), [(*case, True) for case in CASES] + [(k, "softmax", False) for k in FLOAT32]
+    ("name", "precision"), [(name, "float64") for name in CASES] + [(name, "float32") for name in FLOAT32]
 )
-def test_any_block_is_replaced_exactly(kind, mixer, x64_on):
-    """Random weights and contexts; the whole context, parts of it, a single token; stacks of one."""
-    with jax.enable_x64(x64_on):
-        limit = EXACT[np.float64 if x64_on else np.float32]
-        for seed, subset in itertools.product(range(3), (None, (0, 3, 4), (5,))):
-            exact, without = errors(*drawn(kind, mixer, seed=seed), subset)
-            assert exact < limit
-            assert without > 1e-3 or (mixer == "recurrent" and subset == (0, 3, 4))
+@given(seed=st.integers(0, 2**31), mask=st.integers(0, 2**9 - 1))
+@settings(max_examples=6)
+def test_any_block_is_replaced_exactly(name, precision, seed, mask):
+    """Random weights, contexts and subsets, also empty ones and all of the context; stacks of one to ten."""
+    with jax.enable_x64(precision == "float64"):
+        network, context, query = case_of(name, seed)
+        subset = [i for i in range(context.shape[0]) if mask >> i & 1]
+        assert errors(network, context, query, subset, CASES[name][2])[0] < EXACT[precision]
 
 
-@given(
-    kind=st.sampled_from(sorted(KINDS)),
-    mixer=st.sampled_from(sorted(MIXERS)),
-    shape=st.sampled_from([(4, 7, 1), (12, 5, 9)]),
-    n_blocks=st.sampled_from([1, 3]),
-    seed=st.integers(0, 2**31),
-    mask=st.integers(0, 2**9 - 1),
-    through=st.sampled_from(["weights", "weights", "norm_scale"]),
-)
-@settings(max_examples=10)
-def test_any_shape_depth_and_subset(kind, mixer, shape, n_blocks, seed, mask, through):
-    d, f, n = shape
-    subset = [i for i in range(n) if mask >> i & 1]
-    with jax.enable_x64(True):
-        network, context, query = drawn(kind, mixer, d=d, f=f, n=n, n_blocks=n_blocks, seed=seed)
-        # Unnormalised linear attention grows threefold with every block; a stack of it is not a well-posed computation.
-        network = eqx.tree_at(lambda net: net.blocks.mixer.w_o, network, network.blocks.mixer.w_o / n)
-        if through == "norm_scale" and network.blocks.norm_mlp is None:
-            with pytest.raises(BadInput, match="through must be 'weights'"):
-                implicit_update(network, context, query, subset, through=through)
-            return
-        if mixer == "without query" and kind in ("no skip", "skip around") and len(subset) == n:
-            with pytest.raises(BadInput, match="zero vector"):
-                implicit_update(network, context, query, subset)
-            return
-        # A scale divides by single entries, which may be small: the error of a quotient, not of the identity.
-        limit = 1e-12 if through == "weights" and network.blocks.post_norm_mlp is None else 1e-9
-        assert errors(network, context, query, subset, through=through)[0] < limit
+@pytest.fixture(scope="module")
+def trained():
+    """Three pre-LN blocks after sixty steps of in-context regression, and as drawn."""
+    model = Learner(Blocks.of_kind("pre-LN", 4, 8, n_blocks=3, mixer=Attention(n_heads=2)), Concatenated(sign=1.0))
+    task = LinearRegression(d=3, n_context=6)
+    how = {"steps": 60, "batch": 32, "record": 30, "optimiser": Optimiser(learning_rate=0.02)}
+    ensemble = train(task, model, **how, key=jax.random.key(0))
+    assert ensemble.history["loss"][2, 0] < ensemble.history["loss"][1, 0]
+    return ensemble[0].network, np.asarray(ensemble[0].layout.encode(task.sample(key=jax.random.key(2))))
 
 
-@pytest.mark.parametrize(("kind", "x64_on"), [("pre-LN", True), ("pre-LN", False), ("Gemma", True), ("experts", True)])
-def test_stacks_of_ten(kind, x64_on):
-    with jax.enable_x64(x64_on):
-        network, context, query = drawn(kind, n_blocks=10)
-        for subset in (None, (1, 2)):
-            assert errors(network, context, query, subset)[0] < (1e-12 if x64_on else 1e-4)  # ten blocks deep
+@pytest.mark.parametrize("precision", EXACT)
+def test_trained_weights_are_weights(trained, precision):
+    """The identity holds for trained weights as for any others."""
+    network, tokens = trained
+    with jax.enable_x64(precision == "float64"):
+        network = in_float64(network) if precision == "float64" else network
+        tokens = jnp.asarray(tokens, precision)
+        for subset in (None, [], [0, 5], [3]):
+            exact, without = errors(network, tokens[:-1], tokens[-1], subset)
+            assert exact < EXACT[precision]
+            assert without > 1e-4 or subset == []
 
 
 @pytest.mark.parametrize("kind", ["no skip", "Llama", "experts"])
 def test_least_norm_and_rank_one(x64, kind):
-    """Against the pseudo-inverse solution of the linear equations, in the papers' column convention."""
-    network, context, query = drawn(kind)
-    block, subset = network.block(0), [0, 2]
+    """Of the first block, against the pseudo-inverse solution of the linear equations, in the papers' convention."""
+    network, context, query = case_of(kind, 3)
+    block, n = network.block(0), context.shape[0]
+    removed = np.arange(n) < n // 2
     rows = np.concatenate([context, query[None]])
-    kept = rows[[1, 3, 4, 5, 6]]
+    kept = rows[np.append(~removed, True)]
     n_1, n_0 = (oracle.normalise(block.norm_mlp, oracle.readings(block, r, len(r) - 1)[1]) for r in (rows, kept))
-    patch = implicit_update(network, context, query, subset)
+    patch = compiled("weights")(network, context, query, jnp.asarray(removed))[-1]
     for name, change in patch.weights.items():
         if name.endswith("out"):
             continue
@@ -142,24 +205,37 @@ def test_least_norm_and_rank_one(x64, kind):
             assert np.linalg.matrix_rank(found[e]) == (e in used)
 
 
-@pytest.mark.parametrize("kind", ["pre-LN", "Gemma"])
-def test_negative_controls_fail(x64, kind):
-    """The patch of another query; no patch of what bypasses the MLP; the patch of what stands before the norm."""
-    network, context, query = drawn(kind, d=16, f=32, n=20)
+@eqx.filter_jit
+def control_errors(network, context, query, other):
+    """Errors with the patch of another query, without what bypasses the MLP, and of what stands before the norm."""
     wanted = answer(network, context, query)
     patch = implicit_update(network, context, query)
-    other = jnp.asarray(np.random.default_rng(9).normal(size=16))
-    assert off(answer(network, context, query, None, implicit_update(network, context, other)), wanted) > 0.1
-    assert off(answer(network, context, query, None, patch.without(*patch.vectors)), wanted) > 0.1
     block, rows = network.block(0), jnp.concatenate([context, query[None]])
-    h_1, h_0 = (
-        block.contextual(rows, seen, Tap((), 0)).source[-1] for seen in (jnp.ones(21, bool), jnp.arange(21) == 20)
-    )
-    unnormalised = {
-        name: LowRank((h_0 / (h_0 @ h_0))[None, None], ((h_1 - h_0) @ w)[None, None])
-        for name, w in block.mlp.reading_weights(h_1).items()
-    }
-    assert off(answer(network, context, query, None, Patch(unnormalised, patch.vectors)), wanted) > 0.1
+    last = jnp.arange(len(rows)) == len(rows) - 1
+    h_1, h_0 = (block.contextual(rows, seen, Tap((), 0)).source[-1] for seen in (jnp.ones_like(last), last))
+    unnormalised = {}
+    for name, w in block.mlp.reading_weights(h_1).items():
+        inputs = jnp.broadcast_to(h_0 / (h_0 @ h_0), (1, *w.shape[:-2], 1, w.shape[-2]))
+        unnormalised[name] = LowRank(inputs, ((h_1 - h_0) @ w)[None, ..., None, :])
+    before = Patch(patch.weights | unnormalised, patch.vectors)
+    wrong = implicit_update(network, context, other), patch.zeroed(*patch.residual), before
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *wrong)
+    found = jax.vmap(lambda patch: answer(network, context, query, None, patch))(stacked)
+    return jnp.linalg.norm(found - wanted, axis=-1) / jnp.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("kind", ["pre-LN", "Gemma", "experts"])
+def test_negative_controls_fail(x64, kind):
+    """By 0.1 to 1 and more, in the median over random blocks."""
+    found = []
+    for seed in range(5):
+        network, context, query = drawn(kind, d=16, f=32, n=20, seed=seed)
+        other = jnp.asarray(np.random.default_rng(100 + seed).normal(size=16))
+        found.append(control_errors(network, context, query, other))
+    assert np.all(np.median(found, axis=0) > 0.1)
+    assert np.min(found) > 1e-3
+    with pytest.raises(BadInput, match="unknown part of the patch"):
+        implicit_update(network, context, query).without("b_in")
 
 
 def test_degenerate_contexts(x64):
@@ -168,22 +244,20 @@ def test_degenerate_contexts(x64):
     with pytest.raises(BadInput, match="zero vector"):
         implicit_update(network, context, query)
     with pytest.raises(Exception, match="zero vector"):
-        jax.vmap(lambda c: implicit_update(network, c, query))(context[None])
+        compiled("weights")(network, context, query, jnp.ones(6, bool))
     # Without any removed token the patch is exactly zero, even there.
     for subset in ([], np.zeros(6, bool)):
-        patch = implicit_update(network, context, query, subset)
-        assert float(patch.norm()[0]) == 0
-        assert errors(network, context, query, subset)[0] == 0
+        assert float(implicit_update(network, context, query, subset).norm()[0]) == 0
+    assert errors(network, context, query, [])[0] == 0
     # A zero vector is all right where nothing has to change either.
     still = eqx.tree_at(lambda net: net.blocks.mixer.w_v, network, jnp.zeros_like(network.blocks.mixer.w_v))
     assert float(implicit_update(still, context, query).norm()[0]) == 0
     # One token of context.
     network, context, query = drawn("pre-LN", n=1)
     assert errors(network, context, query, None)[0] < 1e-12
-    assert errors(network, context, query, [0])[0] < 1e-12
     # Overflow is named as what it is.
     with pytest.raises(BadInput, match="not finite"):
-        implicit_update(*drawn("pre-LN", n=2)[:1], jnp.full((2, 8), 1e308), query)
+        implicit_update(network, jnp.full((1, 8), 1e308), query)
 
 
 @pytest.mark.parametrize(
@@ -211,20 +285,18 @@ def test_bad_shapes_and_names():
             implicit_update(network, *arguments)
     with pytest.raises(BadInput, match="did you mean 'weights'"):
         implicit_update(network, context, query, through="weight")
+    with pytest.raises(BadInput, match="through must be 'weights'"):
+        implicit_update(network, context, query, through="norm_scale")
     with pytest.raises(BadInput, match="unknown kind of block 'LLama'; did you mean 'Llama'"):
         Blocks.of_kind("LLama", 4, 4)
-    with pytest.raises(BadInput, match="unknown part of the patch"):
-        implicit_update(network, context, query).without("b_in")
 
 
 def test_small_readings_neither_overflow_nor_vanish():
     """1 / |a|^2 leaves float32 long before a does."""
-    network, context, query = drawn("no skip")
+    network, context, query = case_of("no skip", 0)
     tiny = eqx.tree_at(lambda net: net.blocks.mixer.w_o, network, network.blocks.mixer.w_o * 1e-22)
-    wanted = answer(tiny, context, query)
-    patch = implicit_update(tiny, context, query)
-    assert bool(jnp.all(jnp.isfinite(answer(tiny, context, query, None, patch))))
-    assert off(answer(tiny, context, query, None, patch), wanted) < 1e-5
+    exact, _ = errors(tiny, context, query, None)
+    assert exact < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["residual", "pre-LN"])
@@ -234,30 +306,29 @@ def test_every_position(x64, kind):
     block, rows = network.block(0), np.concatenate([context, query[None]])
     patches = position_updates(block, jnp.asarray(rows))
     wanted = oracle.run(block, rows)
-    alone = jnp.asarray(rows[-1:])
-    for i in range(8):
-        change = jax.tree.map(lambda leaf, i=i: leaf[i], patches)
-        found = block(alone, jnp.ones(1, bool), Tap((), 0), change)[0]
-        np.testing.assert_allclose(found, wanted[i], rtol=1e-12, atol=1e-13)
-    np.testing.assert_array_equal(np.linalg.matrix_rank(patches.weights["w_in"].dense()), np.ones(8))
-    total = np.asarray(patches.weights["w_in"].dense()).sum(0)
-    assert np.linalg.matrix_rank(total) == 1  # all positions share the input row of the last token alone
+    alone, there = jnp.asarray(rows[-1:]), jnp.ones(1, bool)
+    found = eqx.filter_jit(jax.vmap(lambda change: block(alone, there, Tap((), 0), change)[0]))(patches)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
+    dense = np.asarray(patches.weights["w_in"].dense())
+    np.testing.assert_array_equal(np.linalg.matrix_rank(dense), np.ones(8))
+    assert np.linalg.matrix_rank(dense.sum(0)) == 1  # all positions share the input row of the last token alone
 
 
-def test_trained_networks_of_the_laboratory(x64):
+def test_transformers_of_the_laboratory(x64):
     """Transformers convert to blocks of equal output, looped ones too, and are replaced exactly."""
+    tokens = jnp.asarray(np.random.default_rng(0).normal(size=(7, 4)))
     for config in (
-        Transformer(
-            6, 3, 2, attention="softmax", causal=True, query_is_key=True, layer_norm=True, d_mlp=9, d_in=4, d_out=2
-        ),
+        Transformer(6, 3, 2, attention="softmax", causal=True, query_is_key=True, layer_norm=True, d_mlp=9, d_in=4),
         Transformer(4, 2, looped=True, d_mlp=5, init_scale=1.0),
     ):
-        network = config(key=jax.random.key(0))
-        tokens = jnp.asarray(np.random.default_rng(0).normal(size=(7, 4)))
+        network = eqx.filter_jit(config)(key=jax.random.key(0))
+        outputs = eqx.filter_jit(network)(tokens)[0]
         blocks = blocks_of(network)
-        np.testing.assert_allclose(blocks(tokens)[0], network(tokens)[0], rtol=1e-13, atol=1e-13)
-        assert errors(blocks, tokens[:-1], tokens[-1], None)[0] < 1e-12
-    with pytest.raises(BadInput, match="d_mlp"):
-        blocks_of(Transformer(4)(key=jax.random.key(0)))
-    with pytest.raises(BadInput, match="dampening"):
-        blocks_of(Transformer(4, d_mlp=3, dampening=0.5)(key=jax.random.key(0)))
+        everything = jnp.ones(6, bool)
+        found, patched, _, _ = compiled("weights")(blocks, tokens[:-1], tokens[-1], everything)
+        np.testing.assert_allclose(found, outputs, rtol=1e-12, atol=1e-13)
+        assert off(patched, outputs[-1]) < 1e-12
+    assert blocks_of(blocks) is blocks
+    for config, message in ((Transformer(4), "d_mlp"), (Transformer(4, d_mlp=3, dampening=0.5), "dampening")):
+        with pytest.raises(BadInput, match=message):
+            blocks_of(eqx.filter_jit(config)(key=jax.random.key(0)))

@@ -2,6 +2,7 @@
 
 import json
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from safetensors.flax import save_file as save_bfloat16
 from safetensors.numpy import save_file
 
-from meta_icl.analysis.implicit import example_updates, generate, generate_without_prompt
+from meta_icl.analysis.implicit import example_updates, generate_without_prompt
 from meta_icl.errors import BadInput
 from meta_icl.lm import load_language_model
 
@@ -125,13 +126,17 @@ def test_checkpoints_agree_with_numpy(x64, kind, tmp_path):
     )
     tensors = draw(np.random.default_rng(0))
     model = load_language_model(written(tmp_path, config, tensors))
-    wanted = forward({name: a.astype(np.float64) for name, a in tensors.items()}, TOKENS)
-    np.testing.assert_allclose(model(jnp.asarray(TOKENS))[0], wanted, rtol=1e-10, atol=1e-11)
+    exact = {name: a.astype(np.float64) for name, a in tensors.items()}
+    found = eqx.filter_jit(model)(jnp.asarray(TOKENS))[0]
+    np.testing.assert_allclose(found, forward(exact, TOKENS), rtol=1e-10, atol=1e-11)
     if kind == "llama":  # the probes work on it as on any stack of blocks
-        prompt = jnp.asarray(TOKENS)
-        full, patched = generate(model, prompt, 3), generate_without_prompt(model, prompt, 3)
-        np.testing.assert_array_equal(full.tokens, patched.tokens)
-        np.testing.assert_allclose(full.logits, patched.logits, rtol=1e-9, atol=1e-10)
+        prompt, tokens = jnp.asarray(TOKENS), TOKENS
+        patched = generate_without_prompt(model, prompt, 3)
+        for chosen, logits in zip(patched.tokens, patched.logits, strict=True):  # as with the prompt in view
+            wanted = forward(exact, tokens)[-1]
+            np.testing.assert_allclose(logits, wanted, rtol=1e-9, atol=1e-10)
+            assert wanted.argmax() == chosen
+            tokens = np.append(tokens, chosen)
         rows = model.embedded(prompt)
         found = example_updates(model.network, rows[:-1], rows[-1], np.array([0, 0, 1, 1, 2]))
         assert found.size.shape == (2, 3)

@@ -16,6 +16,13 @@ NAMES = [module.name for module in pkgutil.iter_modules(meta_icl.papers.__path__
 EXPECTED = {
     "vonoswald2022_gradient_descent": ({f"VO-{i}" for i in range(1, 25)}, {"VO-1", "VO-2", "VO-24"}),
     "rossi2024_understanding_icl": ({f"R-{i}" for i in range(1, 13)}, {"R-1"}),
+    "dherin2025_learning_without_training": (
+        {f"D{i}" for i in range(1, 14)},
+        {f"D{i}" for i in (1, 2, 3, 4, 5, 6, 7, 10, 13)},
+    ),
+    "goldwaser2025_prompt_weight_equivalence": ({f"G{i}" for i in range(1, 8)}, {"G1", "G2", "G3", "G5", "G6"}),
+    "innocenti2025_icl_as_weight_updates": ({"I1", "I2"}, {"I1", "I2"}),
+    "mazzawi2025_transmuting_prompts": ({"M1"}, set()),
 }
 
 

@@ -15,10 +15,16 @@ from jaxtyping import Array
 from safetensors import SafetensorError, safe_open
 
 from meta_icl.errors import BadInput, choose, require
-from meta_icl.models.blocks import Block, BlockNetwork
-from meta_icl.models.blocks_feedforward import DenseMlp, GatedMlp, Norm
-from meta_icl.models.blocks_language import LanguageModel
-from meta_icl.models.blocks_mixers import Attention, AttentionMixer
+from meta_icl.models.blocks import (
+    Attention,
+    AttentionMixer,
+    Block,
+    BlockNetwork,
+    DenseMlp,
+    GatedMlp,
+    LanguageModel,
+    Norm,
+)
 
 GPT2_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact", "relu": "relu"}
 LLAMA_ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu_exact", "gelu_pytorch_tanh": "gelu"}

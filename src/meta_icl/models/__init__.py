@@ -1,5 +1,6 @@
 """Networks, layouts, traces and interventions."""
 
+from meta_icl.models.blocks import BlockNetwork, Blocks
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
 from meta_icl.models.learner import InContextLearner, Learner, LinearAttention
 from meta_icl.models.linear_attention import (
@@ -21,6 +22,8 @@ from meta_icl.models.trace import Intervention, Trace, ablate_head
 from meta_icl.models.transformer import Transformer, TransformerNetwork
 
 __all__ = [
+    "BlockNetwork",
+    "Blocks",
     "Concatenated",
     "CubicMLP",
     "CubicMLPPredictor",

@@ -19,6 +19,7 @@ class Layout(eqx.Module):
     """A pair of maps: prompt -> tokens "t d", and network output "t d" -> prediction."""
 
     reads_last_token: ClassVar[bool] = True  # a network may then return the last row only
+    tokens_per_pair: ClassVar[int] = 1  # of the context; the query has one
 
     def encode(self, prompt: Prompt) -> Float[Array, "t d"]:
         """The tokens of one prompt."""
@@ -56,6 +57,7 @@ class Separate(Layout):
     by accident, the very last channel, which belongs to the positional code (`channel="last"`).
     """
 
+    tokens_per_pair: ClassVar[int] = 2
     d_position: int = eqx.field(static=True, default=10)
     sign: float = eqx.field(static=True, default=-1.0)
     channel: str = eqx.field(static=True, default="y")
@@ -93,6 +95,7 @@ class Interleaved(Layout):
     """
 
     reads_last_token: ClassVar[bool] = False
+    tokens_per_pair: ClassVar[int] = 2
     sign: float = eqx.field(static=True, default=1.0)
 
     def encode(self, prompt: Prompt) -> Float[Array, "t d"]:

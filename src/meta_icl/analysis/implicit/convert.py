@@ -1,24 +1,34 @@
 """Other networks of the laboratory as stacks of contextual blocks, for the probes of this package."""
 
+from typing import Any, TypeVar
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from meta_icl.errors import require
-from meta_icl.models.blocks import Block, BlockNetwork
-from meta_icl.models.blocks_feedforward import DenseMlp, Norm
-from meta_icl.models.blocks_mixers import Attention, AttentionMixer
+from meta_icl.models.blocks import Attention, AttentionMixer, Block, BlockNetwork, DenseMlp, Norm
 from meta_icl.models.transformer import TransformerNetwork
 
+T = TypeVar("T")
 
-def blocks_of(network: TransformerNetwork | BlockNetwork) -> BlockNetwork:
+
+def in_float64(tree: T) -> T:
+    """The same module or arrays with every real number in double precision (inside `jax.enable_x64`)."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+def blocks_of(network: Any) -> BlockNetwork:
     """The same network as a stack of contextual blocks; the blocks of a looped one are repeated.
 
-    Raises `BadInput` for a transformer that is not made of equal blocks with MLPs: without an MLP there is no matrix
-    that could take the prompt's place.
+    Raises `BadInput` for other networks, and for a transformer that is not made of equal blocks with MLPs: without an
+    MLP there is no matrix that could take the prompt's place.
     """
     if isinstance(network, BlockNetwork):
         return network
+    kind = type(network).__name__
+    require(isinstance(network, TransformerNetwork), "network", kind, "a transformer or a stack of blocks")
     c, layers = network.config, network.layers
     require(layers.mlp is not None, "d_mlp", None, "a width: the update changes the weights of an MLP")
     require(

@@ -22,8 +22,7 @@ from jaxtyping import Array, Float
 
 from meta_icl.analysis.implicit.updates import pseudo_inverse
 from meta_icl.errors import BadInput, require
-from meta_icl.models.blocks import BlockNetwork
-from meta_icl.models.blocks_patch import LowRank
+from meta_icl.models.blocks import BlockNetwork, DenseMlp, LowRank
 from meta_icl.models.trace import Tap
 from meta_icl.prompt import Prompt
 
@@ -46,6 +45,15 @@ class Descent(NamedTuple):
     def after(self, i: int) -> LowRank:
         """The first i updates together, W_i - W_0, as one change of i factors."""
         return LowRank(self.steps.inputs[:i, 0], self.steps.outputs[:i, 0])
+
+
+def first_matrix(network: BlockNetwork) -> Float[Array, "d f"]:
+    """The matrix of a chain: `w_in` of the only block of a network whose MLP is dense."""
+    mlp = network.blocks.mlp
+    require(isinstance(mlp, DenseMlp), "mlp", type(mlp).__name__, "dense: a chain belongs to one matrix")
+    assert isinstance(mlp, DenseMlp)
+    require(network.n_blocks == 1, "n_blocks", network.n_blocks, "1: a chain belongs to one block")
+    return mlp.w_in[0]
 
 
 def prefix_readings(network: BlockNetwork, context: Float[Array, "n d"], query: Float[Array, " d"]) -> Readings:
@@ -90,7 +98,7 @@ def fine_tune(learner: Any, prompt: Prompt, rate: float | Float[Array, ""]) -> F
     error; `rate` is the learning rate, on which everything depends.
     """
     where = lambda tree: tree.network.blocks.mlp.w_in  # noqa: E731
-    require(where(learner).shape[0] == 1, "n_blocks", where(learner).shape[0], "1 for fine-tuning against one chain")
+    first_matrix(learner.network)  # is there
 
     def loss(w: Array, x: Array, y: Array) -> Array:
         error = eqx.tree_at(where, learner, w)(Prompt(x[None], y[None])) - y

@@ -10,8 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from meta_icl.analysis.implicit.updates import update_between
 from meta_icl.errors import choose, require
-from meta_icl.models.blocks import BlockNetwork
-from meta_icl.models.blocks_patch import Patch, weight_norm
+from meta_icl.models.blocks import BlockNetwork, Patch, weight_norm
 
 ORDERS = ("removed", "appended")
 
@@ -75,7 +74,7 @@ def _measured(
         return update_between(network, tokens, before | mine, before)
 
     patches = jax.vmap(update)(jnp.arange(count))
-    reads = Patch({name: change for name, change in patches.weights.items() if not name.endswith("out")}, {})
+    reads = Patch(patches.without(*patches.residual).weights, {})
     size = reads.norm()
     across = jax.vmap(lambda one: jax.vmap(one.inner)(reads))(reads)
     lengths = size[:, None] * size[None]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from meta_icl.analysis.implicit.updates import update_between
 from meta_icl.errors import choose, require
-from meta_icl.models.blocks_language import LanguageModel
+from meta_icl.models.blocks import LanguageModel
 
 PATCHES = ("none", "every step", "first step")
 

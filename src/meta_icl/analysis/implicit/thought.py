@@ -9,15 +9,18 @@ a_k + d_k (with the context), the patch of every matrix W that reads a is the ri
 over k by its last bias (the thought vector), or by least squares through the last matrix or the norm behind it.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from meta_icl.analysis.implicit.updates import answer, implicit_update
 from meta_icl.errors import require
-from meta_icl.models.blocks import Block, BlockNetwork, Reading
-from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models.blocks import Block, BlockNetwork, LowRank, Patch, Reading
 from meta_icl.models.trace import Tap
 
 
@@ -36,14 +39,42 @@ def thought_patch(
     require(context.ndim == 2 and context.shape[0] >= 1, "context", context.shape, "at least one token, shape (n, d)")
     require(queries.ndim == 2 and queries.shape[0] >= 1, "queries", queries.shape, "at least one query, shape (k, d)")
     require(ridge >= 0, "ridge", ridge, "zero or positive")
-    return _fitted(network, context, queries, jnp.asarray(ridge), True)
+    return _fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.asarray(ridge), True)
 
 
 def thought_vector(network: BlockNetwork, context: Float[Array, "n d_in"], queries: Float[Array, "k d_in"]) -> Patch:
     """The same with biases alone: the mean change of the MLP's hidden layer and of the carry (dense MLPs)."""
-    names = (network.blocks.mlp.b_out, getattr(network.blocks.mlp, "b_in", None))
-    require(None not in names, "network", "an MLP without biases", "one with dense MLPs and biases")
-    return _fitted(network, context, queries, jnp.zeros(()), False)
+    _require_biases(network)
+    return _fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.zeros(()), False)
+
+
+class ThoughtErrors(NamedTuple):
+    """Mean squared distances from the answers with the context: over queries and contexts, summed over outputs."""
+
+    calibration: Float[Array, " sizes"]  # of the thought patch, on the queries it was fitted on
+    test: Float[Array, " sizes"]  # of the thought patch, on other queries
+    vector: Float[Array, " sizes"]  # of the thought vector, on other queries
+    none: Float[Array, ""]  # without any patch
+    exact: Float[Array, ""]  # with every query's own patch
+
+
+def thought_errors(
+    network: BlockNetwork,
+    contexts: Float[Array, "c n d_in"],
+    calibrating: Float[Array, "c k d_in"],
+    test: Float[Array, "c m d_in"],
+    sizes: Sequence[int],
+    *,
+    ridge: float = 0.0,
+) -> ThoughtErrors:
+    """How far one patch for many queries gets, fitted on the first K calibration queries for every K in `sizes`.
+
+    For networks with dense MLPs and biases, so that the thought vector exists beside the thought patch.
+    """
+    _require_biases(network)
+    k = calibrating.shape[1]
+    require(all(1 <= size <= k for size in sizes), "sizes", list(sizes), f"between 1 and {k}")
+    return _thought_errors(network, contexts, calibrating, test, jnp.asarray(sizes), jnp.asarray(ridge))
 
 
 def least_squares(
@@ -56,8 +87,48 @@ def least_squares(
     return LowRank(v, shrunk[:, None] * (u.T @ targets))
 
 
+def _require_biases(network: BlockNetwork) -> None:
+    names = (network.blocks.mlp.b_out, getattr(network.blocks.mlp, "b_in", None))
+    require(None not in names, "network", "an MLP without biases", "one with dense MLPs and biases")
+
+
 @eqx.filter_jit
-def _fitted(network: BlockNetwork, context: Array, queries: Array, ridge: Array, matrices: bool) -> Patch:
+def _thought_errors(
+    network: BlockNetwork, contexts: Array, calibrating: Array, test: Array, sizes: Array, ridge: Array
+) -> ThoughtErrors:
+    def one(context: Array, calibrating: Array, test: Array) -> ThoughtErrors:
+        def wanted(queries: Array) -> Array:
+            return jax.vmap(lambda query: answer(network, context, query))(queries)
+
+        def distances(queries: Array, wanted: Array, patch: Patch | None) -> Array:
+            found = jax.vmap(lambda query: answer(network, context, query, None, patch))(queries)
+            return jnp.sum(jnp.square(found - wanted), axis=-1)
+
+        on_calibrating, on_test = wanted(calibrating), wanted(test)
+
+        def of_size(size: Array) -> tuple[Array, Array, Array]:
+            used = jnp.arange(calibrating.shape[0]) < size
+            patch = _fitted(network, context, calibrating, used, ridge, True)
+            vector = _fitted(network, context, calibrating, used, ridge, False)
+            fitted = jnp.where(used, distances(calibrating, on_calibrating, patch), 0)
+            tested, by_vector = (jnp.mean(distances(test, on_test, change)) for change in (patch, vector))
+            return jnp.sum(fitted) / size.astype(fitted.dtype), tested, by_vector
+
+        def exact(query: Array, wanted: Array) -> Array:
+            patch = implicit_update(network, context, query)
+            return jnp.sum(jnp.square(answer(network, context, query, None, patch) - wanted))
+
+        fitted, tested, by_vector = lax.map(of_size, sizes)
+        none, own = jnp.mean(distances(test, on_test, None)), jnp.mean(jax.vmap(exact)(test, on_test))
+        return ThoughtErrors(fitted, tested, by_vector, none, own)
+
+    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(one)(contexts, calibrating, test))
+
+
+@eqx.filter_jit
+def _fitted(
+    network: BlockNetwork, context: Array, queries: Array, used: Bool[Array, " k"], ridge: Array, matrices: bool
+) -> Patch:
     def start(query: Array) -> Array:
         return network.embedded(jnp.concatenate([context, query[None]]))
 
@@ -71,20 +142,26 @@ def _fitted(network: BlockNetwork, context: Array, queries: Array, ridge: Array,
         full, rest = both
         with_context = jax.vmap(lambda h: block.contextual(h, everything, tap))(full)
         without = jax.vmap(lambda h: block.contextual(h, alone, tap))(rest)
-        patch = _fit_block(block, _last(with_context), _last(without), ridge, matrices)
+        patch = _fit_block(block, _last(with_context), _last(without), used, ridge, matrices)
         full = jax.vmap(lambda r: block.feed_forward(r, tap))(with_context)
         return (full, jax.vmap(lambda r: block.feed_forward(r, tap, patch))(without)), patch
 
     return lax.scan(body, (streams, streams), arrays)[1]
 
 
-def _fit_block(block: Block, with_context: Reading, without: Reading, ridge: Array, matrices: bool) -> Patch:
+def _fit_block(
+    block: Block, with_context: Reading, without: Reading, used: Bool[Array, " k"], ridge: Array, matrices: bool
+) -> Patch:
+    """The patch of one block, fitted on the `used` queries: rows of zeros change no least-squares solution."""
     n_1, n_0 = jax.vmap(block.mlp_in)(with_context.source), jax.vmap(block.mlp_in)(without.source)
-    d_carry = with_context.carry - without.carry
+    weight = used[:, None].astype(n_0.dtype)
+    share = weight / jnp.sum(weight)
+    n_1, n_0 = n_1 * weight, n_0 * weight
+    d_carry = (with_context.carry - without.carry) * weight
     weights: dict[str, LowRank] = {}
     vectors: dict[str, Array] = {}
     if not matrices:
-        vectors["b_in"] = jnp.mean(n_1 - n_0, axis=0) @ block.mlp.w_in  # pyright: ignore[reportAttributeAccessIssue]
+        vectors["b_in"] = jnp.sum((n_1 - n_0) * share, axis=0) @ block.mlp.w_in  # pyright: ignore[reportAttributeAccessIssue]
     else:
         fit = least_squares(n_0, n_1 - n_0, ridge)  # the same for every matrix: D = (fit) W
         for name, w in block.mlp.reading_weights(n_1[0]).items():
@@ -94,12 +171,13 @@ def _fit_block(block: Block, with_context: Reading, without: Reading, ridge: Arr
     if block.skip != "none":
         reads = Patch(weights, {})
         if block.post_norm_mlp is not None:
-            out = jax.vmap(lambda n: block.post_norm_mlp.normalised(block.mlp(n, reads)))(n_0)  # pyright: ignore[reportOptionalMemberAccess]
+            out = jax.vmap(lambda n: block.post_norm_mlp.normalised(block.mlp(n, reads)))(n_0) * weight  # pyright: ignore[reportOptionalMemberAccess]
             vectors["post_norm_scale"] = jnp.sum(out * d_carry, axis=0) / (jnp.sum(out**2, axis=0) + ridge)
         elif block.mlp.b_out is not None:
-            vectors["b_out"] = jnp.mean(d_carry, axis=0)
+            vectors["b_out"] = jnp.sum(d_carry * share, axis=0)
         else:
             hidden = jax.vmap(lambda n: block.mlp.hidden(n, reads))(n_0)
+            hidden = hidden * weight.reshape(-1, *(1,) * (hidden.ndim - 1))
             weights[block.mlp.out_name] = _output_fit(hidden, d_carry, ridge)
     return Patch(weights, vectors)
 

@@ -20,8 +20,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from meta_icl.errors import BadInput, choose, require
-from meta_icl.models.blocks import Block, BlockNetwork, Reading
-from meta_icl.models.blocks_patch import LowRank, Patch
+from meta_icl.models.blocks import Block, BlockNetwork, LowRank, Patch, Reading
 from meta_icl.models.trace import Tap
 
 THROUGH = ("weights", "norm_scale")

@@ -1,4 +1,4 @@
-"""What papers there are, read from their files without importing them (they import jax)."""
+"""What papers and probes there are, read from their files without importing them (they import jax)."""
 
 import ast
 import importlib.resources
@@ -12,7 +12,7 @@ from meta_icl.errors import BadInput, choose
 
 @dataclass(frozen=True)
 class Listed:
-    """A paper as its file tells: module name, first line of the docstring, preset -> time."""
+    """A paper or probe as its file tells: module name, first line of the docstring, preset -> time."""
 
     name: str
     title: str
@@ -21,9 +21,12 @@ class Listed:
 
 def papers() -> list[Listed]:
     """All papers; the folder listing is the registry, names that start with `_` are no papers."""
-    folder = importlib.resources.files("meta_icl.papers")
-    names = sorted(item.name.removesuffix(".py") for item in folder.iterdir() if item.name.endswith(".py"))
-    return [_read(name, folder.joinpath(f"{name}.py").read_text("utf-8")) for name in names if not name.startswith("_")]
+    return _listed("meta_icl.papers")
+
+
+def probes() -> dict[str, Listed]:
+    """All probes by name, likewise."""
+    return {probe.name: probe for probe in _listed("meta_icl.probes")}
 
 
 def find_paper(name: str) -> str:
@@ -47,6 +50,12 @@ def results(folder: Path, paper: str) -> dict[str, Any] | None:
         return json.loads(path.read_text("utf-8")) if path.exists() else None
     except ValueError:
         raise BadInput(f"{path} cannot be read as JSON") from None
+
+
+def _listed(package: str) -> list[Listed]:
+    folder = importlib.resources.files(package)
+    names = sorted(item.name.removesuffix(".py") for item in folder.iterdir() if item.name.endswith(".py"))
+    return [_read(name, folder.joinpath(f"{name}.py").read_text("utf-8")) for name in names if not name.startswith("_")]
 
 
 def _read(name: str, source: str) -> Listed:

@@ -25,9 +25,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
 from meta_icl.errors import choose, require
-from meta_icl.models.blocks_feedforward import ACTIVATIONS, MLPS, NORMS, Mlp, Norm, draw_mlp, draw_norm
-from meta_icl.models.blocks_mixers import Attention
-from meta_icl.models.blocks_patch import Patch, vector_change
+from meta_icl.models.blocks.feedforward import ACTIVATIONS, MLPS, NORMS, Mlp, Norm, draw_mlp, draw_norm
+from meta_icl.models.blocks.mixers import Attention
+from meta_icl.models.blocks.patch import Patch, vector_change
 from meta_icl.models.trace import Intervention, Tap, Trace
 
 SKIPS = ("none", "around", "residual", "parallel")

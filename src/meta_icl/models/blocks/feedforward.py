@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import choose
-from meta_icl.models.blocks_patch import Patch, change, vector_change
+from meta_icl.models.blocks.patch import Patch, change, vector_change
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": jax.nn.gelu,  # the tanh form, as GPT-2 has it
@@ -134,8 +134,8 @@ class Experts(eqx.Module):
 
     def __call__(self, n: Float[Array, " d"], patch: Patch | None = None) -> Float[Array, " d"]:
         m = self.hidden(n, patch)
-        out = jnp.einsum("ef,efd->d", m, self.experts_out)
-        return out + jnp.sum(change(patch, "experts_out", m), axis=0) if patch is not None else out
+        each = jnp.einsum("ef,efd->ed", m, self.experts_out) + change(patch, "experts_out", m)
+        return jnp.sum(each, axis=0)
 
 
 Mlp = DenseMlp | GatedMlp | Experts

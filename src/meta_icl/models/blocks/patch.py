@@ -4,12 +4,16 @@ Row convention: a weight matrix W "d_in d_out" acts as x W, so its change is a s
 and an output row (the transpose of the papers' W x).
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from meta_icl.errors import choose
+
+RESIDUAL = ("w_out", "experts_out", "b_out", "post_norm_scale")  # behind the MLP's hidden layer
 
 
 class LowRank(eqx.Module):
@@ -84,14 +88,28 @@ class Patch(eqx.Module):
     weights: dict[str, LowRank]
     vectors: dict[str, Float[Array, "*stack d"]]
 
+    @property
+    def residual(self) -> tuple[str, ...]:
+        """The names of its changes that stand in for what bypasses the MLP: of the last matrix, bias or norm."""
+        return tuple(name for name in (*self.weights, *self.vectors) if name in RESIDUAL)
+
     def without(self, *names: str) -> "Patch":
         """The patch with some of its changes left out."""
+        return Patch(*({n: c for n, c in each.items() if n not in names} for each in self._changes(names)))
+
+    def zeroed(self, *names: str) -> "Patch":
+        """The same with those changes set to zero: another value of the same structure."""
+        zero = jax.tree.map(jnp.zeros_like, self)
+        chosen = (
+            {n: other[n] if n in names else c for n, c in each.items()}
+            for each, other in zip(self._changes(names), (zero.weights, zero.vectors), strict=True)
+        )
+        return Patch(*chosen)
+
+    def _changes(self, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in names:
             choose("part of the patch", name, {**self.weights, **self.vectors})
-        return Patch(
-            {name: change for name, change in self.weights.items() if name not in names},
-            {name: change for name, change in self.vectors.items() if name not in names},
-        )
+        return self.weights, self.vectors
 
     def __neg__(self) -> "Patch":
         return Patch({n: -c for n, c in self.weights.items()}, {n: -c for n, c in self.vectors.items()})
@@ -127,11 +145,6 @@ def change(patch: Patch | None, name: str, x: Float[Array, "... d_in"]) -> Array
 def vector_change(patch: Patch | None, name: str) -> Array | float:
     """What the patch adds to the bias or norm scale of that name."""
     return patch.vectors[name] if patch is not None and name in patch.vectors else 0.0
-
-
-def select(patch: Patch, index: int) -> Patch:
-    """One entry of the leading axis: the patch of one layer, or of one prompt."""
-    return jax.tree.map(lambda leaf: leaf[index], patch)
 
 
 def _over_experts(name: str, values: Array) -> Array:

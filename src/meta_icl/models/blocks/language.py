@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from meta_icl.errors import choose, require
-from meta_icl.models.blocks import BlockNetwork, Blocks
-from meta_icl.models.blocks_feedforward import NORMS, Norm, draw_norm
-from meta_icl.models.blocks_patch import Patch
+from meta_icl.models.blocks.feedforward import NORMS, Norm, draw_norm
+from meta_icl.models.blocks.patch import Patch
+from meta_icl.models.blocks.stack import BlockNetwork, Blocks
 from meta_icl.models.trace import Intervention, Trace
 
 

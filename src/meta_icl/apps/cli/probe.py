@@ -1,0 +1,138 @@
+"""`meta-icl probe RUN-or-CHECKPOINT`: mechanistic probes on a trained run or a pretrained language model."""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from meta_icl.apps.cli import compare, listing, spec, tables
+from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.train import checked, model_of, optimiser_of, task_of
+from meta_icl.errors import BadInput, choose, require
+from meta_icl.runs import Run, default_root, find_run
+from meta_icl.sweeps import use_compilation_cache
+
+EXAMPLES = (
+    "train-LinearRegression-Transformer",
+    "train-LinearRegression-Blocks --probe implicit_updates --prompts 50 --json",
+    "./gpt2 --tokens 464,2068,7586,21831,11687 --out fox.html",
+    "./llama --tokens 306,29871,29974,13,319,29871,29899,13,306 --separator 13",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Look inside a run of `meta-icl train` (every seed and point of its sweep, and untrained weights beside them) or a
+    language model (a folder with config.json and *.safetensors, of GPT-2 or the Llama family); print tables and write
+    a report with figures.
+
+    Probes are the files of `meta_icl.probes`.
+    """
+
+    subject: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN-or-CHECKPOINT")]
+    """The run (its folder, name, or the beginning of it), or the folder of a language model."""
+    probe: tuple[str, ...] = ()
+    """The probes (default: all there are)."""
+    prompts: int = 20
+    """Prompts of the task of a run."""
+    key: int = 1
+    """Number of the random key of these prompts."""
+    tokens: str = ""
+    """The prompt of a language model, as token numbers: 464,2068,7586."""
+    separator: int | None = None
+    """The token that ends every example in such a prompt (default: every token is an example)."""
+    out: Path | None = None
+    """The report (default: probe.html in the run's folder, probe-NAME.html in the folder of the runs for a model)."""
+    root: Path = dataclasses.field(default_factory=default_root)
+    """Folder of the runs."""
+    json: bool = False
+    """Print JSON for machines."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = parse(Options, arguments, command="probe", examples=EXAMPLES)
+    require(options.prompts >= 1, "--prompts", options.prompts, "a positive integer")
+    listed = listing.probes()
+    names = [choose("probe", name, listed) for name in options.probe] or list(listed)
+    use_compilation_cache()
+    if is_language_model(Path(options.subject)):
+        name, subjects, provenance = language_model(options)
+        path = options.out or options.root / f"probe-{name}.html"
+    else:
+        run, subjects = trained_run(options)
+        name, provenance = run.name, dict(run.provenance) | {"config": run.config}
+        path = options.out or run.folder / "probe.html"
+    found, charts, intro = {}, {}, []
+    for probe in names:
+        module = importlib.import_module(f"meta_icl.probes.{probe}")
+        measured = {label: module.measure(subject) for label, subject in subjects.items()}
+        found[probe] = {label: module.rows(arrays) for label, arrays in measured.items()}
+        charts |= {f"{probe}-{key}": chart for key, chart in module.figures(measured).items()}
+        intro.append((module.__doc__ or probe).strip())
+    from meta_icl.apps.report import write_report
+
+    title = f"{name}: {', '.join(listed[probe].title.partition(':')[0] for probe in names)}"
+    write_report(path, title=title, claims=[], figures=charts, provenance=provenance, intro="\n\n".join(intro))
+    if options.json:
+        print_json({"report": path, "probes": found})
+    else:
+        for probe, by_label in found.items():
+            for label, rows in by_label.items():
+                table = tables.plain_table(list(rows[0]), [list(row.values()) for row in rows], f"{probe}, {label}")
+                console().print(table)
+        print(f"report  {path}")
+    return 0
+
+
+def is_language_model(folder: Path) -> bool:
+    """Whether a folder holds a model as the Hugging Face libraries save one."""
+    path = folder / "config.json"
+    try:
+        return path.is_file() and "model_type" in json.loads(path.read_text("utf-8"))
+    except (ValueError, TypeError):
+        return False  # a damaged run, of which `find_run` tells more
+
+
+def language_model(options: Options) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Its name, the model with its prompt, and what is known of them."""
+    if not options.tokens:
+        raise BadInput("--tokens must be given for a language model, as token numbers: 464,2068,7586")
+    tokens = spec.converted(tuple[int, ...], options.tokens, "--tokens", {})
+    import numpy as np
+
+    from meta_icl.lm import load_language_model
+    from meta_icl.probes import language_subject
+
+    name = Path(options.subject).resolve().name
+    subject = language_subject(load_language_model(options.subject), np.array(tokens), options.separator)
+    return name, {name: subject}, {"config": {"tokens": tokens, "separator": options.separator}}
+
+
+def trained_run(options: Options) -> tuple[Run, dict[str, Any]]:
+    """The run, and every trained member of it with prompts of its task; the weights as drawn for the first one too."""
+    for field in ("tokens", "separator"):
+        value = getattr(options, field)
+        require(value in ("", None), f"--{field}", value, "given for a language model only")
+    run = find_run(options.subject, options.root)
+    config = checked(run.config, run)
+    import jax
+
+    from meta_icl.probes import learner_subject
+    from meta_icl.training.replicas import make_replicas
+
+    subjects: dict[str, Any] = {}
+    for point, (task, members) in compare.members_of(run, config).items():
+        prompts = task.sample_batch(options.prompts, key=jax.random.key(options.key))
+        for seed in range(len(members)):
+            label = ", ".join(part for part in (point, f"seed {seed}") if part)
+            subjects[label] = learner_subject(members[seed], prompts)
+        if "untrained" not in subjects:
+            drawn = make_replicas(task_of(config), optimiser_of(config), jax.random.key(0), 1, {})[0][0]
+            subjects["untrained"] = learner_subject(model_of(config)(key=drawn.init_key), prompts)
+    return run, subjects

@@ -1,0 +1,44 @@
+"""Contextual blocks of every published kind, which can be run with a change of their weights, and stacks of them."""
+
+from meta_icl.models.blocks.feedforward import ACTIVATIONS, DenseMlp, Experts, GatedMlp, Mlp, Norm
+from meta_icl.models.blocks.language import Language, LanguageModel, next_token_loss
+from meta_icl.models.blocks.mixers import Attention, AttentionMixer, LstmMixer, Mixer, Recurrence
+from meta_icl.models.blocks.patch import LowRank, Patch, weight_norm
+from meta_icl.models.blocks.stack import (
+    KINDS,
+    SKIPS,
+    Block,
+    BlockNetwork,
+    Blocks,
+    Reading,
+    random_network,
+    random_networks,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "KINDS",
+    "SKIPS",
+    "Attention",
+    "AttentionMixer",
+    "Block",
+    "BlockNetwork",
+    "Blocks",
+    "DenseMlp",
+    "Experts",
+    "GatedMlp",
+    "Language",
+    "LanguageModel",
+    "LowRank",
+    "LstmMixer",
+    "Mixer",
+    "Mlp",
+    "Norm",
+    "Patch",
+    "Reading",
+    "Recurrence",
+    "next_token_loss",
+    "random_network",
+    "random_networks",
+    "weight_norm",
+]

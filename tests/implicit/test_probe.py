@@ -1,0 +1,151 @@
+"""`meta-icl probe` on trained runs and on language models, and what its first probe measures."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_language_checkpoints import LLAMA, llama_tensors, written
+
+from meta_icl.analysis.implicit import implicit_update
+from meta_icl.apps import cli
+from meta_icl.apps.cli import listing
+from meta_icl.errors import BadInput
+from meta_icl.lm import load_language_model
+from meta_icl.models import Concatenated, InContextLearner, Interleaved
+from meta_icl.models.blocks import Blocks, random_network
+from meta_icl.plotting import draw
+from meta_icl.probes import implicit_updates, language_subject, learner_subject
+from meta_icl.prompt import Prompt
+from meta_icl.runs import Run
+
+TASK = ("linear_regression", "--task", "d=2", "n_context=5")
+NO_TRAINING = ("--steps", "2", "--batch", "4", "--workers", "0")
+
+
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    """(exit status, standard output, standard error) of a command."""
+    status = cli.main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Runs of a stack of blocks from two seeds, and of a network without MLPs."""
+    folder = tmp_path_factory.mktemp("runs")
+    models = (("blocks", "d_model=3", "d_mlp=4", "n_blocks=2", "norm=layer"), ("transformer", "d_model=3"))
+    for (model, *fields), seeds in zip(models, ("2", "1"), strict=True):
+        names = (*TASK[:1], model, *TASK[1:], "--model", *fields, "--seeds", seeds, *NO_TRAINING)
+        assert cli.main(["train", *names, "--root", str(folder)]) == 0
+    return folder
+
+
+def test_probe_of_a_run(root, capsys, tmp_path):
+    arguments = ("probe", "train-LinearRegression-Blocks", "--prompts", "3", "--root", str(root))
+    status, out, _ = call(capsys, *arguments, "--json")
+    told = json.loads(out)
+    assert status == 0 and set(told["probes"]) == set(listing.probes()) == {"implicit_updates"}
+    by_label = told["probes"]["implicit_updates"]
+    assert set(by_label) == {"seed 0", "seed 1", "untrained"}
+    for rows in by_label.values():
+        assert [row["block"] for row in rows] == [1, 2]
+        assert all(0 < row["|dW| / |W| (median)"] <= row["largest (mean)"] for row in rows)
+        assert all(row["error of the identity"] < 1e-5 for row in rows)
+    (folder,) = root.glob("*Blocks*")
+    assert told["report"] == str(folder / "probe.html")
+    page = Path(told["report"]).read_text()
+    for text in ("Which examples move the weights, and where", "holds for untrained weights as well", "untrained"):
+        assert text in page
+    status, out, _ = call(capsys, *arguments, "--probe", "implicit_updates", "--out", str(tmp_path / "mine.html"))
+    assert status == 0 and "implicit_updates, seed 1" in out and (tmp_path / "mine.html").exists()
+
+
+def test_probe_of_a_language_model(capsys, tmp_path):
+    (tmp_path / "model").mkdir()
+    folder = written(tmp_path / "model", LLAMA, llama_tensors(np.random.default_rng(0)))
+    arguments = ("probe", str(folder), "--tokens", "3,1,9,4,1,9,5,2,9,6", "--separator", "9")
+    status, out, _ = call(capsys, *arguments, "--root", str(tmp_path / "runs"), "--json")
+    told = json.loads(out)
+    rows = told["probes"]["implicit_updates"]["model"]
+    assert status == 0 and len(rows) == 2 and all(row["error of the identity"] < 1e-5 for row in rows)
+    assert {row["of example"] for row in rows} <= {"1: 1", "2: 1", "3: 2"}
+    assert Path(told["report"]) == tmp_path / "runs" / "probe-model.html" and Path(told["report"]).exists()
+    for extra, message in (
+        (("--tokens", ""), "--tokens must be given for a language model"),
+        (("--tokens", "1,x"), "--tokens must be an integer, got 'x'"),
+        (("--tokens", "1,77"), "tokens must be below 10 and not negative"),
+        (("--separator", "7"), "separator must end one or more examples"),
+        (("--probe", "implicit_update"), "did you mean 'implicit_updates'"),
+        (("--prompts", "0"), "--prompts must be a positive integer, got 0"),
+    ):
+        status, _, err = call(capsys, *arguments, *extra)
+        assert status == 2 and message in err and err.count("\n") == 1
+
+
+def test_what_cannot_be_probed(root, capsys, tmp_path):
+    with Run.open(tmp_path / "other", {"a": 1}) as run:
+        run.finish()
+    for arguments, message in (
+        (("none", "--root", str(root)), "unknown run 'none'"),
+        ((str(tmp_path / "other"),), "was not made by `meta-icl train`"),
+        (("train-LinearRegression-Transformer", "--root", str(root)), "d_mlp must be a width"),
+        (("train-LinearRegression-Blocks", "--root", str(root), "--tokens", "1,2"), "--tokens must be given for a"),
+    ):
+        status, _, err = call(capsys, "probe", *arguments)
+        assert status == 2 and message in err and err.count("\n") == 1
+    assert not list(root.glob("*Transformer*/probe.html"))
+
+
+def test_the_measures_of_a_prompt(x64):
+    """Sizes and similarities by dense algebra; two rows per pair in an interleaved layout."""
+    network = random_network(Blocks(2, 4, d_out=1), 0)
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.normal(size=(2, 5, 2)))
+    y = jnp.asarray(np.array([[1.0, -1, 2, 3, 0], [1, 1, 1, 1, 0]])[..., None])
+    subject = learner_subject(InContextLearner(Interleaved(), network), Prompt(x, y))
+    np.testing.assert_array_equal(subject.examples, [0, 0, 1, 1, 2, 2, 3, 3])
+    np.testing.assert_array_equal(subject.classes, [[1, 0, 1, 1], [1, 1, 1, 1]])
+    measured = implicit_updates.measure(subject)
+    rows = subject.rows()[0]
+    dense = []
+    for e in range(4):
+        patch = implicit_update(network, rows[:-1], rows[-1], [2 * e, 2 * e + 1])
+        dense.append(np.asarray(patch.weights["w_in"].dense()[0]).ravel())
+    size = np.linalg.norm(dense, axis=1)
+    np.testing.assert_allclose(measured["relative"][0, 0], size / np.linalg.norm(network.blocks.mlp.w_in), rtol=1e-10)
+    cosines = np.array(dense) @ np.array(dense).T / np.outer(size, size)
+    np.testing.assert_allclose(measured["same"][0, 0], np.mean([cosines[0, 2], cosines[0, 3], cosines[2, 3]]))
+    np.testing.assert_allclose(measured["other"][0, 0], np.mean(cosines[1, [0, 2, 3]]))
+    assert np.all(np.isnan(measured["same"][1]))  # all of one class: nothing to compare
+    assert np.all(measured["error"] < 1e-12)
+    (told,) = implicit_updates.rows(measured)
+    assert told["cosine, same class"] == measured["same"][0, 0]
+    mean = measured["relative"][:, 0].mean(0)
+    assert told["of example"] == str(mean.argmax() + 1) and told["largest (mean)"] == mean.max()
+    charts = implicit_updates.figures({"one": measured, "other": measured})
+    np.testing.assert_allclose(charts["sizes"].panels[0].matrix, mean[None])
+    for chart in charts.values():
+        draw(chart)
+
+
+def test_subjects(tmp_path):
+    model = load_language_model(written(tmp_path, LLAMA, llama_tensors(np.random.default_rng(0))))
+    subject = language_subject(model, np.array([3, 1, 4, 1, 5]))
+    np.testing.assert_array_equal(subject.examples, [0, 1, 2, 3])
+    np.testing.assert_array_equal(subject.classes, [[3, 1, 4, 1]])
+    np.testing.assert_array_equal(subject.rows()[0], model.embed[np.array([3, 1, 4, 1, 5])])
+    subject = language_subject(model, np.array([3, 1, 9, 4, 9, 5, 6, 2]), 9)
+    np.testing.assert_array_equal(subject.examples, [0, 0, 0, 1, 1, -1, -1])
+    np.testing.assert_array_equal(subject.classes, [[1, 4]])
+    assert subject.names == ("1: 1", "2: 4")
+    for tokens in ([9, 1, 9, 2], [1, 9, 9, 2]):
+        with pytest.raises(BadInput, match="separator"):
+            language_subject(model, np.array(tokens), 9)
+    labels = Prompt(jnp.zeros((1, 4, 2)), jnp.array([[2, 0, 2, 1]]))
+    learner = InContextLearner(Concatenated(), model)
+    np.testing.assert_array_equal(learner_subject(learner, labels).classes, [[2, 0, 2]])
+    with pytest.raises(BadInput, match="model must be one that reads tokens by a layout"):
+        learner_subject(jax.nn.relu, labels)
