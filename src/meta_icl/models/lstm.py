@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import require
 from meta_icl.models.trace import Intervention, Tap, Trace, check_sites
 
@@ -79,7 +80,7 @@ class LstmNetwork(eqx.Module):
         bound = c.d_hidden**-0.5
 
         def uniform(index: int, *shape: int) -> Array:
-            return jax.random.uniform(jax.random.fold_in(key, index), shape, minval=-bound, maxval=bound)
+            return draws.uniform(jax.random.fold_in(key, index), shape, minval=-bound, maxval=bound)
 
         def cell(layer: int, direction: int) -> Cell:
             width = c.d_in if layer == 0 else c.n_directions * c.d_hidden

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import choose
 from meta_icl.models.blocks.patch import Patch, change, vector_change
 
@@ -161,7 +162,7 @@ def draw_mlp(
     keys = iter(jax.random.split(key, 4))
 
     def dense(*shape: int) -> Array:
-        return jax.random.normal(next(keys), (stack, *shape)) / math.sqrt(shape[-2])
+        return draws.normal(next(keys), (stack, *shape)) / math.sqrt(shape[-2])
 
     if kind == "dense":
         b_in, b_out = (jnp.zeros((stack, f)), jnp.zeros((stack, d))) if biases else (None, None)

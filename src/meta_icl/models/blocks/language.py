@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.models.blocks.feedforward import NORMS, Norm, draw_norm
 from meta_icl.models.blocks.patch import Patch
@@ -57,11 +58,11 @@ class LanguageModel(eqx.Module):
         embed, positions, blocks, unembed = jax.random.split(key, 4)
         norm = draw_norm(c.final_norm, d, 1, eps=c.blocks.norm_eps) if c.final_norm else None
         return cls(
-            embed=jax.random.normal(embed, (c.n_tokens, d)),
-            positions=0.1 * jax.random.normal(positions, (c.n_positions, d)) if c.n_positions else None,
+            embed=draws.normal(embed, (c.n_tokens, d)),
+            positions=0.1 * draws.normal(positions, (c.n_positions, d)) if c.n_positions else None,
             network=c.blocks(key=blocks),
             final_norm=jax.tree.map(lambda leaf: leaf[0], norm),
-            unembed=jax.random.normal(unembed, (d, c.n_tokens)) / d**0.5,
+            unembed=draws.normal(unembed, (d, c.n_tokens)) / d**0.5,
         )
 
     def __call__(

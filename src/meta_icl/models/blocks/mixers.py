@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import choose, require
 
 Tapping = Callable[[str, Array], Array]
@@ -63,7 +64,7 @@ class Attention:
         keys = jax.random.split(key, 4)
 
         def draw(index: int, *shape: int, fan_in: int) -> Array:
-            return jax.random.normal(keys[index], (n_blocks, *shape)) / math.sqrt(fan_in)
+            return draws.normal(keys[index], (n_blocks, *shape)) / math.sqrt(fan_in)
 
         def bias(*shape: int) -> Array | None:
             return jnp.zeros((n_blocks, *shape)) if self.biases else None
@@ -134,7 +135,7 @@ class Recurrence:
 
         def draw(index: int, *shape: int) -> Array:
             bound = 1 / math.sqrt(width)
-            return jax.random.uniform(keys[index], (n_blocks, *shape), minval=-bound, maxval=bound)
+            return draws.uniform(keys[index], (n_blocks, *shape), minval=-bound, maxval=bound)
 
         return LstmMixer(
             draw(0, d_model, 4 * width), draw(1, width, 4 * width), draw(2, 4 * width), draw(3, width, d_model)

@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
+from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.models.blocks.feedforward import ACTIVATIONS, MLPS, NORMS, Mlp, Norm, draw_mlp, draw_norm
 from meta_icl.models.blocks.mixers import Attention
@@ -167,7 +168,7 @@ class BlockNetwork(eqx.Module):
             return draw_norm(c.norm, c.d_model, c.n_blocks, eps=c.norm_eps) if c.norm and present else None
 
         def dense(key: Key[Array, ""], d_in: int | None, d_out: int | None) -> Array | None:
-            return jax.random.normal(key, (d_in, d_out)) / math.sqrt(d_in) if d_in and d_out else None
+            return draws.normal(key, (d_in, d_out)) / math.sqrt(d_in) if d_in and d_out else None
 
         mlp = draw_mlp(
             c.mlp, c.d_model, c.d_mlp, c.n_blocks, activation=c.activation, biases=c.biases,
