@@ -393,8 +393,8 @@ def measure_deep(run: Run, config: Config) -> dict[str, np.ndarray]:
             f"{name}/trained": losses(trained, prompts),
             f"{name}/gd": losses([gd], prompts),
             f"{name}/plus": losses([plus], prompts),
-            f"{name}/gd_expected": np.array(expected_loss(gd_fit.rates, None, steps, config.n_spectra)),
-            f"{name}/plus_expected": np.array(expected_loss(plus_fit.rates, plus_fit.gammas, steps, config.n_spectra)),
+            f"{name}/gd_sets": reference_losses(gd_fit.rates, None, steps, config.n_spectra),
+            f"{name}/plus_sets": reference_losses(plus_fit.rates, plus_fit.gammas, steps, config.n_spectra),
             f"{name}/interpolated": losses([interpolated(learner, built) for learner in trained], prompts),
         }
         for reference, predictor in (("gd", gd), ("plus", plus)):
