@@ -93,22 +93,55 @@ def test_population_objective_trains_to_the_minimum():
     np.testing.assert_allclose(trained[0].effective_map(), loss.minimiser(), atol=1e-3)
 
 
-def test_context_average_is_the_mean_over_w_and_query():
-    """On the contexts it draws, the loss equals that over basis vectors of w and of the whitened query."""
-    covariance = np.diag([1.0, 0.25])
-    task = tasks.gaussian_regression(covariance, 3, prior="inverse")
+# Columns r_k of a root of a second moment: sum_k r_k r_k^T. An exponential law of scale s has s^2 (I + 1 1^T).
+EXPONENTIAL = np.linalg.cholesky(np.array([[2.0, 1.0], [1.0, 2.0]]))
+
+
+@pytest.mark.parametrize(
+    ("task", "w_root", "x_root"),
+    [
+        (
+            tasks.gaussian_regression(np.diag([1.0, 0.25]), 3, prior="inverse"),
+            np.diag([1.0, 2.0]),
+            np.diag([1.0, 0.5]),
+        ),
+        (
+            tasks.LinearRegression(2, 3, x_law=tasks.Exponential(0.5), w_law=tasks.Exponential(), w_scale=3.0),
+            3 * EXPONENTIAL,
+            0.5 * EXPONENTIAL,
+        ),
+    ],
+    ids=["normal", "exponential"],
+)
+def test_context_average_is_the_mean_over_w_and_query(task, w_root, x_root):
+    """On the contexts it draws, the loss equals the sum over roots of the second moments of w and of the query."""
     a = jnp.array([[[-0.4, 0.1], [0.0, -0.9]], [[-0.2, 0.0], [0.3, -0.5]]])
     predictor = models.SparseLinearPredictor(a, 0.3 * a)
     key = jax.random.key(0)
     x = np.asarray(task.x_law.rows(3, 2, 5, key=key))
     total = 0.0
     for context in x:
-        for w in np.diag([1.0, 2.0]):  # root of the prior
-            for q in np.diag([1.0, 0.5]):  # root of the covariance
+        for w in w_root.T:
+            for q in x_root.T:
                 rows = jnp.asarray(np.vstack([context, q]), jnp.float32)
                 total += float((w @ q - predictor(Prompt(rows, rows @ jnp.asarray(w[:, None], jnp.float32)))[0]) ** 2)
-    value = eqx.filter_jit(training.context_averaged_mse)(predictor, task, 5, key)
+    value = eqx.filter_jit(training.context_averaged_mse(task))(predictor, task, 5, key)
     assert float(value) == pytest.approx(total / 5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "task"),
+    [
+        ("n_out", tasks.LinearRegression(2, 3, n_out=2)),
+        ("noise", tasks.LinearRegression(2, 3, noise=0.1)),
+        ("n_replaced", tasks.LinearRegression(2, 3, n_replaced=1)),
+        ("pool", tasks.LinearRegression(2, 3).with_pool(4, key=jax.random.key(0))),
+        ("x_law", tasks.LinearRegression(2, 3, x_law=tasks.NormalisedMixture())),
+    ],
+)
+def test_context_average_refuses_what_it_cannot_average(field, task):
+    with pytest.raises(BadInput, match=field):
+        training.context_averaged_mse(task)
 
 
 def test_flow_rests_below_a_loss():

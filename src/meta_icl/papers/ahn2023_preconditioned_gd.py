@@ -32,10 +32,19 @@ from meta_icl import tasks
 from meta_icl.algorithms import map_loss_of, spectral
 from meta_icl.analysis import distance_to_scaled_identity
 from meta_icl.models import SparseLinearPredictor, SparseLinearTransformer
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
 from meta_icl.runs import Check, Claim, Run, at_least, at_most, is_true, relative, within
 from meta_icl.sweeps import run_parts
-from meta_icl.training import Optimiser, context_averaged_mse, minimise, population_objective, residual_loss, train
+from meta_icl.training import (
+    ContextSet,
+    Optimiser,
+    context_averaged_mse,
+    context_set,
+    context_set_loss,
+    minimise,
+    population_objective,
+    train,
+)
 
 TIMES = {"smoke": "30 s", "small": "10 min", "paper": "1 day"}
 D, N, KEY = 5, 20, 2023
@@ -115,7 +124,7 @@ def one_layer(
         key=jax.random.key(KEY),
         seeds=seeds,
         batch=batch,
-        objective=context_averaged_mse if sampled else population_objective(loss),
+        objective=context_averaged_mse(task) if sampled else population_objective(loss),
         optimiser=Optimiser(learning_rate=0.02, schedule="cosine", schedule_steps=steps),
         record=max(1, steps // 50),
         probes={"map": lambda predictor, key: predictor.effective_map()},
@@ -148,18 +157,17 @@ def fitted(
 ) -> dict[str, np.ndarray]:
     """L-BFGS from several seeds; losses on other contexts, and A', B' in whitened coordinates."""
     task, root = regression(spectrum, "inverse", n_context), rotation() * np.sqrt(spectrum)
-    exact = tuple(np.asarray(m, np.float64) for m in (root @ root.T, np.linalg.inv(root @ root.T)))
-    scored = (moments(task, held_out, jax.random.key(KEY + 1)), *exact)
+    scored = context_set(task, held_out, key=jax.random.key(KEY + 1))
     out: dict[str, list[Any]] = {"held_out": [], "train": [], "a": [], "b": [], "history": []}
     for seed in range(seeds):
-        seen = (moments(task, contexts, jax.random.fold_in(jax.random.key(KEY + 2), seed)), *exact)
+        seen = context_set(task, contexts, key=jax.random.fold_in(jax.random.key(KEY + 2), seed))
         description = SparseLinearTransformer(D, layers, rewrites_inputs, init_std=0.01)
         start = description(key=jax.random.fold_in(jax.random.key(KEY), seed))
-        end = minimise(start, loss_on, seen, iterations=iterations)
+        end = minimise(start, context_set_loss, seen, iterations=iterations)
         a, b = in_whitened(end.predictor, root)
         history = np.full(iterations + 1, end.loss)
         history[: len(end.history)] = end.history[: iterations + 1]
-        row = (score(end.predictor, scored), end.loss, a, b, history)
+        row = (scored.loss(end.predictor), end.loss, a, b, history)
         for name, value in zip(out, row, strict=True):
             out[name].append(value)
         part.log({"step": seed, "loss": end.loss, "held_out": float(out["held_out"][-1])})
@@ -180,7 +188,7 @@ def by_adam(
 ) -> dict[str, np.ndarray]:
     """Several layers with B by Adam on fresh contexts, with the published rates; distances to the scaled identity."""
     task, root = regression(spectrum, "inverse"), rotation() * np.sqrt(spectrum)
-    scored = (moments(task, 10_000, jax.random.key(KEY + 1)), root @ root.T, np.linalg.inv(root @ root.T))
+    scored = context_set(task, 10_000, key=jax.random.key(KEY + 1))
     optimiser = Optimiser(name="adamw", learning_rate=rate, b1=b1, b2=0.9)
     if halve:  # the public code halves the rate every 4,000 steps and clips to 0.01; a cosine falls alike
         optimiser = Optimiser(
@@ -193,7 +201,7 @@ def by_adam(
         key=jax.random.key(KEY),
         seeds=[seed],
         batch=batch,
-        objective=context_averaged_mse,
+        objective=context_averaged_mse(task),
         optimiser=optimiser,
         record=max(1, steps // 50),
         store=part,
@@ -205,7 +213,7 @@ def by_adam(
         for row in zip(*weights, strict=True)
     ]
     a, b = (np.stack([[pair[i] for pair in row] for row in pairs]) for i in range(2))
-    final = score(SparseLinearPredictor(*(w[-1, 0] for w in weights)), scored)
+    final = scored.loss(SparseLinearPredictor(*(w[-1, 0] for w in weights)))
     return {
         "step": trained.history["step"],
         "loss": trained.history["loss"],
@@ -224,28 +232,23 @@ def references(part: Run, *, lengths: list[int], depths: list[int], contexts: in
     `per_step_L` and `plus_L` with rates (and gammas) per layer, n = 20.
     """
     out: dict[str, np.ndarray] = {}
-    root = rotation() * np.sqrt(SKEWED)
     for n in lengths:
-        skewed, isotropic = regression(SKEWED, "inverse", n), regression(ISOTROPIC, "inverse", n)
-        seen, other = (jax.random.key(KEY + 3), jax.random.key(KEY + 4))
         sets = {
-            name: (moments(t, contexts, seen), moments(t, contexts, other))
-            for name, t in (("plain", skewed), ("whitened", isotropic))
+            name: [context_set(regression(s, "inverse", n), contexts, key=jax.random.key(KEY + k)) for k in (3, 4)]
+            for name, s in (("plain", SKEWED), ("whitened", ISOTROPIC))
         }
-        exact = {"plain": (root @ root.T, np.linalg.inv(root @ root.T)), "whitened": (np.eye(D), np.eye(D))}
         for layers in sorted({*depths, 3}) if n == N else [3]:
             for name, (fit, test) in sets.items():
 
-                def on(rate: float, data: Any, layers: int = layers, exact: Any = exact[name]) -> float:
-                    steps = SparseLinearPredictor(-rate * np.eye(D)[None].repeat(layers, 0), None)
-                    return score(steps, (data, *exact))
+                def on(rate: float, data: ContextSet, layers: int = layers) -> float:
+                    return data.loss(SparseLinearPredictor(-rate * np.eye(D)[None].repeat(layers, 0), None))
 
                 best: Any = minimize_scalar(
                     on, bounds=(1e-3, 3.0), args=(fit,), method="bounded", options={"xatol": 1e-4}
                 )
                 out[f"{name}_{layers}_{n}"] = np.array([on(float(best.x), test), best.x])
             if n == N and layers > 1:
-                eigenvalues = [np.linalg.eigvalsh(m) * n for m in sets["whitened"]]
+                eigenvalues = [np.linalg.eigvalsh(data.moments) * n for data in sets["whitened"]]
                 for name, with_gammas in (("per_step", False), ("plus", True)):
                     fit = spectral.fit(
                         jnp.asarray(eigenvalues[0]),
@@ -271,18 +274,15 @@ def gradient_structure(part: Run, *, layers: int, contexts: int, batches: int) -
     `z` holds mean over standard error, over batches of contexts, of every entry of that part.
     """
     root = rotation() * np.sqrt(SKEWED)
-    sigma, inverse = root @ root.T, np.linalg.inv(root @ root.T)
     task = regression(SKEWED, "inverse")
-    a = -np.linspace(0.4, 1.0, layers)[:, None, None] * inverse
+    a = -np.linspace(0.4, 1.0, layers)[:, None, None] * np.linalg.inv(root @ root.T)
     b = np.linspace(0.7, 0.3, layers)[:, None, None] * np.eye(D)
     found = []
     with jax.enable_x64(True):
-        derivative = jax.jit(
-            jax.grad(lambda w, m: loss_on(SparseLinearPredictor(*w), (m, jnp.asarray(sigma), jnp.asarray(inverse))))
-        )
+        derivative = eqx.filter_jit(jax.grad(lambda w, drawn: context_set_loss(SparseLinearPredictor(*w), drawn)))
         for index in range(batches):
-            drawn = moments(task, contexts // batches, jax.random.fold_in(jax.random.key(KEY + 5), index))
-            g_a, g_b = derivative((jnp.asarray(a), jnp.asarray(b)), jnp.asarray(drawn))
+            drawn = context_set(task, contexts // batches, key=jax.random.fold_in(jax.random.key(KEY + 5), index))
+            g_a, g_b = derivative((jnp.asarray(a), jnp.asarray(b)), drawn)
             back = np.linalg.inv(root)  # A = back^T A' back and B = root B' back, so gradients go the other way
             found.append([back @ np.asarray(g_a) @ back.T, root.T @ np.asarray(g_b) @ back.T])
     g = np.stack(found).reshape(batches, -1, D, D)
@@ -372,28 +372,6 @@ def rotation() -> np.ndarray:
     return tasks.singular_rotation(D, key=jax.random.key(KEY))
 
 
-def moments(task: tasks.LinearRegression, count: int, key: Any) -> np.ndarray:
-    """Second moments (1/n) sum_i x_i x_i^T of drawn contexts, in float64."""
-    x = np.asarray(task.x_law.rows(task.n_context, D, count, key=key), np.float64)
-    return np.einsum("bnd,bne->bde", x, x) / task.n_context
-
-
-def loss_on(predictor: Any, data: Any) -> Any:
-    """The loss over given contexts, averaged exactly over w and the query: data = (moments, Sigma, prior)."""
-    second, sigma, prior = data
-    return residual_loss(jax.vmap(predictor.residual_map)(second), sigma, prior)
-
-
-def score(predictor: Any, data: Any) -> float:
-    """`loss_on` in float64."""
-    with jax.enable_x64(True):
-        as_jax = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)  # noqa: E731
-        return float(_score(as_jax(predictor), as_jax(data)))
-
-
-_score = eqx.filter_jit(loss_on)
-
-
 def in_whitened(predictor: Any, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A' = root^T A root and B' = root^-1 B root of every layer, for x = root g; zeros without B."""
     a = root.T @ np.asarray(predictor.a, np.float64) @ root
@@ -404,16 +382,6 @@ def in_whitened(predictor: Any, root: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def scalars(matrices: np.ndarray) -> np.ndarray:
     """tr M / d of every matrix."""
     return np.trace(matrices, axis1=-2, axis2=-1) / D
-
-
-def part_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What a part left behind."""
-    return Run.load(run.part_folder(name)).load_arrays("result")
-
-
-def parts_of(run: Run, start: str) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of all parts whose names begin in a way, by the rest of the name."""
-    return {name.removeprefix(start): part_arrays(run, name) for name in run.parts() if name.startswith(start)}
 
 
 # Claims; tolerances are those of the facts about the paper, fixed before any run.
@@ -447,7 +415,7 @@ def claims(run: Run) -> list[Claim]:
 def one_layer_claim(run: Run, id: str, name: str, statement: str, expected_loss: float) -> Claim:
     checks = []
     for kind in ("population", "sampled"):
-        arrays = part_arrays(run, f"one-{name}-{kind}")
+        arrays = run.part_arrays(f"one-{name}-{kind}")
         smallest = int(np.argmin(np.where(arrays["expected"] == arrays["expected"].max(), 0, 1)))
         for index, expected in enumerate(arrays["expected"]):
             share = 0.04 if name != "isotropic" and index == smallest else 0.02
@@ -459,11 +427,11 @@ def one_layer_claim(run: Run, id: str, name: str, statement: str, expected_loss:
 
 def a4(run: Run) -> Claim:
     checks = []
-    oracle = part_arrays(run, "references")["per_step_2"]
+    oracle = run.part_arrays("references")["per_step_2"]
     loss, steps = STEPS[2]
     checks.append(Check("spectral oracle: loss", relative(loss, 0.03), (oracle[0],)))
     for name in ("isotropic", "skewed"):
-        arrays = part_arrays(run, f"no-b-{name}-2")
+        arrays = run.part_arrays(f"no-b-{name}-2")
         checks.append(Check(f"{name}: loss on other contexts", relative(loss, 0.03), tuple(arrays["held_out"])))
         for layer, step in enumerate(steps):
             measured = -scalars(arrays["a"][:, layer])
@@ -479,7 +447,7 @@ def a4(run: Run) -> Claim:
 
 
 def a5(run: Run) -> Claim:
-    checks, oracle = [], part_arrays(run, "references")
+    checks, oracle = [], run.part_arrays("references")
     for depth in (3, 4):
         if f"per_step_{depth}" not in oracle:
             continue
@@ -488,7 +456,7 @@ def a5(run: Run) -> Claim:
             Check(f"{depth} layers, spectral oracle: loss", relative(expected, 0.05), (oracle[f"per_step_{depth}"][0],))
         )
         for name in ("isotropic", "skewed"):
-            measured = part_arrays(run, f"no-b-{name}-{depth}")["held_out"]
+            measured = run.part_arrays(f"no-b-{name}-{depth}")["held_out"]
             checks.append(
                 Check(f"{depth} layers, {name}: loss on other contexts", relative(expected, 0.05), tuple(measured))
             )
@@ -501,7 +469,7 @@ def a5(run: Run) -> Claim:
 
 
 def a6(run: Run) -> Claim:
-    arrays = part_arrays(run, "gradient")
+    arrays = run.part_arrays("gradient")
     largest = float(np.abs(arrays["z"]).max())
     check = Check(
         "largest entry of the part that is no multiple of the structure, in standard errors", at_most(5.0), (largest,)
@@ -516,7 +484,7 @@ def a6(run: Run) -> Claim:
 
 
 def a7(run: Run) -> Claim:
-    parts = list(parts_of(run, "adam-").values())
+    parts = list(run.arrays_of_parts("adam-").values())
     a, b = (np.stack([part[f"distance_{x}"][-1, 0] for part in parts]) for x in ("a", "b"))
     expected = {
         "B0": (b[:, 0], 0.025),
@@ -540,9 +508,9 @@ def a7(run: Run) -> Claim:
 
 
 def a8(run: Run) -> Claim:
-    raw = list(parts_of(run, "raw-").values())
+    raw = list(run.arrays_of_parts("raw-").values())
     arrays = (
-        {n: np.concatenate([p[n] for p in raw]) for n in ("held_out", "a", "b")} if raw else part_arrays(run, "depth-3")
+        {n: np.concatenate([p[n] for p in raw]) for n in ("held_out", "a", "b")} if raw else run.part_arrays("depth-3")
     )
     loss, a_expected, b_expected = WITH_B
     distance = np.maximum(
@@ -574,8 +542,8 @@ def a8(run: Run) -> Claim:
 
 
 def a9(run: Run) -> Claim:
-    oracle, checks = part_arrays(run, "references"), []
-    for depth, arrays in sorted(parts_of(run, "depth-").items()):
+    oracle, checks = run.part_arrays("references"), []
+    for depth, arrays in sorted(run.arrays_of_parts("depth-").items()):
         measured, plain, whitened = (
             arrays["held_out"],
             oracle[f"plain_{depth}_{N}"][0],
@@ -606,8 +574,8 @@ def a9(run: Run) -> Claim:
 
 def length_table(run: Run) -> tuple[list[int], dict[str, np.ndarray]]:
     """Losses by context length for three layers: transformer (median), preconditioned and plain gradient descent."""
-    oracle = part_arrays(run, "references")
-    fits = {int(n): arrays for n, arrays in parts_of(run, "length-").items()} | {N: part_arrays(run, "depth-3")}
+    oracle = run.part_arrays("references")
+    fits = {int(n): arrays for n, arrays in run.arrays_of_parts("length-").items()} | {N: run.part_arrays("depth-3")}
     lengths = sorted(n for n in fits if f"plain_3_{n}" in oracle)
     rows = {"transformer": np.array([np.median(fits[n]["held_out"]) for n in lengths])}
     return lengths, rows | {k: np.array([oracle[f"{k}_3_{n}"][0] for n in lengths]) for k in ("whitened", "plain")}
@@ -630,7 +598,7 @@ def a10(run: Run) -> Claim:
 
 
 def a11(run: Run) -> Claim:
-    with_b, without = part_arrays(run, "depth-3")["held_out"], part_arrays(run, "no-b-skewed-3")["held_out"]
+    with_b, without = run.part_arrays("depth-3")["held_out"], run.part_arrays("no-b-skewed-3")["held_out"]
     checks = (
         Check("loss without B", relative(0.133, 0.05), tuple(without)),
         Check("loss without B over loss with B", at_least(50.0), tuple(without / with_b)),
@@ -653,11 +621,6 @@ def figures(run: Run) -> dict[str, Chart]:
     }
 
 
-def band(name: str, x: Any, values: np.ndarray, style: str = "line") -> Series:
-    """Median over seeds (last axis) with the range between the seeds."""
-    return Series(name, np.asarray(x, float), np.median(values, -1), values.min(-1), values.max(-1), style)
-
-
 def one_layer_figure(run: Run) -> Chart:
     charts = []
     for name, title in (
@@ -665,20 +628,20 @@ def one_layer_figure(run: Run) -> Chart:
         ("isotropic", "isotropic"),
         ("inverse", "skewed, w ~ N(0, Sigma^-1)"),
     ):
-        pair = {kind: part_arrays(run, f"one-{name}-{kind}") for kind in ("sampled", "population")}
-        series = [band(kind, arrays["step"], arrays["loss"]) for kind, arrays in pair.items()]
+        pair = {kind: run.part_arrays(f"one-{name}-{kind}") for kind in ("sampled", "population")}
+        series = [over_seeds(kind, arrays["step"], arrays["loss"]) for kind, arrays in pair.items()]
         best = (("theorem 1", float(pair["sampled"]["best"])),)
         charts.append(Lines(title, "step", "mean squared error", series, log_y=True, h_lines=best))
     return Grid("One layer: population loss of the trained map", tuple(charts), 3)
 
 
 def distance_figure(run: Run) -> Chart:
-    parts = list(parts_of(run, "adam-").values())
+    parts = list(run.arrays_of_parts("adam-").values())
     series = []
     for x, layers in (("a", 3), ("b", 2)):
         values = np.stack([part[f"distance_{x}"][:, 0] for part in parts], -1)  # records layers seeds
         series += [
-            band(f"{x.upper()}_{layer}", parts[0]["step"], values[:, layer], "line" if x == "a" else "dashed")
+            over_seeds(f"{x.upper()}_{layer}", parts[0]["step"], values[:, layer], "line" if x == "a" else "dashed")
             for layer in range(layers)
         ]
     return Lines(
@@ -691,9 +654,9 @@ def distance_figure(run: Run) -> Chart:
 
 
 def matrices_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, "depth-3")
+    arrays = run.part_arrays("depth-3")
     best = int(np.argmin(arrays["held_out"]))
-    without = part_arrays(run, "no-b-skewed-3")
+    without = run.part_arrays("no-b-skewed-3")
     panels = [Panel(f"A_{layer}", arrays["a"][best, layer]) for layer in range(3)]
     panels += [Panel(f"B_{layer}", arrays["b"][best, layer]) for layer in range(2)]
     rest = [Panel(f"A_{layer}", without["a"][0, layer]) for layer in range(3)]
@@ -705,10 +668,12 @@ def matrices_figure(run: Run) -> Chart:
 
 
 def depth_figure(run: Run) -> Chart:
-    oracle = part_arrays(run, "references")
-    found = {int(depth): arrays for depth, arrays in parts_of(run, "depth-").items()}
+    oracle = run.part_arrays("references")
+    found = {int(depth): arrays for depth, arrays in run.arrays_of_parts("depth-").items()}
     depths = sorted(found)
-    series = [band("linear transformer", depths, np.stack([found[depth]["held_out"] for depth in depths]), "points")]
+    series = [
+        over_seeds("linear transformer", depths, np.stack([found[depth]["held_out"] for depth in depths]), "points")
+    ]
     for name, label in (("plain", "gradient descent"), ("whitened", "preconditioned gradient descent")):
         series.append(Series(label, depths, [oracle[f"{name}_{depth}_{N}"][0] for depth in depths], style="dashed"))
     for name, label in (("per_step", "best steps per layer"), ("plus", "best steps and re-conditioning")):
@@ -731,7 +696,7 @@ def length_figure(run: Run) -> Chart:
 
 
 def gradient_figure(run: Run) -> Chart:
-    mean = part_arrays(run, "gradient")["mean"]
+    mean = run.part_arrays("gradient")["mean"]
     names = ("A_0", "A_1", "A_2", "B_0", "B_1")
     panels = [Panel(name, matrix) for name, matrix in zip(names, mean, strict=True)]
     return Heatmaps(

@@ -29,7 +29,7 @@ from meta_icl import tasks
 from meta_icl.algorithms import KernelHeads, LinearMap, Ridge, map_loss, softmax_heads
 from meta_icl.analysis import diagonal_share, head_roles, homogeneity_score, zero_sum_score
 from meta_icl.models import SoftmaxRegression
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
 from meta_icl.prompt import answer_batch
 from meta_icl.runs import Check, Claim, Run, at_least, at_most, is_true, relative, within
 from meta_icl.sweeps import run_parts
@@ -130,6 +130,7 @@ def train_two_tasks(
 ) -> dict[str, np.ndarray]:
     """Two tasks in one prompt, on coordinates 0-3 and 2-5; w ~ N(0, I), noise variance .4, noise-free query, L = 48."""
     task = tasks.several_tasks(6, [(0, 1, 2, 3), (2, 3, 4, 5)], 48, noise=math.sqrt(0.4))
+    prompts = task.sample_batch(min(config["n_eval"], 5_000), key=jax.random.key(KEY))
     trained = train(
         task,
         SoftmaxRegression(6, heads, n_out=2),
@@ -139,12 +140,13 @@ def train_two_tasks(
         batch=config["batch"],
         optimiser=optimiser(config, steps),
         record=max(1, steps // 60),
+        probes={"test": lambda predictor, key: 0.5 * mse(predictor, prompts)},
         store=part,
     )
     final = trained[0]
     return {
         "step": trained.history["step"],
-        "loss": trained.history["loss"][:, 0],  # half the sum over two outputs: their mean
+        "test": trained.history["test"][:, 0],  # half the sum over two outputs: their mean
         "kq": np.asarray(final.kq()),
         "ov": np.asarray(final.ov()),
     }
@@ -168,6 +170,7 @@ def reference_lengths(part: Run, *, n_eval: int) -> dict[str, np.ndarray]:
     one = softmax_heads.single_head_optimum(**GIVEN)
     sampled: dict[str, list[float]] = {}
     exact: dict[str, list[float]] = {}
+    approximate: dict[str, list[float]] = {"pair": [], "kernel": []}
     for length in LENGTHS:
         given = {**GIVEN, "n_context": length}
         predictors = {
@@ -184,15 +187,17 @@ def reference_lengths(part: Run, *, n_eval: int) -> dict[str, np.ndarray]:
             "pair": softmax_heads.exact_heads_loss([OMEGA, -OMEGA], [MU, -MU], **given),
             "descent": softmax_heads.descent_loss(ETA, **given),
             "debiased": softmax_heads.descent_loss(ETA, **given, debiased=True),
-            "ridge": bayes_loss(D, length, NOISE),
+            "ridge": softmax_heads.ridge_loss(**given),
             "kernel": softmax_heads.exact_heads_loss([one.omega], [one.mu], **given),
             "unnormalised": softmax_heads.descent_loss(eta_l * length, **given),
         }
         for name, value in formulas.items():
             exact.setdefault(name, []).append(float(value))
-    return {f"sampled/{k}": np.array(v) for k, v in sampled.items()} | {
-        f"exact/{k}": np.array(v) for k, v in exact.items()
-    }
+        for name, kept in approximate.items():
+            heads = predictors[name]
+            kept.append(float(softmax_heads.approximate_heads_loss(heads.omega, heads.mu, **given)))
+    kinds = {"sampled": sampled, "exact": exact, "approximate": approximate}
+    return {f"{kind}/{name}": np.array(values) for kind, table in kinds.items() for name, values in table.items()}
 
 
 def omega_profile(part: Run, *, points: int) -> dict[str, np.ndarray]:
@@ -202,13 +207,13 @@ def omega_profile(part: Run, *, points: int) -> dict[str, np.ndarray]:
     for omega in omegas:
         for name, signs in (("one", np.ones(1)), ("pair", np.array([1.0, -1.0]))):
             w = omega * signs
-            mu = softmax_heads.best_mu(w, **GIVEN) if name == "one" else None
-            if mu is None:  # opposite heads: the best mu is opposite too
-                approximate = pair_profile(float(omega))
+            if name == "one":
+                mu = jnp.asarray(softmax_heads.best_mu(w, **GIVEN))
+                approximate = softmax_heads.approximate_heads_loss(jnp.asarray(w), mu, **GIVEN)
             else:
-                approximate = float(softmax_heads.approximate_heads_loss(jnp.asarray(w), jnp.asarray(mu), **GIVEN))
+                approximate = softmax_heads.approximate_pair_loss(float(omega), **GIVEN)
             moments = softmax_heads.exact_head_moments(w, **GIVEN)
-            out[f"approximate/{name}"].append(approximate)
+            out[f"approximate/{name}"].append(float(approximate))
             out[f"exact/{name}"].append(moments.loss(moments.best_mu()))
     return {"omega": omegas} | {name: np.array(values) for name, values in out.items()}
 
@@ -226,7 +231,7 @@ def proportional(part: Run, *, n_eval: int) -> dict[str, np.ndarray]:
         "sampled/descent": np.array(sampled["descent"]),
         "sampled/ridge": np.array(sampled["ridge"]),
         "exact/descent": np.asarray(softmax_heads.descent_loss(eta, **given)),
-        "exact/ridge": np.array(bayes_loss(d, length, noise)),
+        "exact/ridge": np.array(softmax_heads.ridge_loss(**given)),
         "limit/ridge": np.array(softmax_heads.ridge_limit(d / length, noise)),
     }
 
@@ -297,27 +302,9 @@ def approximate_loss(heads: Mapping[str, Any]) -> Any:
     return softmax_heads.approximate_heads_loss(heads["omega"], heads["mu"], **GIVEN)
 
 
-def pair_profile(omega: float) -> float:
-    """The approximate loss of omega, -omega with the best mu, -mu."""
-    square = 2 * (1 + NOISE) / L * (math.exp(D * omega**2) - math.exp(-D * omega**2))
-    return 1 + NOISE - (2 * omega) ** 2 / ((2 * omega) ** 2 + square)
-
-
-def bayes_loss(d: int, n: int, noise: float, draws: int = 4_000) -> float:
-    """Loss of ridge at the Bayes penalty: noise (1 + E tr (X^T X + noise d I)^-1), its mean over drawn contexts."""
-    x = np.random.default_rng(0).normal(size=(draws, n, d))
-    gram = np.einsum("bnd,bne->bde", x, x) + noise * d * np.eye(d)
-    return noise * (1 + float(np.trace(np.linalg.inv(gram), axis1=1, axis2=2).mean()))
-
-
-def part_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What a part left behind."""
-    return Run.load(run.part_folder(name)).load_arrays("result")
-
-
 def seeds_of(run: Run, start: str) -> list[dict[str, np.ndarray]]:
     """The arrays of the parts of all seeds whose names begin in a way."""
-    return [part_arrays(run, name) for name in run.parts() if name.startswith(start)]
+    return [run.part_arrays(name) for name in run.parts() if name.startswith(start)]
 
 
 def stuck(arrays: dict[str, np.ndarray]) -> bool:
@@ -466,7 +453,7 @@ def head_claims(run: Run) -> list[Claim]:
 
 def length_claims(run: Run) -> list[Claim]:
     """H8 .. H10: losses at other prompt lengths."""
-    arrays = part_arrays(run, "lengths")
+    arrays = run.part_arrays("lengths")
     published = {
         "pair": (0.604, 0.367, 0.243, 0.164),
         "descent": (0.643, 0.371, 0.241, 0.162),
@@ -515,7 +502,7 @@ def length_claims(run: Run) -> list[Claim]:
 
 
 def flow_claim(run: Run) -> Claim:
-    arrays = part_arrays(run, "flow-2")
+    arrays = run.part_arrays("flow-2")
     times, early, sums, slopes, stays = arrays["times"], [], [], [], []
     for omega, mu, loss in zip(arrays["omega"], arrays["mu"], arrays["loss"], strict=True):
         started = int(np.argmax(loss < loss[0] - 0.01))
@@ -546,7 +533,7 @@ def flow_claim(run: Run) -> Claim:
 
 
 def proportional_claim(run: Run) -> Claim:
-    arrays = part_arrays(run, "proportional")
+    arrays = run.part_arrays("proportional")
     rows = []
     for name, expected in (("descent", 3.442), ("ridge", 3.404)):
         rows += [
@@ -565,8 +552,8 @@ def other_claims(run: Run) -> list[Claim]:
     for heads in (3, 4):
         found = seeds_of(run, f"tasks-{heads}-")
         h13 += [
-            (f"{heads} heads: loss, end of training", within(0.35 * 0.9, 0.50 * 1.1), [a["loss"][-1] for a in found]),
-            (f"{heads} heads: loss, first steps", within(3.6, 4.7), [a["loss"][1] for a in found]),
+            (f"{heads} heads: loss, end of training", within(0.35 * 0.9, 0.50 * 1.1), [a["test"][-1] for a in found]),
+            (f"{heads} heads: loss, before training", within(4.1 * 0.9, 4.3 * 1.1), [a["test"][0] for a in found]),
         ]
     covariance = tasks.ar1_covariance(D, 0.5)
     best = map_loss(covariance, L, prior=np.eye(D) / D, noise_variance=NOISE, debiased=True).minimiser()
@@ -618,12 +605,12 @@ def training_figure(run: Run) -> Chart:
     for heads in trained_heads(run):
         found = seeds_of(run, f"heads-{heads}-")
         losses = np.stack([a["test"] for a in found])
-        series.append(Series(f"{heads} heads", found[0]["step"], np.median(losses, 0), losses.min(0), losses.max(0)))
+        series.append(over_seeds(f"{heads} heads", found[0]["step"], losses.T))
     eta = softmax_heads.best_descent_rate(**GIVEN, debiased=True)
     levels = (
         ("debiased step, exact optimum", float(softmax_heads.descent_loss(eta, **GIVEN, debiased=True))),
         ("paper's approximation", softmax_heads.pair_limit(**GIVEN).loss),
-        ("Bayes", bayes_loss(D, L, NOISE)),
+        ("Bayes", softmax_heads.ridge_loss(**GIVEN)),
     )
     return Lines("Test loss while training, L = 40", "step", "mean squared error", series, h_lines=levels)
 
@@ -651,7 +638,7 @@ def phase_figure(run: Run) -> Chart:
         series = [Series(f"head {h + 1}", arrays["omega"][:, h], arrays["mu"][:, h]) for h in range(heads)]
         series.append(Series("end", arrays["omega"][-1], arrays["mu"][-1], style="points"))
         charts.append(Lines(f"Training, {heads} head{'s' if heads > 1 else ''}", "omega", "mu", series))
-    arrays = part_arrays(run, "flow-2")
+    arrays = run.part_arrays("flow-2")
     series = [Series(f"head {h + 1}", arrays["omega"][0, :, h], arrays["mu"][0, :, h]) for h in range(2)]
     charts.append(Lines("Gradient flow, 2 heads", "omega", "mu", series))
     return Grid(
@@ -663,7 +650,7 @@ def phase_figure(run: Run) -> Chart:
 
 
 def length_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, "lengths")
+    arrays = run.part_arrays("lengths")
     names = {
         "pair": "pair of heads, formula weights",
         "descent": "gradient step",
@@ -675,11 +662,12 @@ def length_figure(run: Run) -> Chart:
     series = [
         Series(f"{label}, exact", LENGTHS, arrays[f"exact/{name}"], style="dashed") for name, label in names.items()
     ]
+    for name in ("pair", "kernel"):
+        label = f"{names[name]}, the paper's approximation"
+        series.append(Series(label, LENGTHS, arrays[f"approximate/{name}"], style="dotted"))
     for heads in trained_heads(run):
         values = np.stack([a["by_length"] for a in seeds_of(run, f"heads-{heads}-")])
-        series.append(
-            Series(f"{heads} trained heads", LENGTHS, np.median(values, 0), values.min(0), values.max(0), "points")
-        )
+        series.append(over_seeds(f"{heads} trained heads", LENGTHS, values.T, "points"))
     return Lines(
         "Loss against prompt length, trained at L = 40",
         "prompt length L",
@@ -693,7 +681,7 @@ def length_figure(run: Run) -> Chart:
 def flow_figure(run: Run) -> Chart:
     charts = []
     for name in sorted(n for n in run.parts() if n.startswith("flow-")):
-        arrays, heads = part_arrays(run, name), name.removeprefix("flow-")
+        arrays, heads = run.part_arrays(name), name.removeprefix("flow-")
         later = arrays["times"] > 0
         t = arrays["times"][later]
         series = [Series(f"|omega|, head {h + 1}", t, np.abs(arrays["omega"][0, later, h])) for h in range(int(heads))]
@@ -705,7 +693,7 @@ def flow_figure(run: Run) -> Chart:
 
 
 def profile_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, "profile")
+    arrays = run.part_arrays("profile")
     series = [
         Series(
             f"{label}, {kind}", arrays["omega"], arrays[f"{kind}/{name}"], style="line" if kind == "exact" else "dashed"
@@ -728,7 +716,7 @@ def task_figure(run: Run) -> Chart:
     series = []
     for heads in (3, 4):
         for seed, arrays in enumerate(seeds_of(run, f"tasks-{heads}-")):
-            series.append(Series(f"{heads} heads, seed {seed}", arrays["step"][1:], arrays["loss"][1:]))
+            series.append(Series(f"{heads} heads, seed {seed}", arrays["step"], arrays["test"]))
     return Lines("Two tasks in one prompt", "step", "mean squared error per output", series, log_y=True)
 
 

@@ -10,7 +10,9 @@ from meta_icl.plotting.chart import (
     Series,
     Slider,
     Widget,
+    over_seeds,
     still,
+    thin,
 )
 from meta_icl.plotting.draw_matplotlib import draw, save
 from meta_icl.plotting.draw_plotly import tree, trees_on_common_axes
@@ -29,8 +31,10 @@ __all__ = [
     "draw",
     "gradient_animation",
     "moving_task",
+    "over_seeds",
     "save",
     "still",
+    "thin",
     "tree",
     "trees_on_common_axes",
 ]
