@@ -78,34 +78,17 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        seeds=2,
-        one_layer_steps=20,
-        one_layer_batch=32,
-        contexts=50,
-        held_out=500,
-        iterations=5,
-        depths=(1, 2, 3),
-        contexts_lengths=(2, 20),
-        length_seeds=1,
-        adam_steps=20,
-        adam_batch=8,
-        adam_seeds=1,
-        gradient_contexts=500,
+        seeds=2, one_layer_steps=20, one_layer_batch=32, contexts=50, held_out=500, iterations=5, depths=(1, 2, 3),
+        contexts_lengths=(2, 20), length_seeds=1, adam_steps=20, adam_batch=8, adam_seeds=1, gradient_contexts=500
     ),
     # Sizes d, n and L are as published. Shrunk: 4,000 contexts instead of 20,000 with L-BFGS, lengths 2, 5, 10 and 20,
     # and Adam on 256 contexts instead of 4,000 prompts (each context counts for all its w and queries).
     "small": Config(),
     "paper": Config(
-        contexts=20_000,
-        iterations=4_000,
-        contexts_lengths=tuple(range(2, 21, 2)),
-        length_seeds=5,
-        adam_batch=4_000,
-        gradient_contexts=200_000,
-        raw_steps=100_000,
-        raw_batch=20_000,
+        contexts=20_000, iterations=4_000, contexts_lengths=tuple(range(2, 21, 2)), length_seeds=5, adam_batch=4_000,
+        gradient_contexts=200_000, raw_steps=100_000, raw_batch=20_000
     ),
-}
+}  # fmt: skip
 
 
 # What is computed. Every function below is one part of the run.

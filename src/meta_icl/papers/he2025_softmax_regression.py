@@ -31,7 +31,7 @@ from meta_icl.analysis import diagonal_share, head_roles, homogeneity_score, zer
 from meta_icl.models import SoftmaxRegression
 from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
 from meta_icl.prompt import answer_batch
-from meta_icl.runs import Check, Claim, Run, at_least, at_most, is_true, relative, within
+from meta_icl.runs import Check, Claim, Rule, Run, at_least, at_most, is_true, relative, within
 from meta_icl.sweeps import run_parts
 from meta_icl.training import Optimiser, gradient_flow, train
 
@@ -65,33 +65,16 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        heads=(1, 2),
-        seeds=1,
-        steps=20,
-        batch=8,
-        n_eval=500,
-        flow_heads=(1, 2),
-        flow_seeds=1,
-        flow_end=1_000.0,
-        task_heads=(3,),
-        task_seeds=1,
-        task_steps=10,
-        skewed_seeds=1,
+        heads=(1, 2), seeds=1, steps=20, batch=8, n_eval=500, flow_heads=(1, 2), flow_seeds=1, flow_end=1_000.0,
+        task_heads=(3,), task_seeds=1, task_steps=10, skewed_seeds=1
     ),
     # Shrunk: 12,000 steps of 128 prompts at a rate of 0.01 falling to zero, not 500,000 of 256 at a constant 0.001.
     "small": Config(),
     "paper": Config(
-        steps=500_000,
-        batch=256,
-        rate=0.001,
-        decays=False,
-        flow_seeds=20,
-        flow_end=1e7,
-        task_seeds=5,
-        task_steps=500_000,
-        skewed_seeds=5,
+        steps=500_000, batch=256, rate=0.001, decays=False, flow_seeds=20, flow_end=1e7, task_seeds=5,
+        task_steps=500_000, skewed_seeds=5
     ),
-}
+}  # fmt: skip
 
 
 # What is computed. Every function below is one part of the run.
@@ -349,37 +332,20 @@ def pair_claims(run: Run) -> list[Claim]:
     spread = [max(float(np.var(np.diag(block[:D]))) for block in heads) for heads in blocks]
     eta = [float(np.sum(np.prod(head_numbers(arrays), axis=0))) for arrays in free]
     omega = [float(np.abs(head_numbers(arrays)[0]).mean()) for arrays in free]
+    h1 = [("diagonal share of KQ, the lesser head", at_least(0.99), shares)]
+    h2 = [
+        ("label share of OV, the lesser head", at_least(0.999), ov),
+        ("variance of the diagonal of KQ", at_most(1e-4), spread),
+    ]
+    h3 = [
+        ("eta = sum of omega mu", relative(0.897, 0.03), eta),
+        ("|omega|, mean of both heads", within(0.10, 0.20), omega),
+    ]
+    stops = f"{note}; omega depends on when training stops"
     return [
-        Claim(
-            "he2025/H1",
-            "KQ of trained heads is a multiple of the identity on the inputs",
-            "notebook",
-            checks_of(("diagonal share of KQ, the lesser head", at_least(0.99), shares)),
-            none,
-            note,
-        ),
-        Claim(
-            "he2025/H2",
-            "OV reads the label only, and the diagonal of KQ is even",
-            "notebook",
-            checks_of(
-                ("label share of OV, the lesser head", at_least(0.999), ov),
-                ("variance of the diagonal of KQ", at_most(1e-4), spread),
-            ),
-            none,
-            note,
-        ),
-        Claim(
-            "he2025/H3",
-            "The pair does a gradient step of rate 0.897 with a small omega",
-            "dynamics figure",
-            checks_of(
-                ("eta = sum of omega mu", relative(0.897, 0.03), eta),
-                ("|omega|, mean of both heads", within(0.10, 0.20), omega),
-            ),
-            none,
-            f"{note}; omega depends on when training stops",
-        ),
+        claim("H1", "KQ of trained heads is a multiple of the identity on the inputs", "notebook", h1, none, note),
+        claim("H2", "OV reads the label only, and the diagonal of KQ is even", "notebook", h2, none, note),
+        claim("H3", "The pair does a gradient step of rate 0.897, omega small", "dynamics figure", h3, none, stops),
     ]
 
 
@@ -388,9 +354,17 @@ def diagonal_share_of(block: np.ndarray) -> float:
     return diagonal_share(block[:D]) * float(np.square(block[:D]).sum() / np.square(block).sum())
 
 
-def checks_of(*rows: tuple[str, Any, Any]) -> tuple[Check, ...]:
-    """Checks from (quantity, rule, measured per seed), leaving out those without any seed."""
-    return tuple(Check(name, rule, tuple(float(v) for v in values)) for name, rule, values in rows if len(values))
+Row = tuple[str, Rule, Any]  # quantity, rule, measured per seed
+
+
+def claim(
+    number: str, statement: str, source: str, rows: list[Row], undecided: str | None = None, note: str | None = None
+) -> Claim:
+    """A claim of the paper from the rows of its checks, leaving out those that no seed has measured."""
+    checks = tuple(Check(name, rule, values) for name, rule, values in rows if len(values))
+    if not checks and undecided is None:
+        undecided = "this preset leaves the experiment out"
+    return Claim(f"he2025/{number}", statement, source, checks, undecided, note)
 
 
 def head_claims(run: Run) -> list[Claim]:
@@ -425,29 +399,16 @@ def head_claims(run: Run) -> list[Claim]:
         ("formula weights, exact loss", relative(0.405, 0.03), [formula]),
         ("trained head, test loss", relative(0.40, 0.03), single),
     ]
-    rows = (
-        ("H4", "Weights of the heads sum to zero", "zero-sum property", h4, note),
-        ("H5", "Heads are positive, negative or dummies, active ones with equal |omega|", "patterns figure", h5, note),
-        (
-            "H6",
-            "One head is a kernel smoother",
-            "notebook",
-            h6,
-            f"approximate formula {one.loss:.4f}, exact loss at its weights {formula:.4f}, "
-            f"at its omega and the best mu {best.loss(best.best_mu()):.4f}",
-        ),
-        ("H7", "Two, four and eight heads reach the same loss", "notebook", h7, note),
+    shape = (
+        f"approximate formula {one.loss:.4f}, exact loss at its weights {formula:.4f}, "
+        f"at its omega and the best mu {best.loss(best.best_mu()):.4f}"
     )
+    roles = "Heads are positive, negative or dummies, active ones with equal |omega|"
     return [
-        Claim(
-            f"he2025/{id}",
-            statement,
-            source,
-            checks_of(*checks),
-            None if checks_of(*checks) else "this preset trains no such heads",
-            text,
-        )
-        for id, statement, source, checks, text in rows
+        claim("H4", "Weights of the heads sum to zero", "zero-sum property", h4, note=note),
+        claim("H5", roles, "patterns figure", h5, note=note),
+        claim("H6", "One head is a kernel smoother", "notebook", h6, note=shape),
+        claim("H7", "Two, four and eight heads reach the same loss", "notebook", h7, note=note),
     ]
 
 
@@ -482,22 +443,14 @@ def length_claims(run: Run) -> list[Claim]:
                 [float((np.diff(a["by_length"]) < 0).all()) for a in found],
             )
         )
+    approximate = ", ".join(f"{value:.3f}" for value in arrays["approximate/pair"])
+    note = f"the paper's approximate loss of the pair at these lengths: {approximate}"
+    h8_says = "A pair of heads tracks debiased gradient descent at every prompt length"
+    h10_says = "Softmax heads generalise to longer prompts, unnormalised linear attention does not"
     return [
-        Claim(
-            "he2025/H8",
-            "A pair of heads tracks debiased gradient descent at every prompt length",
-            "notebook",
-            checks_of(*h8),
-        ),
-        Claim(
-            "he2025/H9", "A kernel head falls behind at every prompt length", "notebook", checks_of(*table("kernel"))
-        ),
-        Claim(
-            "he2025/H10",
-            "Softmax heads generalise to longer prompts, unnormalised linear attention does not",
-            "length figure",
-            checks_of(*falls, *table("unnormalised")),
-        ),
+        claim("H8", h8_says, "notebook", h8, note=note),
+        claim("H9", "A kernel head falls behind at every prompt length", "notebook", table("kernel")),
+        claim("H10", h10_says, "length figure", [*falls, *table("unnormalised")]),
     ]
 
 
@@ -514,22 +467,17 @@ def flow_claim(run: Run) -> Claim:
         if left:
             sums.append(zero_sum_score(mu[-1]))
             slopes.append(float(slope))
-    checks = checks_of(
+    rows = [
         ("early, loss 0.01 below its start: |omega - mu| / |mu|", at_most(0.1), early),
         ("end: |sum of mu| / max |mu|", at_most(0.02), sums),
         ("last decade: d log|omega| / d log t", within(-0.19, -0.15), slopes),
-    )
+    ]
     share = (
         f"{int(sum(stays))} of {len(stays)} seeds left the one-head solution; the loss is the paper's approximate one, "
         "which has no minimum in omega (the exact one has: see the figure of the profile)"
     )
-    return Claim(
-        "he2025/H11",
-        "Gradient flow: omega = mu, then zero sum, then omega falls as t^(-1/6)",
-        "theory; power law derived",
-        checks,
-        note=share,
-    )
+    statement = "Gradient flow: omega = mu, then zero sum, then omega falls as t^(-1/6)"
+    return claim("H11", statement, "theory; power law derived", rows, note=share)
 
 
 def proportional_claim(run: Run) -> Claim:
@@ -541,9 +489,7 @@ def proportional_claim(run: Run) -> Claim:
             for kind in ("exact", "sampled")
         ]
     rows.append(("ridge, proportional limit", relative(3.404, 0.01), [float(arrays["limit/ridge"])]))
-    return Claim(
-        "he2025/H12", "d = 20, L = 100, noise 3: a gradient step is close to Bayes", "notebook", checks_of(*rows)
-    )
+    return claim("H12", "d = 20, L = 100, noise 3: a gradient step is close to Bayes", "notebook", rows)
 
 
 def other_claims(run: Run) -> list[Claim]:
@@ -563,18 +509,14 @@ def other_claims(run: Run) -> list[Claim]:
         learned = np.einsum("h,hde->de", head_numbers(arrays)[1], arrays["kq"][:, :D, :D])
         cosines.append(float(np.sum(learned * best) / np.linalg.norm(learned) / np.linalg.norm(best)))
         outside.append(1 - diagonal_share(basis.T @ learned @ basis))
-    h14 = (
+    h14 = [
         ("cosine of sum_h mu_h KQ_h and the best preconditioner", at_least(0.95), cosines),
         ("share of squares off the diagonal in the eigenbasis of the covariance", at_most(0.05), outside),
-    )
+    ]
+    becomes = "Correlated inputs: KQ becomes the preconditioner, with the eigenvectors of the covariance"
     return [
-        Claim("he2025/H13", "Three or four heads learn two tasks of one prompt", "multi-task section", checks_of(*h13)),
-        Claim(
-            "he2025/H14",
-            "Correlated inputs: KQ becomes the preconditioner, with the eigenvectors of the covariance",
-            "appendix",
-            checks_of(*h14),
-        ),
+        claim("H13", "Three or four heads learn two tasks of one prompt", "multi-task section", h13),
+        claim("H14", becomes, "appendix", h14),
     ]
 
 
