@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_icl import tasks
-from meta_icl.algorithms import MapLoss, SampleMapLoss, map_loss, sample_map_loss, sample_token_loss, time_course
+from meta_icl.algorithms import SampleMapLoss, map_loss, sample_map_loss, sample_token_loss, time_course
 from meta_icl.analysis import conservation_drift, first_below, nearest_plateau, plateau_table, plateaus
 from meta_icl.models import CubicMLP, MergedLinearAttention, OneLayerAttention, SeparateLinearAttention
 from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds, thin
@@ -98,7 +98,7 @@ def flow(part: Run, *, setting: Mapping[str, Any], seeds: int, points: int) -> d
     `setting` holds model, spectrum, heads, rank, init, end, and slack: the flow rests once the loss is that far above
     its minimum (nothing: never). Times are denser towards the start.
     """
-    loss = population_loss(setting["spectrum"])
+    loss = map_loss(covariance(setting["spectrum"]), N)
     times = setting["end"] * np.linspace(0, 1, points) ** 2
     stop = None if setting["slack"] is None else float(loss.levels()[-1]) + setting["slack"]
     model, probes = describe(**setting), {"conserved": conserved, "map": effective}
@@ -151,14 +151,14 @@ def sampled(part: Run, *, setting: Mapping[str, Any], steps: int, n_prompts: int
     matrix = covariance(setting["spectrum"])
     task, exact = tasks.gaussian_regression(matrix, N), map_loss(matrix, N)
 
-    def world(*, key: Any) -> FiniteSet:
-        return FiniteSet(sample_map_loss(tasks.whitened_prompts(task, n_prompts, key=key)))
+    def on_set(key: Any) -> SampleMapLoss:
+        return sample_map_loss(tasks.whitened_prompts(task, n_prompts, key=key))
 
     model = describe(**{**setting, "init": setting["init"] * N ** (1 / factors)})
     rate = setting["rate"] * N ** (2 / factors)
-    history = descend(part, world, model, rate, steps, seeds, {"conserved": conserved})
+    history = descend(part, lambda *, key: FiniteSet(on_set(key)), model, rate, steps, seeds, {"conserved": conserved})
     times, maps = history["step"].astype(float), history["map"]
-    losses = np.stack([world(key=world_key(seed)).loss.along(maps[:, seed]) for seed in range(seeds)])
+    losses = np.stack([on_set(world_key(seed)).along(maps[:, seed]) for seed in range(seeds)])
     drift = [conservation_drift(history["conserved"][:, seed]) for seed in range(seeds)]
     found = plateau_table(
         times, losses, np.moveaxis(maps, 1, 0), exact.minimiser(), exact.directions(), min_drop=0.005, max_slowness=0.2
@@ -308,11 +308,6 @@ def covariance(spectrum: Any) -> np.ndarray:
     return tasks.covariance_from(spectrum, tasks.random_rotation(len(spectrum), key=jax.random.key(KEY)))
 
 
-def population_loss(spectrum: Any) -> MapLoss:
-    """The exact loss for N = 31."""
-    return map_loss(covariance(spectrum), N)
-
-
 def seed_key(seed: int) -> Any:
     """The key of a seed's weights: `train` derives its init keys in the same way."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(KEY), seed), 0)
@@ -419,15 +414,9 @@ def z5(run: Run) -> Claim:
     for name in SPECTRA:
         arrays = run.part_arrays(f"separate-{name}")
         for m in range(1, len(arrays["levels"]) - 1):
-            share = plateau_near(arrays, "share", float(arrays["levels"][m]))
-            rows.append(
-                (
-                    f"{name}, plateau {m}: largest |share - 1| of learned directions",
-                    at_most(0.02),
-                    np.abs(share[:, :m] - 1).max(1),
-                )
-            )
-            rows.append((f"{name}, plateau {m}: largest |share| of others", at_most(0.02), np.abs(share[:, m:]).max(1)))
+            share, where = plateau_near(arrays, "share", float(arrays["levels"][m])), f"{name}, plateau {m}: largest"
+            rows.append((f"{where} |share - 1| of learned directions", at_most(0.02), np.abs(share[:, :m] - 1).max(1)))
+            rows.append((f"{where} |share| of others", at_most(0.02), np.abs(share[:, m:]).max(1)))
     return claim("Z5", "At plateau m the map is principal component regression with m components", "PCR claim", rows)
 
 
@@ -456,9 +445,8 @@ def z7(run: Run) -> Claim:
     times = {r: first_below(found[r]["times"], found[r]["loss"], 0.25) for r in ranks}
     rows: list[Row] = []
     for low, high in zip(ranks, ranks[1:], strict=False):
-        rows.append(
-            (f"rank {low} is slower to 0.25 than rank {high}", is_true(), (times[low] > times[high]).astype(float))
-        )
+        slower = (times[low] > times[high]).astype(float)
+        rows.append((f"rank {low} is slower to 0.25 than rank {high}", is_true(), slower))
     notes = []
     for r in ranks:
         levels = found[r]["levels"]

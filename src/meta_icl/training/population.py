@@ -218,7 +218,7 @@ def _solve(
 
     def settled(t: Any, weights: PyTree, args: None, **kwargs: Any) -> Array:
         del t, args, kwargs
-        return of(weights) < stop_below
+        return of(weights) < jnp.asarray(stop_below)
 
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),
