@@ -477,7 +477,8 @@ def flow_claim(run: Run) -> Claim:
         "which has no minimum in omega (the exact one has: see the figure of the profile)"
     )
     statement = "Gradient flow: omega = mu, then zero sum, then omega falls as t^(-1/6)"
-    return claim("H11", statement, "theory; power law derived", rows, note=share)
+    none = None if sums else "no seed left the one-head solution"
+    return claim("H11", statement, "theory; power law derived", rows, none, share)
 
 
 def proportional_claim(run: Run) -> Claim:

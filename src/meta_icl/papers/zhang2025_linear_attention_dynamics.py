@@ -51,25 +51,25 @@ class Config:
 
     seeds: int = 6
     points: int = 3_000
-    separate_init: float = 0.01
-    separate_end: float = 400_000.0
+    separate_init: float = 0.02
+    separate_end: float = 200_000.0
     white: tuple[int, ...] = (2, 4)
     ranks: tuple[int, ...] = (1, 2, 4, 8)
     rank_seeds: int = 2
-    rank_init: float = 0.02
+    rank_init: float = 0.05
     rank_end: float = 1_000_000.0
     few_heads: tuple[int, ...] = (1, 2, 3)
     few_heads_end: float = 50_000.0
-    inits: tuple[float, ...] = (0.04, 0.02, 0.01)
+    inits: tuple[float, ...] = (0.08, 0.04, 0.02)
     n_prompts: int = 80_000
-    sampled_steps: int = 10_000
+    sampled_steps: int = 20_000
     merged_prompts: int = 5_000
     merged_steps: int = 6_000
     mlp_steps: int = 600
     shares: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     mixture_steps: int = 4_000
     softmax_steps: int = 6_000
-    softmax_prompts: int = 1_000
+    softmax_prompts: int = 600
     softmax_seeds: int = 3
 
 
@@ -79,12 +79,13 @@ PRESETS = {
         inits=(0.1, 0.05), n_prompts=2_000, sampled_steps=200, merged_prompts=1_000, merged_steps=100, mlp_steps=20,
         shares=(0.0, 1.0), mixture_steps=100, softmax_steps=10, softmax_prompts=50, softmax_seeds=1
     ),
-    # Population runs and sampled linear attention are as published; the rank sweep starts at 0.02 instead of 0.005,
-    # which shortens its plateaus four times, with 2 seeds; softmax attention has 1,000 prompts and 3 seeds.
+    # As published but for the starts of population flow, 0.02 instead of 0.01 and 0.05 instead of 0.005 in the rank
+    # sweep (2 seeds): plateaus last as 1 / start, their heights do not depend on it. Sampled linear attention takes
+    # twice the published 10,000 steps, so that slow seeds end too. Softmax attention has 600 prompts and 3 seeds.
     "small": Config(),
     "paper": Config(
-        rank_init=0.005, rank_end=4_000_000.0, rank_seeds=6, softmax_prompts=5_000, softmax_steps=20_000,
-        softmax_seeds=6
+        separate_init=0.01, separate_end=400_000.0, inits=(0.04, 0.02, 0.01), rank_init=0.005, rank_end=10_000_000.0,
+        rank_seeds=6, softmax_prompts=5_000, softmax_steps=20_000, softmax_seeds=6
     ),
 }  # fmt: skip
 
