@@ -403,8 +403,11 @@ def z4(run: Run) -> Claim:
                 rows.append((f"{kind}, {name} spectrum: plateau {m}", rule(float(level), tolerance), heights))
             end = rule(float(arrays["levels"][-1]), tolerance)
             rows.append((f"{kind}, {name} spectrum: end", end, arrays["loss"][:, -1]))
-    reached = run.part_arrays("separate-linear")
-    note = f"share of seeds that reach the end: {np.mean(reached['loss'][:, -1] < reached['levels'][-1] + 1e-3):g}"
+    found = {name: run.part_arrays(f"separate-{name}") for name in SPECTRA}
+    reached = {name: float(np.mean(a["loss"][:, -1] < a["levels"][-1] + 1e-3)) for name, a in found.items()}
+    note = "share of seeds that reach the end of population flow: " + ", ".join(
+        f"{n} {v:g}" for n, v in reached.items()
+    )
     return claim(
         "Z4", "Separate attention of rank one passes the level of every next eigenvector", "loss figure", rows, note
     )
