@@ -404,13 +404,10 @@ def z4(run: Run) -> Claim:
             end = rule(float(arrays["levels"][-1]), tolerance)
             rows.append((f"{kind}, {name} spectrum: end", end, arrays["loss"][:, -1]))
     found = {name: run.part_arrays(f"separate-{name}") for name in SPECTRA}
-    reached = {name: float(np.mean(a["loss"][:, -1] < a["levels"][-1] + 1e-3)) for name, a in found.items()}
-    note = "share of seeds that reach the end of population flow: " + ", ".join(
-        f"{n} {v:g}" for n, v in reached.items()
-    )
-    return claim(
-        "Z4", "Separate attention of rank one passes the level of every next eigenvector", "loss figure", rows, note
-    )
+    shares = [f"{n} {np.mean(a['loss'][:, -1] < a['levels'][-1] + 1e-3):g}" for n, a in found.items()]
+    note = "share of seeds that reach the end of population flow: " + ", ".join(shares)
+    statement = "Separate attention of rank one passes the level of every next eigenvector"
+    return claim("Z4", statement, "loss figure", rows, note)
 
 
 def z5(run: Run) -> Claim:
