@@ -9,9 +9,11 @@ Setting. d = 5, n = 20, x ~ N(0, Sigma), no noise, loss the full mean squared er
 x = U D g, A' = (U D)^T A (U D) and B' = (U D)^-1 B (U D), the second problem is the isotropic one.
 
 Training here averages the loss exactly over w and the query of every drawn context (`context_averaged_mse`): the same
-expected gradient with far less noise than the published one, which draws them too. Deeper networks are fitted by L-BFGS
-on a fixed set of contexts, one of the optimisers of the public code, and scored on others; the skewed ones with B in
-whitened coordinates, where the same loss is better conditioned (in the given coordinates only with B = 0).
+expected gradient with far less noise than the published one, which draws them too. Losses of deeper networks are those
+of L-BFGS, one of the optimisers of the public code, on a fixed set of contexts, scored on others; with B in whitened
+coordinates, where the same loss is better conditioned (in the given coordinates only with B = 0). The structure of A
+and B with three layers is judged after Adam on fresh contexts: settled after early runs, in which a fixed set of 2,000
+to 4,000 contexts left A_0, on which the loss hardly depends, at a distance of 0.2 from multiples of I.
 
 Expected: one layer .682 (N(0, I), skewed) and 1.154 (isotropic); two layers without B .361, three .133, four .054;
 three with B 6.7e-4. With B there are several local minima: the scalars of runs differ, losses stay within a factor 2.
@@ -64,13 +66,13 @@ class Config:
     one_layer_batch: int = 512
     contexts: int = 4_000
     held_out: int = 40_000
-    iterations: int = 600
+    iterations: int = 400
     depths: tuple[int, ...] = (1, 2, 3, 4)
     contexts_lengths: tuple[int, ...] = (2, 5, 10, 20)
     length_seeds: int = 3
     adam_steps: int = 10_000
     adam_batch: int = 256
-    adam_seeds: int = 3
+    adam_seeds: int = 5
     gradient_contexts: int = 40_000
     raw_steps: int = 0
     raw_batch: int = 0
@@ -491,10 +493,7 @@ def a7(run: Run) -> Claim:
 
 
 def a8(run: Run) -> Claim:
-    raw = list(run.arrays_of_parts("raw-").values())
-    arrays = (
-        {n: np.concatenate([p[n] for p in raw]) for n in ("held_out", "a", "b")} if raw else run.part_arrays("depth-3")
-    )
+    raw, arrays = bool(run.arrays_of_parts("raw-")), fresh_fits(run)
     loss, a_expected, b_expected = WITH_B
     distance = np.maximum(
         distance_to_scaled_identity(arrays["a"]).max(1), distance_to_scaled_identity(arrays["b"][:, :-1]).max(1)
@@ -513,8 +512,8 @@ def a8(run: Run) -> Claim:
         f"loss {value:.2g}, a = {np.round(x, 2).tolist()}, b = {np.round(y, 2).tolist()}"
         for value, x, y in zip(arrays["held_out"], a, b, strict=True)
     )
-    where = "in the given coordinates by Adam" if raw else "by L-BFGS in whitened coordinates"
-    note = f"optimised {where}; minima found: {found}"
+    where = "the given coordinates" if raw else "whitened coordinates, in which it is the isotropic problem"
+    note = f"optimised by Adam in {where}; minima found: {found}"
     return Claim(
         "ahn2023/A-8",
         "Skewed, three layers with B: A_l = -a_l Sigma^-1, B_l = b_l I at a loss near 6.7e-4",
@@ -522,6 +521,12 @@ def a8(run: Run) -> Claim:
         tuple(checks),
         note=note,
     )
+
+
+def fresh_fits(run: Run) -> dict[str, np.ndarray]:
+    """Three layers with B after Adam on fresh contexts, every seed; those in skewed coordinates if there are any."""
+    parts = run.arrays_of_parts("raw-") or run.arrays_of_parts("adam-")
+    return {name: np.concatenate([part[name] for part in parts.values()]) for name in ("held_out", "a", "b")}
 
 
 def a9(run: Run) -> Claim:
@@ -637,7 +642,7 @@ def distance_figure(run: Run) -> Chart:
 
 
 def matrices_figure(run: Run) -> Chart:
-    arrays = run.part_arrays("depth-3")
+    arrays = fresh_fits(run)
     best = int(np.argmin(arrays["held_out"]))
     without = run.part_arrays("no-b-skewed-3")
     panels = [Panel(f"A_{layer}", arrays["a"][best, layer]) for layer in range(3)]
