@@ -18,7 +18,7 @@ EXPECTED = {
     "rossi2024_understanding_icl": ({f"R-{i}" for i in range(1, 13)}, {"R-1"}),
     "ahn2023_preconditioned_gd": ({f"A-{i}" for i in range(1, 12)}, {"A-6"}),
     "zhang2025_linear_attention_dynamics": ({f"Z{i}" for i in range(1, 12)}, {"Z2", "Z3", "Z6"}),
-    "he2025_softmax_regression": ({f"H{i}" for i in range(1, 15)}, {"H9"}),
+    "he2025_softmax_regression": ({f"H{i}" for i in range(1, 15)}, {"H12"}),
 }
 
 
