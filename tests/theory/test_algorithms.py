@@ -367,6 +367,8 @@ def test_ridge_limit_is_what_ridge_reaches():
         lambda: softmax_heads.exact_head_moments([0.1], d=2, n_context=1, noise_variance=0.0),
         lambda: algorithms.PreconditionedDescent(jnp.ones((2, 2))),
         lambda: time_course.rank_one_escape_time(0.0, 1.0),
+        lambda: softmax_heads.approximate_pair_loss(0.0, d=2, n_context=4, noise_variance=0.1),
+        lambda: softmax_heads.ridge_loss(d=2, n_context=4, noise_variance=0.0),
     ],
 )
 def test_bad_input(make):

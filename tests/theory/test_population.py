@@ -138,6 +138,7 @@ def test_context_average_is_the_mean_over_w_and_query(task, w_root, x_root):
         ("n_replaced", tasks.LinearRegression(2, 3, n_replaced=1)),
         ("pool", tasks.LinearRegression(2, 3).with_pool(4, key=jax.random.key(0))),
         ("x_law", tasks.LinearRegression(2, 3, x_law=tasks.NormalisedMixture())),
+        ("task", tasks.SineRegression()),
     ],
 )
 def test_context_average_refuses_what_it_cannot_average(field, task):

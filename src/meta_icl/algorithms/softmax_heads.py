@@ -69,6 +69,7 @@ def approximate_pair_loss(omega: float, *, d: int, n_context: int, noise_varianc
 
     1 + s2 - (2 omega)^2 / ((2 omega)^2 + 4 (1 + s2)/L sinh(d omega^2)); falls as omega goes to zero.
     """
+    require(omega != 0, "omega", omega, "not zero: `pair_limit` is what the loss tends to")
     power = (2 * omega) ** 2
     spread = 4 * (1 + noise_variance) / n_context * math.sinh(d * omega**2)
     return 1 + noise_variance - power / (power + spread)

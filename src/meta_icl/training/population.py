@@ -48,7 +48,7 @@ def finite_set_loss(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) 
     return task.loss(predictor.effective_map())
 
 
-def context_averaged_mse(task: LinearRegression) -> Objective:
+def context_averaged_mse(task: Task) -> Objective:
     """The full mean squared error of noise-free prompts, averaged exactly over w and the query given each context.
 
     For a predictor with `residual_map(second moment)` T the error is w^T T x_q, so its mean square given the context is
