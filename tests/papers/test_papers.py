@@ -23,6 +23,9 @@ EXPECTED = {
     "goldwaser2025_prompt_weight_equivalence": ({f"G{i}" for i in range(1, 8)}, {"G1", "G2", "G3", "G5", "G6"}),
     "innocenti2025_icl_as_weight_updates": ({"I1", "I2"}, {"I1", "I2"}),
     "mazzawi2025_transmuting_prompts": ({"M1"}, set()),
+    "ahn2023_preconditioned_gd": ({f"A-{i}" for i in range(1, 12)}, {"A-6"}),
+    "zhang2025_linear_attention_dynamics": ({f"Z{i}" for i in range(1, 12)}, {"Z2", "Z3", "Z6"}),
+    "he2025_softmax_regression": ({f"H{i}" for i in range(1, 15)}, {"H12"}),
 }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.errors import BadInput
-from meta_icl.plotting import Bars, Grid, Heatmaps, Lines, Panel, Series, Slider, Widget, still
+from meta_icl.plotting import Bars, Grid, Heatmaps, Lines, Panel, Series, Slider, Widget, over_seeds, still, thin
 from meta_icl.plotting.chart import band_segments, shared_range, smallest_positive
 from meta_icl.plotting.theme import COLOURS, Look, looks, marked_up, mathtext
 
@@ -53,6 +53,19 @@ def test_charts_keep_their_own_numbers():
     assert chart.y[0] == 1
     with pytest.raises(ValueError, match="read-only"):
         chart.y[0] = 5
+
+
+def test_the_band_over_seeds_is_their_range():
+    band = over_seeds("x", [0, 1], np.array([[1.0, 5.0, 2.0], [3.0, 3.0, 9.0]]))
+    assert (band.y.tolist(), band.low.tolist(), band.high.tolist()) == ([2, 3], [1, 3], [5, 9])
+
+
+def test_a_thinned_curve_keeps_its_ends_and_its_drop():
+    x = np.linspace(0, 1, 100_001)
+    y = 0.5 - 0.5 * np.tanh(5e3 * (x - 0.3))
+    few, values = thin(x, y, 50)
+    assert len(few) <= 102 and few[0] == 0 and few[-1] == 1
+    assert np.abs(np.interp(x, few, values) - y).max() < 0.03
 
 
 @given(st.lists(st.booleans(), max_size=12))

@@ -169,6 +169,16 @@ def test_parts(tmp_path):
             again.log({"step": 0})
 
 
+def test_arrays_of_parts(tmp_path):
+    with Run.open(tmp_path / "r", {}) as run:
+        for name, value in (("seed-0", 1.0), ("seed-1", 2.0), ("other", 3.0)):
+            with run.part(name, {}) as part:
+                part.save_arrays("result", {"x": np.array([value])})
+    read = Run.load(tmp_path / "r")
+    assert read.part_arrays("other")["x"].tolist() == [3.0]
+    assert {name: a["x"].tolist() for name, a in read.arrays_of_parts("seed-").items()} == {"0": [1.0], "1": [2.0]}
+
+
 # Metrics
 
 

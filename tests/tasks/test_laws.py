@@ -36,6 +36,7 @@ def test_entries_follow_the_law(name):
     assert law.independent_zero_mean == (mean == 0)
     assert float(law.variance) == pytest.approx(float(variance), rel=1e-6)
     assert law.kurtosis == pytest.approx(float(excess) + 3, rel=1e-6)
+    np.testing.assert_allclose(law.second_moment(3), variance * np.eye(3) + mean**2, rtol=1e-6)
     flat = x.reshape(2000, 20)
     off_diagonal = np.corrcoef(flat.T)[~np.eye(20, dtype=bool)]
     assert np.abs(off_diagonal).max() < 5 / np.sqrt(2000)

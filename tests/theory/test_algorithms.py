@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
+from sklearn import linear_model
 
 from meta_icl import algorithms, models, tasks
 from meta_icl.algorithms import softmax_heads, time_course
@@ -102,7 +103,7 @@ def test_published_levels():
     ("prior", "expected_step", "expected_loss"),
     [
         ("identity", [0.823, 0.823, 2.336, 4.324, 0.823], 0.682),
-        ("inverse", 0.769 / np.array([1, 1, 0.25, 1 / 16, 1]), None),
+        ("inverse", 0.769 / np.array([1, 1, 0.25, 1 / 16, 1]), 1.154),
     ],
 )
 def test_ahn_one_layer_optimum(prior, expected_step, expected_loss):
@@ -113,9 +114,9 @@ def test_ahn_one_layer_optimum(prior, expected_step, expected_loss):
     lam = np.array([1, 1, 0.25, 1 / 16, 1])
     step = 1 / (21 / 20 * lam + lam.sum() / 20) if prior == "identity" else 20 / 26 / lam
     np.testing.assert_allclose(np.diag(loss.minimiser()), step, rtol=1e-6)
-    if expected_loss:
-        assert loss.levels()[-1] == pytest.approx(expected_loss, abs=5e-4)
-        assert loss.levels()[-1] == pytest.approx(np.sum(lam * (1 - lam * step)), rel=1e-6)
+    assert loss.levels()[-1] == pytest.approx(expected_loss, abs=5e-4)
+    prior = np.ones(5) if prior == "identity" else 1 / lam
+    assert loss.levels()[-1] == pytest.approx(np.sum(prior * lam * (1 - lam * step)), rel=1e-6)
 
 
 def test_map_loss_of_a_task_is_full_mse_of_linear_map():
@@ -139,6 +140,8 @@ def test_sample_map_loss_is_the_mean_over_prompts():
     errors = [(y[b, :-1] @ x[b, :-1] / 5 @ u @ x[b, -1] - y[b, -1]) ** 2 for b in range(50)]
     with jax.enable_x64(True):
         assert float(algorithms.sample_map_loss(prompts)(jnp.asarray(u))) == pytest.approx(np.mean(errors), rel=1e-10)
+    along = algorithms.sample_map_loss(prompts).along(np.stack([u, np.zeros((2, 2))]))
+    np.testing.assert_allclose(along, [np.mean(errors), np.mean(y[:, -1] ** 2)], rtol=1e-10)
 
 
 def test_sample_token_loss_is_that_of_the_layer():
@@ -288,6 +291,64 @@ def test_published_numbers_of_softmax_regression():
     assert abs(np.linspace(0.3, 0.6, 61)[np.argmin(losses)] - one.omega) < 0.006
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("pair", (0.604, 0.367, 0.243, 0.164)),
+        ("descent", (0.643, 0.371, 0.241, 0.162)),
+        ("debiased", (0.614, 0.369, 0.243, 0.163)),
+        ("ridge", (0.194, 0.135, 0.115, 0.104)),
+        ("kernel", (0.875, 0.586, 0.405, 0.284)),
+        ("unnormalised", (0.7345, 0.4695, 0.2414, 1.9707)),
+    ],
+)
+def test_published_losses_at_other_prompt_lengths(name, published):
+    """He et al. (2025): omega = +-0.13, mu = +-3.45, so eta = 0.897, and a kernel head of the formula for L = 40."""
+    one = softmax_heads.single_head_optimum(d=5, n_context=40, noise_variance=0.1)
+    for n, expected in zip((10, 20, 40, 100), published, strict=True):
+        given = {"d": 5, "n_context": n, "noise_variance": 0.1}
+        loss = {
+            "pair": lambda given=given: softmax_heads.exact_heads_loss([0.13, -0.13], [3.45, -3.45], **given),
+            "descent": lambda given=given: float(softmax_heads.descent_loss(0.897, **given)),
+            "debiased": lambda given=given: float(softmax_heads.descent_loss(0.897, **given, debiased=True)),
+            "ridge": lambda given=given: softmax_heads.ridge_loss(**given),
+            "kernel": lambda given=given: softmax_heads.exact_heads_loss([one.omega], [one.mu], **given),
+            "unnormalised": lambda given=given, n=n: float(softmax_heads.descent_loss(0.897 * n / 40, **given)),
+        }[name]()
+        assert loss == pytest.approx(expected, rel=0.02), n
+
+
+def test_published_losses_of_the_proportional_case():
+    """d = 20, L = 100, noise variance 3."""
+    given = {"d": 20, "n_context": 100, "noise_variance": 3.0}
+    assert float(softmax_heads.descent_loss(1 / (1 + 0.2 * 4), **given)) == pytest.approx(3.442, rel=0.01)
+    assert softmax_heads.ridge_loss(**given) == pytest.approx(3.404, rel=0.01)
+
+
+def test_ridge_loss_is_that_of_its_predictions():
+    """Squared errors of scikit-learn's ridge on drawn prompts, w and noise included; the query averaged by hand."""
+    rng, d, n, noise = np.random.default_rng(1), 3, 6, 0.4
+    errors = []
+    for _ in range(300):
+        w, x = rng.normal(size=(d, 100)) / np.sqrt(d), rng.normal(size=(n, d))
+        y = x @ w + np.sqrt(noise) * rng.normal(size=(n, 100))
+        fitted = linear_model.Ridge(alpha=noise * d, fit_intercept=False).fit(x, y).coef_
+        errors.append(np.mean(np.sum((fitted.T - w) ** 2, axis=0)) + noise)
+    expected = softmax_heads.ridge_loss(d=d, n_context=n, noise_variance=noise)
+    assert abs(np.mean(errors) - expected) < 4 * np.std(errors) / np.sqrt(len(errors))
+
+
+@given(omega=st.floats(0.02, 0.9), d=st.integers(1, 8), n=st.integers(2, 100), noise=st.floats(0.01, 2.0))
+def test_approximate_pair_loss_is_at_the_best_mu(omega, d, n, noise):
+    given = {"d": d, "n_context": n, "noise_variance": noise}
+    product = np.outer([omega, -omega], [omega, -omega])
+    form = product + (1 + noise) / n * np.exp(d * product)
+    signs = np.array([1.0, -1.0])
+    mu = 2 * omega / (signs @ form @ signs)  # where the derivative of -4 mu omega + mu^2 signs.form.signs vanishes
+    loss = 1 + noise - 4 * mu * omega + mu**2 * (signs @ form @ signs)
+    assert softmax_heads.approximate_pair_loss(omega, **given) == pytest.approx(loss, rel=1e-9)
+
+
 def test_ridge_limit_is_what_ridge_reaches():
     rng, d, n, noise = np.random.default_rng(0), 60, 300, 0.5
     risks = []
@@ -306,6 +367,8 @@ def test_ridge_limit_is_what_ridge_reaches():
         lambda: softmax_heads.exact_head_moments([0.1], d=2, n_context=1, noise_variance=0.0),
         lambda: algorithms.PreconditionedDescent(jnp.ones((2, 2))),
         lambda: time_course.rank_one_escape_time(0.0, 1.0),
+        lambda: softmax_heads.approximate_pair_loss(0.0, d=2, n_context=4, noise_variance=0.1),
+        lambda: softmax_heads.ridge_loss(d=2, n_context=4, noise_variance=0.0),
     ],
 )
 def test_bad_input(make):

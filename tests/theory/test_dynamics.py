@@ -65,3 +65,21 @@ def test_heads():
     assert analysis.homogeneity_score(omega, roles) == pytest.approx(0.05)
     assert analysis.diagonal_share(np.array([[3.0, 0], [1, 0]])) == pytest.approx(0.9)
     assert analysis.conservation_drift(np.array([[1.0, 2], [1.5, 2], [1, 1]])) == 1
+
+
+def test_plateau_table():
+    """Two seeds, one with two plateaus and one with none; a map that has learned one direction, then two."""
+    times = np.linspace(0, 30, 3001)
+    steps = [1 / (1 + np.exp(-2 * (times - at))) for at in (5, 15, 25)]
+    loss = 3 - sum(steps)
+    target, basis = np.diag([1.0, 2.0, 4.0]), np.eye(3)
+    learned = target[None] * np.stack(steps, -1)[:, None, :]
+    table = analysis.plateau_table(times, np.stack([loss, np.exp(-times)]), np.stack([learned, learned]), target, basis)
+    np.testing.assert_allclose(table["height"], [[2, 1, np.nan], [np.nan] * 3], atol=1e-4)
+    np.testing.assert_allclose(table["time"][0, :2], [10, 20], atol=0.1)
+    np.testing.assert_allclose(table["share"][0, :2], [[1, 0, 0], [1, 1, 0]], atol=1e-4)
+    np.testing.assert_allclose(table["map"][0, 1], np.diag([1.0, 2.0, 0.0]), atol=1e-3)
+    np.testing.assert_allclose(table["off"][0, :2], 0, atol=1e-12)
+    assert analysis.nearest_plateau(table["height"], 1.2).tolist() == [1, -1]
+    below = analysis.first_below(times, np.stack([loss, 2 * np.ones_like(loss)]), 1.5)
+    np.testing.assert_allclose(below, [15, np.inf], atol=0.02)

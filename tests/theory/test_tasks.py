@@ -60,6 +60,18 @@ def test_several_tasks_read_their_own_inputs():
     assert prompts.y.shape == (2_000, 49, 2)
 
 
+@pytest.mark.parametrize("d", [1, 3])
+def test_whitened_prompts_have_exact_first_moments(d):
+    task = tasks.gaussian_regression(np.diag(tasks.linear_spectrum(d)), 4)
+    with jax.enable_x64(True):
+        prompts = tasks.whitened_prompts(task, 50, key=KEY)
+        x, y = np.asarray(prompts.x), np.asarray(prompts.y)[..., 0]
+    np.testing.assert_allclose(x.mean(0), 0, atol=1e-12)
+    w = np.stack([np.linalg.lstsq(a, b, rcond=None)[0] for a, b in zip(x, y, strict=True)])
+    np.testing.assert_allclose(w.mean(0), 0, atol=1e-10)
+    np.testing.assert_allclose(w.T @ w / 50, np.eye(d), atol=1e-9)
+
+
 @pytest.mark.parametrize("context", ["labels", "noise"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_fixed_weight_mixture(context, share):
@@ -88,6 +100,8 @@ def test_fixed_weight_mixture(context, share):
         lambda: tasks.gaussian_regression(np.diag([1.0, 0.0]), 4, prior="inverse"),
         lambda: tasks.gaussian_regression(np.ones((2, 3)), 4),
         lambda: tasks.several_tasks(3, [(0, 3)], 4),
+        lambda: tasks.whitened_prompts(tasks.gaussian_regression(np.eye(3), 4), 3, key=KEY),
+        lambda: tasks.whitened_prompts(tasks.gaussian_regression(np.eye(3), 4, noise=0.1), 30, key=KEY),
         lambda: tasks.FixedWeightMixture(tasks.gaussian_regression(np.eye(2), 3), jnp.ones((2, 1)), share=1.5),
         lambda: tasks.FixedWeightMixture(tasks.gaussian_regression(np.eye(2), 3), jnp.ones((3, 1))),
     ],

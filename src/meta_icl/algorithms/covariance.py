@@ -164,6 +164,12 @@ class SampleMapLoss(eqx.Module):
         flat = u.reshape(-1)
         return jnp.asarray(self.power - 2 * jnp.sum(self.cross * u) + flat @ (self.moment @ flat))
 
+    def along(self, path: Float[np.ndarray, "t ..."]) -> Float[np.ndarray, " t"]:
+        """The losses of recorded tensors, in float64 whatever the precision in use."""
+        flat = path.reshape(len(path), -1).astype(np.float64)
+        moment, cross = np.asarray(self.moment, np.float64), np.asarray(self.cross, np.float64).ravel()
+        return self.power - 2 * flat @ cross + np.sum((flat @ moment) * flat, axis=1)
+
 
 def sample_map_loss(prompts: Prompt) -> SampleMapLoss:
     """The loss of beta^T U x_q on a batch of prompts with one output, exact in float64; features beta x_q^T, "d d"."""

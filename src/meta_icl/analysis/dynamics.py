@@ -69,6 +69,48 @@ def _split(
     _split(t, loss, speed, i + 1, b, drop, limit, found)
 
 
+def plateau_table(
+    times: Float[np.ndarray, " t"],
+    losses: Float[np.ndarray, "s t"],
+    maps: Float[np.ndarray, "s t d d"],
+    target: Float[np.ndarray, "d d"],
+    directions: Float[np.ndarray, "d d"],
+    *,
+    min_drop: float = 0.02,
+    max_slowness: float = 0.1,
+) -> dict[str, np.ndarray]:
+    """The first d plateaus of several seeds' losses, and the map learned at each, as arrays filled up with NaN.
+
+    "height" and "time", "s d"; "share", "s d d", and "off", "s d", as `direction_overlap` tells them; "map", "s d d d".
+    """
+    seeds, d = len(losses), len(target)
+    empty = {"height": (), "time": (), "share": (d,), "off": (), "map": (d, d)}
+    table = {name: np.full((seeds, d, *shape), np.nan) for name, shape in empty.items()}
+    for seed in range(seeds):
+        found = plateaus(times, losses[seed], min_drop=min_drop, max_slowness=max_slowness)
+        for index, plateau in enumerate(found[:d]):
+            learned = maps[seed, int(np.argmin(np.abs(times - plateau.time)))]
+            overlap = direction_overlap(learned, target, directions)
+            row = {"height": plateau.height, "time": plateau.time, "map": learned, **overlap._asdict()}
+            for name, values in table.items():
+                values[seed, index] = row[name]
+    return table
+
+
+def nearest_plateau(heights: Float[np.ndarray, "s k"], level: float) -> Int[np.ndarray, " s"]:
+    """For every seed the index of the plateau nearest to a level; -1 for a seed without any (heights all NaN)."""
+    distance = np.where(np.isfinite(heights), np.abs(heights - level), np.inf)
+    return np.where(np.isfinite(distance).any(1), distance.argmin(1), -1)
+
+
+def first_below(
+    times: Float[np.ndarray, " t"], losses: Float[np.ndarray, "s t"], level: float
+) -> Float[np.ndarray, " s"]:
+    """For every seed the first time at which the loss is below a level; infinite if it never is."""
+    below = losses < level
+    return np.where(below.any(1), times[below.argmax(1)], np.inf)
+
+
 class DirectionOverlap(NamedTuple):
     """A learned map in the basis of the components of a target: shares learned, and what lies outside the basis.
 

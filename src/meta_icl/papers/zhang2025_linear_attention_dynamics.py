@@ -25,11 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_icl import tasks
-from meta_icl.algorithms import MapLoss, SampleMapLoss, map_loss, sample_map_loss, sample_token_loss, time_course
-from meta_icl.analysis import conservation_drift, direction_overlap, plateaus
+from meta_icl.algorithms import SampleMapLoss, map_loss, sample_map_loss, sample_token_loss, time_course
+from meta_icl.analysis import conservation_drift, first_below, nearest_plateau, plateau_table, plateaus
 from meta_icl.models import CubicMLP, MergedLinearAttention, OneLayerAttention, SeparateLinearAttention
-from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series
-from meta_icl.prompt import Prompt, answer_batch
+from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds, thin
+from meta_icl.prompt import answer_batch
 from meta_icl.runs import Check, Claim, Rule, Run, absolute, at_least, at_most, is_true, relative, within
 from meta_icl.sweeps import run_parts
 from meta_icl.training import FiniteSet, OnMap, Optimiser, finite_set_loss, gradient_flow, train
@@ -51,25 +51,25 @@ class Config:
 
     seeds: int = 6
     points: int = 3_000
-    separate_init: float = 0.01
-    separate_end: float = 400_000.0
+    separate_init: float = 0.02
+    separate_end: float = 200_000.0
     white: tuple[int, ...] = (2, 4)
     ranks: tuple[int, ...] = (1, 2, 4, 8)
     rank_seeds: int = 2
-    rank_init: float = 0.02
+    rank_init: float = 0.05
     rank_end: float = 1_000_000.0
     few_heads: tuple[int, ...] = (1, 2, 3)
     few_heads_end: float = 50_000.0
-    inits: tuple[float, ...] = (0.04, 0.02, 0.01)
+    inits: tuple[float, ...] = (0.08, 0.04, 0.02)
     n_prompts: int = 80_000
-    sampled_steps: int = 10_000
+    sampled_steps: int = 20_000
     merged_prompts: int = 5_000
     merged_steps: int = 6_000
     mlp_steps: int = 600
     shares: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     mixture_steps: int = 4_000
     softmax_steps: int = 6_000
-    softmax_prompts: int = 1_000
+    softmax_prompts: int = 600
     softmax_seeds: int = 3
 
 
@@ -79,12 +79,13 @@ PRESETS = {
         inits=(0.1, 0.05), n_prompts=2_000, sampled_steps=200, merged_prompts=1_000, merged_steps=100, mlp_steps=20,
         shares=(0.0, 1.0), mixture_steps=100, softmax_steps=10, softmax_prompts=50, softmax_seeds=1
     ),
-    # Population runs and sampled linear attention are as published; the rank sweep starts at 0.02 instead of 0.005,
-    # which shortens its plateaus four times, with 2 seeds; softmax attention has 1,000 prompts and 3 seeds.
+    # As published but for the starts of population flow, 0.02 instead of 0.01 and 0.05 instead of 0.005 in the rank
+    # sweep (2 seeds): plateaus last as 1 / start, their heights do not depend on it. Sampled linear attention takes
+    # twice the published 10,000 steps, so that slow seeds end too. Softmax attention has 600 prompts and 3 seeds.
     "small": Config(),
     "paper": Config(
-        rank_init=0.005, rank_end=4_000_000.0, rank_seeds=6, softmax_prompts=5_000, softmax_steps=20_000,
-        softmax_seeds=6
+        separate_init=0.01, separate_end=400_000.0, inits=(0.04, 0.02, 0.01), rank_init=0.005, rank_end=10_000_000.0,
+        rank_seeds=6, softmax_prompts=5_000, softmax_steps=20_000, softmax_seeds=6
     ),
 }  # fmt: skip
 
@@ -98,7 +99,7 @@ def flow(part: Run, *, setting: Mapping[str, Any], seeds: int, points: int) -> d
     `setting` holds model, spectrum, heads, rank, init, end, and slack: the flow rests once the loss is that far above
     its minimum (nothing: never). Times are denser towards the start.
     """
-    loss = population_loss(setting["spectrum"])
+    loss = map_loss(covariance(setting["spectrum"]), N)
     times = setting["end"] * np.linspace(0, 1, points) ** 2
     stop = None if setting["slack"] is None else float(loss.levels()[-1]) + setting["slack"]
     model, probes = describe(**setting), {"conserved": conserved, "map": effective}
@@ -107,10 +108,11 @@ def flow(part: Run, *, setting: Mapping[str, Any], seeds: int, points: int) -> d
         for seed in range(seeds)
     ]
     drift = [conservation_drift(path.probes["conserved"]) for path in flows]
-    curves = np.stack([path.loss for path in flows])
-    found = [plateaus(times, curve, min_drop=0.005) for curve in curves]
-    shared = {"times": times, "loss": curves, "drift": np.array(drift), "levels": loss.levels()}
-    return shared | plateau_arrays(found, flows, times, loss)
+    losses, maps = np.stack([path.loss for path in flows]), np.stack([path.probes["map"] for path in flows])
+    best = loss.minimiser()
+    found = plateau_table(times, losses, maps, best, loss.directions(), min_drop=0.005)
+    shared = {"times": times, "loss": losses, "drift": np.array(drift), "levels": loss.levels(), "best_map": best}
+    return shared | {f"plateau_{name}": values for name, values in found.items()}
 
 
 def white_flow(part: Run, *, d: int, heads: int, inits: list[float], points: int, seeds: int) -> dict[str, np.ndarray]:
@@ -142,23 +144,32 @@ def white_flow(part: Run, *, d: int, heads: int, inits: list[float], points: int
 def sampled(part: Run, *, setting: Mapping[str, Any], steps: int, n_prompts: int, seeds: int) -> dict[str, np.ndarray]:
     """Gradient descent on a fixed set of prompts per seed, with rate and initial scale in the code's units.
 
+    Beside it, for the first seeds, population gradient flow from the same weights: the trajectory without a sample.
     `setting` holds model, spectrum, heads, rank, init and rate.
     """
     # U is a product of as many weights, which share the factor N that the code leaves out.
     factors = 3 if setting["model"] == "separate" else 2
     matrix = covariance(setting["spectrum"])
+    task, exact = tasks.gaussian_regression(matrix, N), map_loss(matrix, N)
 
-    def world(*, key: Any) -> FiniteSet:
-        return FiniteSet(sample_map_loss(training_set(matrix, n_prompts, key)))
+    def on_set(key: Any) -> SampleMapLoss:
+        return sample_map_loss(tasks.whitened_prompts(task, n_prompts, key=key))
 
     model = describe(**{**setting, "init": setting["init"] * N ** (1 / factors)})
-    history = descend(part, world, model, setting["rate"] * N ** (2 / factors), steps, seeds, {"conserved": conserved})
-    curves = on_worlds(history["map"], [world(key=world_key(seed)).loss for seed in range(seeds)])
-    times, levels = history["step"].astype(float), map_loss(matrix, N).levels()
-    found = [plateaus(times, curve, min_drop=0.005, max_slowness=0.2) for curve in curves]
+    rate = setting["rate"] * N ** (2 / factors)
+    history = descend(part, lambda *, key: FiniteSet(on_set(key)), model, rate, steps, seeds, {"conserved": conserved})
+    times, maps = history["step"].astype(float), history["map"]
+    losses = np.stack([on_set(world_key(seed)).along(maps[:, seed]) for seed in range(seeds)])
     drift = [conservation_drift(history["conserved"][:, seed]) for seed in range(seeds)]
-    heights = padded([[p.height for p in row] for row in found], len(levels))
-    return {"times": times, "loss": curves, "drift": np.array(drift), "levels": levels, "plateau_height": heights}
+    found = plateau_table(
+        times, losses, np.moveaxis(maps, 1, 0), exact.minimiser(), exact.directions(), min_drop=0.005, max_slowness=0.2
+    )
+    flows = [
+        gradient_flow(model(key=seed_key(seed)), OnMap(exact), rate * times, tau=0.5).loss
+        for seed in range(min(seeds, 2))
+    ]
+    shared = {"times": times, "loss": losses, "drift": np.array(drift), "levels": exact.levels()}
+    return shared | {"plateau_height": found["height"], "flow": np.stack(flows)}
 
 
 def mlp_beside_attention(
@@ -167,10 +178,11 @@ def mlp_beside_attention(
     """The MLP on cubic features and merged attention from the same weights, step by step in float64."""
     losses = {}
     with jax.enable_x64(True):
-        on_set = sample_map_loss(training_set(covariance(spectrum), n_prompts, world_key(0)))
+        task = tasks.gaussian_regression(covariance(spectrum), N)
+        on_set = sample_map_loss(tasks.whitened_prompts(task, n_prompts, key=world_key(0)))
         for name, model in (("merged", MergedLinearAttention), ("mlp", CubicMLP)):
             history = descend(None, FiniteSet(on_set), model(len(spectrum), heads, 0.01), 0.1, steps, 1, {}, record=1)
-            losses[name] = on_worlds(history["map"], [on_set])[0]
+            losses[name] = on_set.along(history["map"][:, 0])
     return losses
 
 
@@ -197,7 +209,8 @@ def mixture(part: Run, *, share: float, steps: int, n_prompts: int, seeds: int) 
     worlds = [losses(world_key(seed)) for seed in range(seeds)]
     names = ("in_context", "in_weights")
     return {"step": history["step"]} | {
-        name: on_worlds(history["map"], [world[name] for world in worlds]) for name in names
+        name: np.stack([world[name].along(history["map"][:, seed]) for seed, world in enumerate(worlds)])
+        for name in names
     }
 
 
@@ -252,15 +265,6 @@ def descend(
     ).history
 
 
-def on_worlds(maps: np.ndarray, losses: Sequence[SampleMapLoss]) -> np.ndarray:
-    """Losses "s t" of recorded maps "t s ...", every seed on its own set, in float64."""
-    out = []
-    for seed, loss in enumerate(losses):
-        flat = maps[:, seed].reshape(len(maps), -1).astype(np.float64)
-        out.append(loss.power - 2 * flat @ loss.cross.ravel() + np.einsum("ti,ij,tj->t", flat, loss.moment, flat))
-    return np.stack(out)
-
-
 def run(config: Config, run: Run) -> None:
     """Everything is a part of its own; there is nothing to measure across them."""
     c, linear = config, list(SPECTRA["linear"])
@@ -305,11 +309,6 @@ def covariance(spectrum: Any) -> np.ndarray:
     return tasks.covariance_from(spectrum, tasks.random_rotation(len(spectrum), key=jax.random.key(KEY)))
 
 
-def population_loss(spectrum: Any) -> MapLoss:
-    """The exact loss for N = 31."""
-    return map_loss(covariance(spectrum), N)
-
-
 def seed_key(seed: int) -> Any:
     """The key of a seed's weights: `train` derives its init keys in the same way."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(KEY), seed), 0)
@@ -341,69 +340,6 @@ def of_predictor(function: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda predictor, key: function(predictor)
 
 
-def training_set(matrix: np.ndarray, n_prompts: int, key: Any) -> Prompt:
-    """A finite set as the code makes it: inputs centred over prompts, w whitened to mean zero and covariance I."""
-    task = tasks.gaussian_regression(matrix, N)
-    prompts, w = task.sample_with_weights(n_prompts, key=key)
-    x, weights = np.asarray(prompts.x, np.float64), np.asarray(w, np.float64)[:, :, 0]
-    x = x - x.mean(0)
-    weights = weights - weights.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(weights.T))
-    weights = weights @ (vectors / np.sqrt(values)) @ vectors.T
-    return Prompt(jnp.asarray(x), jnp.asarray(np.einsum("bnd,bd->bn", x, weights)[..., None]))
-
-
-def padded(rows: list[Any], length: int) -> np.ndarray:
-    """Rows of different lengths in one array, filled with NaN."""
-    out = np.full((len(rows), length), np.nan)
-    for index, row in enumerate(rows):
-        out[index, : len(row)] = row[:length]
-    return out
-
-
-def plateau_arrays(found: list[Any], flows: list[Any], times: np.ndarray, loss: MapLoss) -> dict[str, np.ndarray]:
-    """Heights and times of every seed's plateaus "s k", and the learned map there: shares "s k d", outside "s k"."""
-    d = len(loss.levels()) - 1
-    best, directions = loss.minimiser(), loss.directions()
-    shares, off = np.full((len(found), d, d), np.nan), np.full((len(found), d), np.nan)
-    maps = np.zeros((len(found), d, d, d))
-    for seed, (row, path) in enumerate(zip(found, flows, strict=True)):
-        for index, plateau in enumerate(row[:d]):
-            learned = path.probes["map"][int(np.argmin(np.abs(times - plateau.time)))]
-            overlap = direction_overlap(learned, best, directions)
-            shares[seed, index], off[seed, index], maps[seed, index] = overlap.share, overlap.off, learned
-    return {
-        "plateau_height": padded([[p.height for p in row] for row in found], d + 1),
-        "plateau_time": padded([[p.time for p in row] for row in found], d + 1),
-        "plateau_share": shares,
-        "plateau_off": off,
-        "plateau_map": maps,
-        "best_map": best,
-    }
-
-
-def part_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What a part left behind."""
-    return Run.load(run.part_folder(name)).load_arrays("result")
-
-
-def parts_of(run: Run, start: str) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of all parts whose names begin in a way, by the rest of the name."""
-    return {name.removeprefix(start): part_arrays(run, name) for name in run.parts() if name.startswith(start)}
-
-
-def nearest_plateau(heights: np.ndarray, level: float) -> np.ndarray:
-    """For every seed the plateau height nearest to a level; NaN for a seed without any plateau."""
-    rows = [row[np.isfinite(row)] for row in heights]
-    return np.array([row[np.argmin(np.abs(row - level))] if row.size else np.nan for row in rows])
-
-
-def first_below(times: np.ndarray, losses: np.ndarray, level: float) -> np.ndarray:
-    """For every seed the first time at which the loss is below a level; infinite if never."""
-    below = losses < level
-    return np.where(below.any(1), times[below.argmax(1)], np.inf)
-
-
 # Claims; tolerances are those of the facts about the paper, fixed before any run.
 
 
@@ -423,7 +359,7 @@ def claim(number: str, statement: str, source: str, rows: Sequence[Row], note: s
 
 
 def z1(run: Run) -> Claim:
-    flow_arrays, set_arrays = part_arrays(run, "merged"), part_arrays(run, "sampled-merged")
+    flow_arrays, set_arrays = run.part_arrays("merged"), run.part_arrays("sampled-merged")
     end = float(flow_arrays["levels"][-1])
     rows: list[Row] = []
     for name, arrays, rule in (
@@ -437,7 +373,7 @@ def z1(run: Run) -> Claim:
 
 
 def z2(run: Run) -> Claim:
-    losses = part_arrays(run, "mlp")
+    losses = run.part_arrays("mlp")
     gap = np.abs(losses["merged"] - losses["mlp"]).max()
     rows: list[Row] = [("largest difference of the losses at any step, float64", at_most(1e-10), gap)]
     return claim("Z2", "Merged attention and an MLP on cubic features learn alike, step by step", "Fig. 1", rows)
@@ -445,7 +381,7 @@ def z2(run: Run) -> Claim:
 
 def z3(run: Run) -> Claim:
     rows: list[Row] = []
-    for d, arrays in parts_of(run, "white-").items():
+    for d, arrays in run.arrays_of_parts("white-").items():
         errors = np.abs(arrays["loss"] - arrays["closed_form"]).max(-1)  # inits, seeds
         at = int(np.argmin(np.abs(arrays["inits"] - 1e-3)))
         rows.append((f"D = {d}: largest error of the closed form, start 1e-3", at_most(1e-3), errors[at]))
@@ -461,33 +397,27 @@ def z4(run: Run) -> Claim:
         ("sampled", "sampled-", relative, 0.02),
     ):
         for name in SPECTRA:
-            arrays = part_arrays(run, start + name)
+            arrays = run.part_arrays(start + name)
             for m, level in enumerate(arrays["levels"][1:-1], start=1):
-                heights = nearest_plateau(arrays["plateau_height"], level)
+                heights = plateau_near(arrays, "height", float(level))
                 rows.append((f"{kind}, {name} spectrum: plateau {m}", rule(float(level), tolerance), heights))
             end = rule(float(arrays["levels"][-1]), tolerance)
             rows.append((f"{kind}, {name} spectrum: end", end, arrays["loss"][:, -1]))
-    reached = part_arrays(run, "separate-linear")
-    note = f"share of seeds that reach the end: {np.mean(reached['loss'][:, -1] < reached['levels'][-1] + 1e-3):g}"
-    return claim(
-        "Z4", "Separate attention of rank one passes the level of every next eigenvector", "loss figure", rows, note
-    )
+    found = {name: run.part_arrays(f"separate-{name}") for name in SPECTRA}
+    shares = [f"{n} {np.mean(a['loss'][:, -1] < a['levels'][-1] + 1e-3):g}" for n, a in found.items()]
+    note = "share of seeds that reach the end of population flow: " + ", ".join(shares)
+    statement = "Separate attention of rank one passes the level of every next eigenvector"
+    return claim("Z4", statement, "loss figure", rows, note)
 
 
 def z5(run: Run) -> Claim:
     rows: list[Row] = []
     for name in SPECTRA:
-        arrays = part_arrays(run, f"separate-{name}")
+        arrays = run.part_arrays(f"separate-{name}")
         for m in range(1, len(arrays["levels"]) - 1):
-            share = at_plateau(arrays, m)
-            rows.append(
-                (
-                    f"{name}, plateau {m}: largest |share - 1| of learned directions",
-                    at_most(0.02),
-                    np.abs(share[:, :m] - 1).max(1),
-                )
-            )
-            rows.append((f"{name}, plateau {m}: largest |share| of others", at_most(0.02), np.abs(share[:, m:]).max(1)))
+            share, where = plateau_near(arrays, "share", float(arrays["levels"][m])), f"{name}, plateau {m}: largest"
+            rows.append((f"{where} |share - 1| of learned directions", at_most(0.02), np.abs(share[:, :m] - 1).max(1)))
+            rows.append((f"{where} |share| of others", at_most(0.02), np.abs(share[:, m:]).max(1)))
     return claim("Z5", "At plateau m the map is principal component regression with m components", "PCR claim", rows)
 
 
@@ -499,9 +429,9 @@ def z6(run: Run) -> Claim:
         *(name for name in run.parts() if name.startswith("white")),
     ]
     for name in flows:
-        drift = np.atleast_1d(part_arrays(run, name)["drift"])
+        drift = np.atleast_1d(run.part_arrays(name)["drift"])
         rows.append((f"{name}, population flow: drift", at_most(1e-10), drift))
-    full, half = part_arrays(run, "sampled-linear")["drift"], part_arrays(run, "sampled-half-rate")["drift"]
+    full, half = run.part_arrays("sampled-linear")["drift"], run.part_arrays("sampled-half-rate")["drift"]
     rows.append(
         ("descent: drift at a rate over drift at half the rate, same time (2 if linear)", within(1.5, 2.5), full / half)
     )
@@ -511,14 +441,13 @@ def z6(run: Run) -> Claim:
 
 
 def z7(run: Run) -> Claim:
-    found = {int(r): arrays for r, arrays in parts_of(run, "rank-").items()}
+    found = {int(r): arrays for r, arrays in run.arrays_of_parts("rank-").items()}
     ranks = sorted(found)
     times = {r: first_below(found[r]["times"], found[r]["loss"], 0.25) for r in ranks}
     rows: list[Row] = []
     for low, high in zip(ranks, ranks[1:], strict=False):
-        rows.append(
-            (f"rank {low} is slower to 0.25 than rank {high}", is_true(), (times[low] > times[high]).astype(float))
-        )
+        slower = (times[low] > times[high]).astype(float)
+        rows.append((f"rank {low} is slower to 0.25 than rank {high}", is_true(), slower))
     notes = []
     for r in ranks:
         levels = found[r]["levels"]
@@ -526,7 +455,7 @@ def z7(run: Run) -> Claim:
         learned = [int(np.argmin(np.abs(levels - height))) for height in heights[0]]
         notes.append(f"rank {r}: after {', '.join(map(str, learned)) or 'none'}")
         for m in range(r, 8, r):
-            near = nearest_plateau(found[r]["plateau_height"], levels[m])
+            near = plateau_near(found[r], "height", float(levels[m]))
             rows.append((f"rank {r}: a plateau after {m} directions", absolute(float(levels[m]), 0.01), near))
     return claim(
         "Z7",
@@ -538,7 +467,7 @@ def z7(run: Run) -> Claim:
 
 
 def z8(run: Run) -> Claim:
-    found = {float(s): arrays for s, arrays in parts_of(run, "mixture-").items()}
+    found = {float(s): arrays for s, arrays in run.arrays_of_parts("mixture-").items()}
     fall = {s: {k: a[k][:, -1] / a[k][:, 0] for k in ("in_context", "in_weights")} for s, a in found.items()}
     rows: list[Row] = []
     for share, falls, stays in ((0.0, "in_weights", "in_context"), (1.0, "in_context", "in_weights")):
@@ -565,7 +494,7 @@ def z8(run: Run) -> Claim:
 def z9(run: Run) -> Claim:
     counts = {}
     for kind in ("merged", "separate"):
-        parts = parts_of(run, f"softmax-{kind}-").values()
+        parts = run.arrays_of_parts(f"softmax-{kind}-").values()
         counts[kind] = [1 + len(plateaus(a["step"], a["loss"], min_drop=0.03, max_slowness=0.25)) for a in parts]
     rows: list[Row] = [
         ("merged: number of drops", absolute(1, 0), counts["merged"]),
@@ -575,7 +504,7 @@ def z9(run: Run) -> Claim:
 
 
 def z10(run: Run) -> Claim:
-    found = {float(name): arrays for name, arrays in parts_of(run, "init-").items()}
+    found = {float(name): arrays for name, arrays in run.arrays_of_parts("init-").items()}
     inits = sorted(found, reverse=True)
     middle = {i: first_below(a["times"], a["loss"], (a["levels"][0] + a["levels"][1]) / 2) for i, a in found.items()}
     rows: list[Row] = []
@@ -584,7 +513,7 @@ def z10(run: Run) -> Claim:
         rows.append(
             (f"separate: first plateau, start {small:g} / start {large:g}", relative(large / small, 0.2), ratio)
         )
-    merged = {float(name): arrays for name, arrays in parts_of(run, "merged-init-").items()}
+    merged = {float(name): arrays for name, arrays in run.arrays_of_parts("merged-init-").items()}
     rate = time_course.merged_escape_rate(covariance(SPECTRA["linear"]))
     half = {i: first_below(a["times"], a["loss"], (a["levels"][0] + a["levels"][-1]) / 2) for i, a in merged.items()}
     big, small = sorted(merged, reverse=True)
@@ -602,7 +531,7 @@ def z10(run: Run) -> Claim:
 
 def z11(run: Run) -> Claim:
     rows: list[Row] = []
-    for heads, arrays in sorted(parts_of(run, "heads-").items()):
+    for heads, arrays in sorted(run.arrays_of_parts("heads-").items()):
         level = float(arrays["levels"][int(heads)])
         rows.append((f"{heads} heads of rank one, D = 4: end loss", absolute(level, 1e-3), arrays["loss"][:, -1]))
     return claim(
@@ -613,13 +542,15 @@ def z11(run: Run) -> Claim:
     )
 
 
-def at_plateau(arrays: dict[str, np.ndarray], m: int) -> np.ndarray:
-    """For every seed the learned shares "s d" at its plateau nearest to level m; NaN for a seed without any."""
-    shares = np.full(arrays["plateau_share"][:, 0].shape, np.nan)
-    for seed, row in enumerate(arrays["plateau_height"]):
-        if np.isfinite(row).any():
-            shares[seed] = arrays["plateau_share"][seed, int(np.nanargmin(np.abs(row - arrays["levels"][m])))]
-    return shares
+def plateau_near(arrays: dict[str, np.ndarray], name: str, level: float) -> np.ndarray:
+    """An entry of the plateau table at every seed's plateau nearest to a level; NaN for a seed without any."""
+    index = nearest_plateau(arrays["plateau_height"], level)
+    return np.stack(
+        [
+            row[at] if at >= 0 else np.full_like(row[0], np.nan)
+            for row, at in zip(arrays[f"plateau_{name}"], index, strict=True)
+        ]
+    )
 
 
 # Figures.
@@ -629,8 +560,20 @@ def figures(run: Run) -> dict[str, Chart]:
     """The paper's figures, with the levels of theory drawn in."""
     charts = {
         "merged": merged_figure(run),
-        "separate": separate_figure(run),
-        "sampled": sampled_figure(run),
+        "separate": spectra_figure(
+            run,
+            "separate-",
+            "time / tau",
+            "Separate keys and queries of rank one: a plateau per eigenvector",
+            "Population gradient flow from several seeds: heights are universal, times are not.",
+        ),
+        "sampled": spectra_figure(
+            run,
+            "sampled-",
+            "step",
+            "Separate attention, gradient descent on finite sets of prompts",
+            "Every seed has its own set. Dashed: population flow from the same weights, without a sample.",
+        ),
         "time_course": time_course_figure(run),
         "maps": maps_figure(run),
         "inits": init_figure(run),
@@ -642,17 +585,9 @@ def figures(run: Run) -> dict[str, Chart]:
         ("ranks", "rank-", "Rank of keys and queries, D = 8, 9 heads"),
         ("few_heads", "heads-", "Fewer heads than dimensions, D = 4, rank one"),
     ):
-        if found := parts_of(run, start):
+        if found := run.arrays_of_parts(start):
             charts[name] = first_seeds_figure(found, start.removesuffix("-"), title)
     return charts
-
-
-def thin(times: np.ndarray, losses: np.ndarray, n: int = 250) -> tuple[np.ndarray, np.ndarray]:
-    """At most about 2n points of a curve, evenly along its time and along its fall."""
-    along = np.abs(np.diff(losses, prepend=losses[0])).cumsum()
-    marks = [np.searchsorted(a, np.linspace(a[0], a[-1], n)) for a in (times, along)]
-    keep = np.unique(np.clip(np.concatenate([*marks, [0, len(times) - 1]]), 0, len(times) - 1))
-    return times[keep], losses[keep]
 
 
 def curves(arrays: dict[str, np.ndarray], label: str = "seed") -> list[Series]:
@@ -668,19 +603,21 @@ def level_lines(levels: np.ndarray) -> tuple[tuple[str, float], ...]:
     return tuple((f"{m} learned", float(level)) for m, level in enumerate(levels))
 
 
-def separate_figure(run: Run) -> Chart:
+def spectra_figure(run: Run, start: str, x_label: str, title: str, caption: str) -> Chart:
+    """Loss curves of every spectrum between the levels of theory, with the flows beside sampled runs."""
     charts = []
     for name, spectrum in SPECTRA.items():
-        arrays = part_arrays(run, f"separate-{name}")
-        title = "Spectrum " + ", ".join(f"{value:.3g}" for value in spectrum)
-        levels = level_lines(arrays["levels"])
-        charts.append(Lines(title, "time / tau", "mean squared error", curves(arrays), h_lines=levels))
-    caption = "Population gradient flow from several seeds: heights are universal, times are not."
-    return Grid("Separate keys and queries of rank one: a plateau per eigenvector", tuple(charts), 2, caption)
+        arrays = run.part_arrays(start + name)
+        series = curves(arrays)
+        for seed, loss in enumerate(arrays.get("flow", ())):
+            series.append(Series(f"flow, seed {seed}", *thin(arrays["times"], loss), style="dashed"))
+        label = "Spectrum " + ", ".join(f"{value:.3g}" for value in spectrum)
+        charts.append(Lines(label, x_label, "mean squared error", series, h_lines=level_lines(arrays["levels"])))
+    return Grid(title, tuple(charts), 2, caption)
 
 
 def merged_figure(run: Run) -> Chart:
-    flow_arrays, set_arrays, mlp = (part_arrays(run, name) for name in ("merged", "sampled-merged", "mlp"))
+    flow_arrays, set_arrays, mlp = (run.part_arrays(name) for name in ("merged", "sampled-merged", "mlp"))
     ends = (("zero map", float(flow_arrays["levels"][0])), ("best map", float(flow_arrays["levels"][-1])))
     left = Lines("Population flow", "time / tau", "mean squared error", curves(flow_arrays), h_lines=ends)
     middle = Lines("Gradient descent on a finite set", "step", "mean squared error", curves(set_arrays), h_lines=ends)
@@ -693,21 +630,9 @@ def merged_figure(run: Run) -> Chart:
     return Grid("Merged key and query: one drop", (left, middle, right), 3)
 
 
-def sampled_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, "sampled-linear")
-    return Lines(
-        "Separate attention, gradient descent on a finite set of prompts",
-        "step",
-        "mean squared error",
-        curves(arrays),
-        h_lines=level_lines(arrays["levels"]),
-        caption="Levels are those of the population; every seed has its own set.",
-    )
-
-
 def time_course_figure(run: Run) -> Chart:
     charts = []
-    for d, arrays in parts_of(run, "white-").items():
+    for d, arrays in run.arrays_of_parts("white-").items():
         series = []
         for init, t, loss, exact in zip(
             arrays["inits"], arrays["times"], arrays["loss"], arrays["closed_form"], strict=True
@@ -719,7 +644,7 @@ def time_course_figure(run: Run) -> Chart:
 
 
 def maps_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, "separate-linear")
+    arrays = run.part_arrays("separate-linear")
     n = int(np.isfinite(arrays["plateau_height"][0]).sum())
     panels = [Panel(f"plateau {m + 1}", arrays["plateau_map"][0, m]) for m in range(n)]
     return Heatmaps(
@@ -740,7 +665,7 @@ def first_seeds_figure(found: dict[str, dict[str, np.ndarray]], what: str, title
 def init_figure(run: Run) -> Chart:
     left, right = [], []
     for target, start in ((left, "init-"), (right, "merged-init-")):
-        for init, arrays in sorted(parts_of(run, start).items(), key=lambda item: -float(item[0])):
+        for init, arrays in sorted(run.arrays_of_parts(start).items(), key=lambda item: -float(item[0])):
             target.append(Series(f"start {init}", *thin(np.maximum(arrays["times"], 1.0), arrays["loss"][0])))
     charts = [
         Lines(name, "time / tau", "mean squared error", s, log_x=True)
@@ -751,11 +676,9 @@ def init_figure(run: Run) -> Chart:
 
 def mixture_figure(run: Run) -> Chart:
     charts = []
-    found = sorted(parts_of(run, "mixture-").items(), key=lambda item: float(item[0]))
+    found = sorted(run.arrays_of_parts("mixture-").items(), key=lambda item: float(item[0]))
     for name in ("in_context", "in_weights"):
-        series = [
-            Series(f"share {s}", a["step"], np.median(a[name], 0), a[name].min(0), a[name].max(0)) for s, a in found
-        ]
+        series = [over_seeds(f"share {s}", a["step"], a[name].T) for s, a in found]
         charts.append(Lines(f"Test loss {name.replace('_', ' ')}", "step", "mean squared error", series))
     return Grid("A share of prompts with new weights, the rest with one fixed weight vector", tuple(charts), 2)
 
@@ -763,7 +686,7 @@ def mixture_figure(run: Run) -> Chart:
 def softmax_figure(run: Run) -> Chart:
     charts = []
     for kind in ("merged", "separate"):
-        found = parts_of(run, f"softmax-{kind}-")
+        found = run.arrays_of_parts(f"softmax-{kind}-")
         series = [Series(f"seed {s}", *thin(a["step"], a["loss"])) for s, a in found.items()]
         charts.append(Lines(f"{kind.capitalize()} key and query", "step", "mean squared error", series))
     return Grid("Softmax attention", tuple(charts), 2)
@@ -771,6 +694,6 @@ def softmax_figure(run: Run) -> Chart:
 
 def conserved_figure(run: Run) -> Chart:
     names = ("merged", *(f"separate-{name}" for name in SPECTRA), "white-4", "sampled-half-rate", "sampled-linear")
-    drift = np.array([float(np.max(part_arrays(run, name)["drift"])) for name in names])
+    drift = np.array([float(np.max(run.part_arrays(name)["drift"])) for name in names])
     values = np.log10(np.maximum(drift, 1e-18))
     return Bars("Drift of the conserved quantities, log10", "run", "log10 of the largest drift", names, values)

@@ -10,7 +10,9 @@ from meta_icl.plotting.chart import (
     Series,
     Slider,
     Widget,
+    over_seeds,
     still,
+    thin,
 )
 from meta_icl.plotting.draw_matplotlib import draw, save, show
 from meta_icl.plotting.draw_plotly import tree, trees_on_common_axes
@@ -29,9 +31,11 @@ __all__ = [
     "draw",
     "gradient_animation",
     "moving_task",
+    "over_seeds",
     "save",
     "show",
     "still",
+    "thin",
     "tree",
     "trees_on_common_axes",
 ]

@@ -65,6 +65,20 @@ class Series:
         require(both, f"band of series {self.name!r}", "one bound", "given by both low and high")
 
 
+def over_seeds(name: str, x: Numbers, values: np.ndarray, style: str = "line") -> Series:
+    """The median over seeds of `values` "n seeds" against `x` "n", with the range of the seeds as its band."""
+    rows = np.asarray(values, np.float64)
+    return Series(name, x, np.median(rows, -1), rows.min(-1), rows.max(-1), style)
+
+
+def thin(x: np.ndarray, y: np.ndarray, n: int = 250) -> tuple[np.ndarray, np.ndarray]:
+    """At most about 2n points of a curve: n evenly along x, and n evenly along its rise and fall."""
+    along = np.abs(np.diff(y, prepend=y[0])).cumsum()
+    marks = [np.searchsorted(a, np.linspace(a[0], a[-1], n)) for a in (x, along)]
+    keep = np.unique(np.clip(np.concatenate([*marks, [0, len(x) - 1]]), 0, len(x) - 1))
+    return x[keep], y[keep]
+
+
 @dataclass(frozen=True, eq=False)
 class Lines(_Shown):
     """Curves and points over common axes; `h_lines` and `v_lines` are labelled levels, (label, value)."""

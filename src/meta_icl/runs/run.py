@@ -157,6 +157,15 @@ class Run:
         """Where the part of a name is, or will be."""
         return self.folder / "parts" / _checked(name)
 
+    def part_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """What the part of a name has left for figures and claims."""
+        return Run.load(self.part_folder(name)).load_arrays("result")
+
+    def arrays_of_parts(self, start: str = "") -> dict[str, dict[str, np.ndarray]]:
+        """What all parts whose names begin with `start` have left, by the rest of their names."""
+        names = [name for name in self.parts() if name.startswith(start)]
+        return {name.removeprefix(start): self.part_arrays(name) for name in names}
+
     # Metrics
 
     def log(self, row: Mapping[str, Any]) -> None:

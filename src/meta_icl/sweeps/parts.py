@@ -55,7 +55,7 @@ def run_parts(
                 _run_here(run, unfinished, shown)
             else:
                 run_on_workers(run, unfinished, min(workers or default_workers(), len(unfinished)), shown)
-    return {name: Run.load(run.part_folder(name)).load_arrays("result") for name in parts}
+    return {name: run.part_arrays(name) for name in parts}
 
 
 def _run_here(run: Run, names: Sequence[str], progress: Progress) -> None:

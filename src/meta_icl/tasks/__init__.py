@@ -11,6 +11,7 @@ from meta_icl.tasks.covariance import (
     random_rotation,
     several_tasks,
     singular_rotation,
+    whitened_prompts,
 )
 from meta_icl.tasks.fixed_weights import FixedWeightMixture
 from meta_icl.tasks.laws import Exponential, IndependentLaw, Laplace, Law, Normal, NormalisedMixture, Uniform
@@ -38,4 +39,5 @@ __all__ = [
     "random_rotation",
     "several_tasks",
     "singular_rotation",
+    "whitened_prompts",
 ]

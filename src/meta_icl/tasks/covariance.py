@@ -15,7 +15,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import choose, require
-from meta_icl.tasks.laws import Law, Normal
+from meta_icl.prompt import Prompt
+from meta_icl.tasks.laws import Law, Normal, require_entries
 from meta_icl.tasks.regression import LinearRegression
 
 Numbers = ArrayLike | Sequence[Any]  # a number, an array, or nested sequences of numbers
@@ -104,6 +105,23 @@ def gaussian_regression(
     d = matrix.shape[0]
     inputs = Normal(covariance=matrix)
     return LinearRegression(d, n_context, x_law=inputs, w_law=weights, noise=noise, noisy_query=noisy_query)
+
+
+def whitened_prompts(task: LinearRegression, n: int, *, key: Key[Array, ""]) -> Prompt:
+    """A finite set of `n` noise-free prompts with one output whose first moments are exactly those of the law.
+
+    Inputs are centred over prompts, and the weights have exactly mean zero and covariance I, as in the code of Zhang et
+    al. (2025).
+    """
+    require(task.n_out == 1, "n_out", task.n_out, "1")
+    require_entries(lambda value: value == 0, "noise", task.noise, "0")
+    require(n > task.d, "n", n, f"more than d = {task.d}")
+    prompts, drawn = task.sample_with_weights(n, key=key)
+    x, w = np.asarray(prompts.x, np.float64), np.asarray(drawn, np.float64)[:, :, 0]
+    x, w = x - x.mean(0), w - w.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(w.T, bias=True).reshape(task.d, task.d))
+    y = np.einsum("bnd,bd->bn", x, w @ (vectors / np.sqrt(values)) @ vectors.T)
+    return Prompt(jnp.asarray(x), jnp.asarray(y)[..., None])
 
 
 class Masked(Law):

@@ -61,6 +61,11 @@ class IndependentLaw(Law):
         raise TypeError(f"{type(self).__name__} does not define variance")
 
     @property
+    def mean(self) -> Float[Array, "*sweep"]:
+        """Mean of an entry."""
+        return jnp.zeros(())
+
+    @property
     def kurtosis(self) -> float:
         """Fourth central moment of an entry over sigma^4: 3 for a normal law."""
         raise TypeError(f"{type(self).__name__} does not define kurtosis")
@@ -68,6 +73,10 @@ class IndependentLaw(Law):
     def covariance_matrix(self, d: int) -> Float[Array, "d d"]:
         """Covariance of a vector of width d, sigma^2 I (central: the mean does not enter)."""
         return self.variance * jnp.eye(d)
+
+    def second_moment(self, d: int) -> Float[Array, "d d"]:
+        """E x x^T of a vector of width d, the covariance plus the mean's outer product."""
+        return self.covariance_matrix(d) + self.mean**2
 
 
 class Uniform(IndependentLaw):
@@ -132,6 +141,10 @@ class Normal(Law):
         """Covariance of a vector of width d."""
         return self.std**2 * (jnp.eye(d) if self.covariance is None else self.covariance)
 
+    def second_moment(self, d: int) -> Float[Array, "d d"]:
+        """E x x^T of a vector of width d: the covariance, because the mean is zero."""
+        return self.covariance_matrix(d)
+
     def rows(self, n: int, d: int, batch: int, *, key: Key[Array, ""]) -> Float[Array, "b n d"]:
         unit = self.std * draws.normal(key, (batch, n, d))
         if self.covariance is None:
@@ -170,6 +183,10 @@ class Exponential(IndependentLaw):
 
     def __check_init__(self):
         require_entries(lambda value: value > 0, "scale", self.scale, "positive")
+
+    @property
+    def mean(self) -> Float[Array, "*sweep"]:
+        return self.scale
 
     @property
     def variance(self) -> Float[Array, "*sweep"]:

@@ -4,19 +4,22 @@ from meta_icl.training.loop import Store, Trained, record_steps, train
 from meta_icl.training.objectives import Objective, half_mse
 from meta_icl.training.optimisers import Optimiser
 from meta_icl.training.population import (
+    ContextSet,
     FiniteSet,
     Flow,
     OnMap,
     context_averaged_mse,
+    context_set,
+    context_set_loss,
     finite_set_loss,
     gradient_flow,
     population_objective,
-    residual_loss,
 )
 from meta_icl.training.quasi_newton import Minimum, minimise
 from meta_icl.training.state import from_arrays, to_arrays
 
 __all__ = [
+    "ContextSet",
     "FiniteSet",
     "Flow",
     "Minimum",
@@ -26,6 +29,8 @@ __all__ = [
     "Store",
     "Trained",
     "context_averaged_mse",
+    "context_set",
+    "context_set_loss",
     "finite_set_loss",
     "from_arrays",
     "gradient_flow",
@@ -33,7 +38,6 @@ __all__ = [
     "minimise",
     "population_objective",
     "record_steps",
-    "residual_loss",
     "to_arrays",
     "train",
 ]

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from meta_icl.errors import BadInput, require
 from meta_icl.prompt import Task
+from meta_icl.tasks.laws import require_entries
+from meta_icl.tasks.regression import LinearRegression
 from meta_icl.training.objectives import Objective
 
 T = TypeVar("T")
@@ -46,32 +48,87 @@ def finite_set_loss(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) 
     return task.loss(predictor.effective_map())
 
 
-def context_averaged_mse(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
-    """Full mean squared error of noise-free prompts, averaged exactly over w and the query given each context.
+def context_averaged_mse(task: Task) -> Objective:
+    """The full mean squared error of noise-free prompts, averaged exactly over w and the query given each context.
 
     For a predictor with `residual_map(second moment)` T the error is w^T T x_q, so its mean square given the context is
-    tr(T Lambda T^T S) with the covariances Lambda of x and S of w. Only contexts are drawn: per prompt the estimate
-    has a fraction of the variance of one that draws w and x_q too, and costs less.
+    tr(T Lambda T^T S) with the second moments Lambda = E x x^T and S = E w w^T of the laws (their covariances where the
+    mean is zero). Only contexts are drawn: per prompt the estimate has a fraction of the variance of one that draws w
+    and x_q too, and costs less. Raises `BadInput` for a task with several outputs, noise, replaced labels, a pool, or a
+    law whose second moment has no closed form.
     """
-    x = task.x_scale * task.x_law.rows(task.n_context, task.d, batch, key=key)
-    moments = jnp.einsum("bnd,bne->bde", x, x) / task.n_context
-    t = jax.vmap(predictor.residual_map)(moments)
-    return residual_loss(t, *covariances(task))
+    _check_averages(task)
+
+    def objective(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
+        known = hasattr(predictor, "residual_map")
+        require(known, "model", type(predictor).__name__, "one with a residual_map, such as SparseLinearTransformer")
+        x = task.x_scale * task.x_law.rows(task.n_context, task.d, batch, key=key)
+        t = jax.vmap(predictor.residual_map)(jnp.einsum("bnd,bne->bde", x, x) / task.n_context)
+        loss = residual_loss(t, *_second_moments(task))
+        return jnp.where(task.noise == 0, loss, jnp.nan)  # a sweep can make noise that was 0 when it was checked
+
+    return objective
+
+
+def _check_averages(task: Any) -> None:
+    """Raise `BadInput` for a task whose error has no exact average over w and the query given the context's inputs."""
+    require(isinstance(task, LinearRegression), "task", type(task).__name__, "LinearRegression for an average over w")
+    require(task.n_out == 1, "n_out", task.n_out, "1 for an average over w")
+    require_entries(lambda value: value == 0, "noise", task.noise, "0 for an average over w: labels are noise-free")
+    require(task.n_replaced == 0, "n_replaced", task.n_replaced, "0 for an average over w: labels are noise-free")
+    require(task.pool is None, "pool", "a finite pool", "left out for an average over w_law")
+    for field in ("x_law", "w_law"):
+        law = getattr(task, field)
+        require(hasattr(law, "second_moment"), field, type(law).__name__, "a law with a second_moment, such as Normal")
+
+
+def _second_moments(task: Any) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    """E x x^T of the inputs and E w w^T of the weights."""
+    return (
+        task.x_scale**2 * task.x_law.second_moment(task.d),
+        task.w_scale**2 * task.w_law.second_moment(task.d),
+    )
 
 
 def residual_loss(
-    t: Float[Array, "b d d"], x_covariance: Float[Array, "d d"], w_covariance: Float[Array, "d d"]
+    t: Float[Array, "b d d"], x_moment: Float[Array, "d d"], w_moment: Float[Array, "d d"]
 ) -> Float[Array, ""]:
-    """The mean over b of tr(T Lambda T^T S)."""
-    return jnp.mean(jnp.sum((w_covariance @ t) * (t @ x_covariance), axis=(1, 2)))
+    """The mean over b of tr(T Lambda T^T S), with the second moments Lambda of x and S of w."""
+    return jnp.mean(jnp.sum((w_moment @ t) * (t @ x_moment), axis=(1, 2)))
 
 
-def covariances(task: Any) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
-    """The covariances of x and of w of a regression task with one output."""
-    return (
-        task.x_scale**2 * task.x_law.covariance_matrix(task.d),
-        task.w_scale**2 * task.w_law.covariance_matrix(task.d),
-    )
+class ContextSet(eqx.Module):
+    """Given contexts without their labels: all that noise-free regression, averaged over w and the query, depends on.
+
+    `moments` "b d d" holds (1/n) sum_i x_i x_i^T of every context, `x_moment` and `w_moment` E x x^T and E w w^T.
+    """
+
+    moments: Float[Array | np.ndarray, "b d d"]
+    x_moment: Float[Array | np.ndarray, "d d"]
+    w_moment: Float[Array | np.ndarray, "d d"]
+
+    def loss(self, predictor: Any) -> float:
+        """`context_set_loss` in float64, whatever the precision in use."""
+        with jax.enable_x64(True):
+            wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (predictor, self))
+            return float(_context_set_loss(*wide))
+
+
+def context_set(task: LinearRegression, n: int, *, key: Key[Array, ""]) -> ContextSet:
+    """`n` contexts of a task that `context_averaged_mse` accepts, in float64."""
+    _check_averages(task)
+    x = np.asarray(task.x_scale * task.x_law.rows(task.n_context, task.d, n, key=key), np.float64)
+    moments = np.einsum("bnd,bne->bde", x, x, optimize=True) / task.n_context
+    return ContextSet(moments, *(np.asarray(moment, np.float64) for moment in _second_moments(task)))
+
+
+def context_set_loss(predictor: Any, contexts: ContextSet) -> Float[Array, ""]:
+    """The full mean squared error over given contexts, averaged exactly over w and the query, of `residual_map`s."""
+    t = jax.vmap(predictor.residual_map)(jnp.asarray(contexts.moments))
+    return residual_loss(t, jnp.asarray(contexts.x_moment), jnp.asarray(contexts.w_moment))
+
+
+_context_set_loss = eqx.filter_jit(context_set_loss)
 
 
 class Flow(NamedTuple):
@@ -105,7 +162,7 @@ def gradient_flow(
 ) -> Flow:
     """Solve tau dW/dt = -1/2 dL/dW from the weights `start` in float64, whatever the precision in use.
 
-    `start` is any predictor or tree of arrays and `loss` a function of it, such as `on_map(map_loss(..))`; the state is
+    `start` is any predictor or tree of arrays and `loss` a function of it, such as `OnMap(map_loss(..))`; the state is
     saved at the given ascending times, the first of which is that of the start. Once the loss is below `stop_below` the
     flow rests: later times repeat the last saved state. Adaptive Runge-Kutta method of order 8(7) (Prince & Dormand,
     1981). Raises `BadInput` if `max_steps` do not reach the end.
@@ -117,8 +174,10 @@ def gradient_flow(
     with jax.enable_x64(True):
         arrays, static = eqx.partition(start, eqx.is_array_like)
         arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays)
+        # Numbers go in as arrays, so that flows of one structure share a program whatever their values.
+        numbers = (jnp.asarray(0.5 / tau), None if stop_below is None else jnp.asarray(float(stop_below)))
         path, losses, measured, n_steps, reached = _solve(
-            arrays, static, loss, jnp.asarray(grid), 0.5 / tau, stop_below, (rtol, atol), max_steps, probes or {}
+            arrays, static, loss, jnp.asarray(grid), *numbers, (rtol, atol), max_steps, probes or {}
         )
         if not bool(reached):
             raise BadInput(f"gradient flow did not reach t = {grid[-1]:g} in max_steps = {max_steps} steps; allow more")
@@ -142,8 +201,8 @@ def _solve(
     static: PyTree,
     loss: Callable[[Any], Array],
     times: Float[Array, " t"],
-    speed: float,
-    stop_below: float | None,
+    speed: Float[Array, ""],
+    stop_below: Float[Array, ""] | None,
     tolerances: tuple[float, float],
     max_steps: int,
     probes: dict[str, Callable[[Any], Array]],

@@ -153,8 +153,12 @@ def check(config: Mapping[str, Any]) -> None:
     for replica in replicas:
         check_again(replica.task)
         check_again(replica.optimiser)
+        objective_of(config, replica.task)
+    task = replicas[0].task
+    objective = objective_of(config, task)
     try:
-        jax.eval_shape(lambda key: model(key=key)(replicas[0].task.sample(key=key)), key)
+        jax.eval_shape(lambda key: model(key=key)(task.sample(key=key)), key)
+        jax.eval_shape(lambda key: objective(model(key=key), task, config["batch"], key), key)
     except BadInput:
         raise
     except (TypeError, ValueError) as error:
@@ -201,7 +205,7 @@ def train_part(part: Run, *, training: dict, seeds: list, sweep: dict) -> dict[s
         seeds=seeds,
         batch=training["batch"],
         optimiser=optimiser_of(training),
-        objective=objectives()[training["objective"]],
+        objective=objective_of(training, task_of(training)),
         sweep=sweep,
         record=training["record"],
         store=part,
@@ -272,11 +276,16 @@ def optimiser_classes() -> dict[str, type]:
     return {"Optimiser": Optimiser}
 
 
+def objective_of(config: Mapping[str, Any], task: Any) -> Any:
+    """The objective of a configuration for its task; `BadInput` if it does not fit the task."""
+    return objectives()[config["objective"]](task)
+
+
 def objectives() -> dict[str, Any]:
-    """The objectives that need no more than a task."""
+    """Functions of a task that give an objective for it."""
     from meta_icl.training import context_averaged_mse, half_mse
 
-    return {"half_mse": half_mse, "context_averaged_mse": context_averaged_mse}
+    return {"half_mse": lambda task: half_mse, "context_averaged_mse": context_averaged_mse}
 
 
 def drawn_by(cls: type) -> type | None:
