@@ -38,7 +38,18 @@ from meta_icl.analysis import (
 )
 from meta_icl.evaluation import alignment, alignment_with, loss_on, mean_loss, sensitivities
 from meta_icl.models import Concatenated, InContextLearner, Learner, Lstm, Transformer
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, Slider, gradient_animation, moving_task
+from meta_icl.plotting import (
+    Chart,
+    Grid,
+    Heatmaps,
+    Lines,
+    Panel,
+    Series,
+    Slider,
+    gradient_animation,
+    moving_task,
+    over_seeds,
+)
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, absolute, at_least, at_most, is_true, relative, within
@@ -311,15 +322,10 @@ def measure_rollouts(layers: list[InContextLearner], config: Config) -> dict[str
 
 def layer_of(run: Run, d: int, n_context: int) -> list[InContextLearner]:
     """The trained one-layer learners of a part, one per seed."""
-    arrays = part_arrays(run, f"layer-D{d}-C{n_context}")
+    arrays = run.part_arrays(f"layer-D{d}-C{n_context}")
     config = Transformer(d_model=d + 1)
     pairs = zip(arrays["qk"], arrays["ov"], strict=True)
     return [InContextLearner(Concatenated(), from_products(config, jnp.asarray(a), jnp.asarray(b))) for a, b in pairs]
-
-
-def part_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What a part left behind."""
-    return run.part(name).load_arrays("result")
 
 
 def contexts_of(run: Run, d: int = 5) -> list[int]:
@@ -334,7 +340,7 @@ def stacks_of(run: Run, attention: str) -> dict[int, dict[int, dict[str, np.ndar
     for name in run.parts():
         if name.startswith(attention + "-"):
             _, depth, context = name.split("-")
-            found.setdefault(int(depth), {})[int(context.removeprefix("C"))] = part_arrays(run, name)
+            found.setdefault(int(depth), {})[int(context.removeprefix("C"))] = run.part_arrays(name)
     return {depth: dict(sorted(row.items())) for depth, row in sorted(found.items())}
 
 
@@ -353,7 +359,7 @@ def closed_form_loss(n_context: int, d: int = 5) -> float:
 
 def claims(run: Run) -> list[Claim]:
     """R-1 .. R-12; tolerances are those set for the reproduction, the module says what was settled later."""
-    layers = {c: part_arrays(run, f"layer-D5-C{c}") for c in contexts_of(run)}
+    layers = {c: run.part_arrays(f"layer-D5-C{c}") for c in contexts_of(run)}
     return [
         claim_best_rate(run.load_arrays("best_rate")),
         claim_losses(layers),
@@ -542,7 +548,7 @@ def lstms_of(run: Run, kind: str) -> dict[int, dict[str, np.ndarray]]:
     """{layers: arrays} of the LSTMs of a kind ("uni", "bi")."""
     start = f"lstm-{kind}-"
     depths = sorted(int(name.removeprefix(start)) for name in run.parts() if name.startswith(start))
-    return {depth: part_arrays(run, f"{start}{depth}") for depth in depths}
+    return {depth: run.part_arrays(f"{start}{depth}") for depth in depths}
 
 
 # Figures.
@@ -570,7 +576,7 @@ def figures(run: Run) -> dict[str, Chart]:
 
 
 def moving_task_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, "layer-D1-C10")
+    arrays = run.part_arrays("layer-D1-C10")
     return moving_task(
         arrays["qk"][0, 0, 0],
         arrays["ov"][0, 0, 0],
@@ -581,14 +587,9 @@ def moving_task_figure(run: Run) -> Chart:
     )
 
 
-def band(name: str, x: Any, values: np.ndarray, style: str = "line") -> Series:
-    """Median over seeds (last axis) with the range between the seeds."""
-    return Series(name, np.asarray(x), np.median(values, -1), values.min(-1), values.max(-1), style)
-
-
 def loss_by_context_figure(run: Run) -> Chart:
     contexts = contexts_of(run)
-    layers = [part_arrays(run, f"layer-D5-C{c}") for c in contexts]
+    layers = [run.part_arrays(f"layer-D5-C{c}") for c in contexts]
     plotted = published()["trained_vs_gd_loss"]
     grid = np.arange(1, max(contexts) + 1)
     return Lines(
@@ -596,7 +597,7 @@ def loss_by_context_figure(run: Run) -> Chart:
         "context length C",
         "half-MSE",
         (
-            band("trained layer", contexts, np.stack([arrays["final/loss"] for arrays in layers]), "points"),
+            over_seeds("trained layer", contexts, np.stack([arrays["final/loss"] for arrays in layers]), "points"),
             Series("gradient step, closed form", grid, [closed_form_loss(int(c)) for c in grid], style="dashed"),
             Series("published", [r["context"] for r in plotted], [r["trained_final"] for r in plotted], published=True),
         ),
@@ -608,10 +609,10 @@ def training_slider(run: Run) -> Chart:
     plotted = {row["context"]: row for row in published()["trained_vs_gd_loss"]}
     frames = []
     for c in contexts_of(run):
-        arrays = part_arrays(run, f"layer-D5-C{c}")
+        arrays = run.part_arrays(f"layer-D5-C{c}")
         steps, ends = arrays["step"], np.array([0, arrays["step"][-1]])
         series = [
-            band("trained layer", steps, arrays["eval"]),
+            over_seeds("trained layer", steps, arrays["eval"]),
             Series("one gradient step, same prompts", ends, np.full(2, arrays["gd_loss"]), style="dashed"),
         ]
         if c in plotted:
@@ -623,14 +624,17 @@ def training_slider(run: Run) -> Chart:
 def alignment_slider(run: Run) -> Chart:
     frames = []
     for c in contexts_of(run):
-        arrays = part_arrays(run, f"layer-D5-C{c}")
+        arrays = run.part_arrays(f"layer-D5-C{c}")
         errors = Lines(
             "Errors", "training step", "error to gradient descent",
-            (band("predictions", arrays["step"], arrays["to_gd/prediction_error"]),
-             band("gradients", arrays["step"], arrays["to_gd/gradient_error"])), log_y=True,
+            (over_seeds("predictions", arrays["step"], arrays["to_gd/prediction_error"]),
+             over_seeds("gradients", arrays["step"], arrays["to_gd/gradient_error"])), log_y=True,
         )  # fmt: skip
         cosine = Lines(
-            "Cosine", "training step", "cosine of gradients", (band("cosine", arrays["step"], arrays["to_gd/cosine"]),)
+            "Cosine",
+            "training step",
+            "cosine of gradients",
+            (over_seeds("cosine", arrays["step"], arrays["to_gd/cosine"]),),
         )
         frames.append((c, Grid(f"Alignment at C = {c}", (errors, cosine), 2)))
     return Slider("Alignment with gradient descent while training (Fig. 10)", "context length C", tuple(frames))
@@ -654,7 +658,7 @@ def rate_slider(run: Run) -> Chart:
         charts = []
         for name, key in PLOTTED_RATES.items():
             series = (
-                band("trained layer against GD", sweep["rate"], sweep[name]),
+                over_seeds("trained layer against GD", sweep["rate"], sweep[name]),
                 Series("published", rates, [row[key] for row in plotted], published=True),
                 Series(f"rate {rate:.2f}", [rate], [float(np.median(sweep[name][index]))], style="points"),
             )
@@ -676,9 +680,9 @@ def dampening_slider(run: Run) -> Chart:
     frames = []
     for index, dampening in enumerate(rollouts["dampening"].tolist()):
         series = [
-            band("gradient step, looped", loops, shown(rollouts["gd"][:, index]).T, "dashed"),
-            band("trained layer, looped", loops, shown(rollouts["trained"][:, index]).T),
-            band("trained layer, target only", loops, shown(rollouts["trained_y"][:, index]).T, "dotted"),
+            over_seeds("gradient step, looped", loops, shown(rollouts["gd"][:, index]).T, "dashed"),
+            over_seeds("trained layer, looped", loops, shown(rollouts["trained"][:, index]).T),
+            over_seeds("trained layer, target only", loops, shown(rollouts["trained_y"][:, index]).T, "dotted"),
         ]
         for name, values in plotted.get(dampening, {}).items():
             if name in ("trained", "gd"):
@@ -690,7 +694,7 @@ def dampening_slider(run: Run) -> Chart:
 
 
 def gradient_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, "layer-D2-C10")
+    arrays = run.part_arrays("layer-D2-C10")
     return gradient_animation(
         arrays["step"],
         arrays["followed"][:, 0],
@@ -701,7 +705,7 @@ def gradient_figure(run: Run) -> Chart:
 
 
 def weights_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, f"layer-D5-C{contexts_of(run)[-1]}")
+    arrays = run.part_arrays(f"layer-D5-C{contexts_of(run)[-1]}")
     qk, ov = arrays["qk"][0, 0, 0], arrays["ov"][0, 0, 0]
     labels = [f"x{i + 1}" for i in range(5)] + ["y"]
     panels = (Panel("W_Q W_K^T", qk, labels, labels), Panel("W_V W_O", ov, labels, labels))
@@ -711,7 +715,7 @@ def weights_figure(run: Run) -> Chart:
 
 
 def eigenvalue_figure(run: Run) -> Chart:
-    arrays = part_arrays(run, f"layer-D5-C{contexts_of(run)[-1]}")
+    arrays = run.part_arrays(f"layer-D5-C{contexts_of(run)[-1]}")
     charts = []
     for name in ("qk", "ov"):
         values = eigenvalues(arrays[name][:, 0, 0])
@@ -729,7 +733,9 @@ def depth_figure(run: Run, kind: str, number: int) -> Chart:
     series = []
     for depth, row in stacks_of(run, kind).items():
         curve = plotted[f"Transformer ({depth} layers)"]
-        series.append(band(f"{depth} layers", list(row), np.stack([arrays["eval"][-1] for arrays in row.values()])))
+        series.append(
+            over_seeds(f"{depth} layers", list(row), np.stack([arrays["eval"][-1] for arrays in row.values()]))
+        )
         series.append(Series(f"published, {depth} layers", curve["x"], curve["median"], published=True))
     return Lines(
         f"{kind.capitalize()} transformers (Fig. {number})", "context length C", "half-MSE", tuple(series), log_y=True
@@ -741,7 +747,9 @@ def lstm_figure(run: Run) -> Chart:
     for kind, label in (("uni", "UNI-LSTM"), ("bi", "BI-LSTM")):
         found = lstms_of(run, kind)
         if found:
-            series.append(band(f"{kind}directional", list(found), np.stack([a["eval"][-1] for a in found.values()])))
+            series.append(
+                over_seeds(f"{kind}directional", list(found), np.stack([a["eval"][-1] for a in found.values()]))
+            )
         known = {row["layers"]: row[f"{label} ({row['layers']} layers)"]["final_median"] for row in plotted}
         series.append(Series(f"published, {kind}directional", list(known), list(known.values()), published=True))
     series.append(Series("one gradient step", [1, 5], [closed_form_loss(10, 10)] * 2, style="dashed"))

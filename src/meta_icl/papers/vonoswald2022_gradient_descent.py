@@ -36,7 +36,7 @@ from meta_icl.analysis import (
 )
 from meta_icl.evaluation import alignment, loss_on, mean_loss
 from meta_icl.models import Concatenated, InContextLearner, Learner, Separate, Transformer
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
 from meta_icl.prompt import Prompt, answer_batch
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, at_least, at_most, is_true, relative, within
@@ -257,14 +257,9 @@ def run(config: Config, run: Run) -> None:
 
 def learners(run: Run, part: str, config: Transformer) -> list[InContextLearner]:
     """The trained learners of a part, one per seed, rebuilt from their weight products."""
-    arrays = part_arrays(run, part)
+    arrays = run.part_arrays(part)
     pairs = zip(arrays["qk"], arrays["ov"], strict=True)
     return [InContextLearner(Concatenated(), from_products(config, jnp.asarray(a), jnp.asarray(b))) for a, b in pairs]
-
-
-def part_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What a part left behind."""
-    return run.part(name).load_arrays("result")
 
 
 def losses(predictors: list[Any], prompts: Prompt) -> np.ndarray:
@@ -596,7 +591,7 @@ def claims_rollouts(rollouts: dict[str, np.ndarray]) -> list[Claim]:
 
 def claim_softmax(run: Run, single: dict[str, np.ndarray]) -> Claim:
     gd = float(single["gd"][0])
-    one, two = part_arrays(run, "softmax-1"), part_arrays(run, "softmax-2")
+    one, two = run.part_arrays("softmax-1"), run.part_arrays("softmax-2")
     read = np.diagonal(two["qk"][:, 0], axis1=-2, axis2=-1)[..., :-1].mean(-1)  # seeds heads
     write = two["ov"][:, 0, :, -1, -1]
     opposite = (np.sign(read).prod(1) < 0) & (np.sign(write).prod(1) < 0)
@@ -612,7 +607,7 @@ def claim_softmax(run: Run, single: dict[str, np.ndarray]) -> Claim:
 
 
 def claim_sine(run: Run) -> Claim:
-    transformer, gd = part_arrays(run, "sine-transformer")["eval"][-1], part_arrays(run, "sine-gd")["eval"][-1]
+    transformer, gd = run.part_arrays("sine-transformer")["eval"][-1], run.part_arrays("sine-gd")["eval"][-1]
     return claim(
         20, "MLP and linear attention do a gradient step on deep features", "Fig. 4",
         Check("transformer / MLP with gradient step", within(0.8, 1.2), tuple(transformer / np.median(gd))),
@@ -622,7 +617,7 @@ def claim_sine(run: Run) -> Claim:
 
 
 def claims_separate(run: Run) -> list[Claim]:
-    soft, linear = part_arrays(run, "separate-softmax"), part_arrays(run, "separate-linear")
+    soft, linear = run.part_arrays("separate-softmax"), run.part_arrays("separate-linear")
     final, steps = soft["eval"][-1], soft["step"]
     middle = 0.5 * (soft["eval"][0] + final)
     rising = soft["copying/next"] >= 0.5 * soft["copying/next"][-1]
@@ -673,30 +668,25 @@ def figures(run: Run) -> dict[str, Chart]:
     }
 
 
-def band(name: str, x: Any, values: np.ndarray, style: str = "line") -> Series:
-    """Median over seeds (last axis) with the range between the seeds."""
-    return Series(name, np.asarray(x), np.median(values, -1), values.min(-1), values.max(-1), style)
-
-
 def level(name: str, steps: np.ndarray, value: float) -> Series:
     """A constant drawn over all steps."""
     return Series(name, [steps[0], steps[-1]], [value, value], style="dashed")
 
 
 def training_figure(run: Run, single: dict[str, np.ndarray]) -> Chart:
-    one = part_arrays(run, "K1")
+    one = run.part_arrays("K1")
     series = [
-        band("one linear layer", one["step"], one["eval"]),
+        over_seeds("one linear layer", one["step"], one["eval"]),
         level("one gradient step", one["step"], float(single["gd"][0])),
     ]
     for heads in (1, 2):
-        arrays = part_arrays(run, f"softmax-{heads}")
-        series.append(band(f"softmax, {heads} head{'s'[: heads - 1]}", arrays["step"], arrays["eval"]))
+        arrays = run.part_arrays(f"softmax-{heads}")
+        series.append(over_seeds(f"softmax, {heads} head{'s'[: heads - 1]}", arrays["step"], arrays["eval"]))
     return Lines("One layer of attention (Fig. 2 left)", "training step", "half-MSE", tuple(series))
 
 
 def weights_figure(run: Run, single: dict[str, np.ndarray]) -> Chart:
-    arrays = part_arrays(run, "K1")
+    arrays = run.part_arrays("K1")
     qk, ov = arrays["qk"][0, 0, 0], arrays["ov"][0, 0, 0]
     scale = np.diagonal(qk)[:-1].mean()
     labels = [f"x{i + 1}" for i in range(D)] + ["y"]
@@ -708,8 +698,8 @@ def weights_figure(run: Run, single: dict[str, np.ndarray]) -> Chart:
 def sizes_figure(sizes: dict[str, np.ndarray]) -> Chart:
     series = (
         Series("one gradient step", sizes["sizes"], sizes["gd"], style="dashed"),
-        band("trained layer", sizes["sizes"], sizes["trained"], "points"),
-        band("interpolated", sizes["sizes"], sizes["interpolated"], "dotted"),
+        over_seeds("trained layer", sizes["sizes"], sizes["trained"], "points"),
+        over_seeds("interpolated", sizes["sizes"], sizes["interpolated"], "dotted"),
     )
     return Lines("Loss for N = d (Fig. 2)", "N = d", "half-MSE", series)
 
@@ -724,7 +714,7 @@ def shifted_figure(single: dict[str, np.ndarray]) -> Chart:
     ):
         series = (
             Series("one gradient step", scales, single[f"{name}/gd"], style="dashed"),
-            band("trained layer", scales, single[f"{name}/trained"]),
+            over_seeds("trained layer", scales, single[f"{name}/trained"]),
         )
         charts.append(Lines(label.capitalize(), label, "half-MSE", series, log_y=name != "replaced"))
     return Grid("Outside the training law (Fig. 2 right and appendix)", tuple(charts), 2)
@@ -733,9 +723,9 @@ def shifted_figure(single: dict[str, np.ndarray]) -> Chart:
 def deep_figure(run: Run, deep: dict[str, np.ndarray]) -> Chart:
     charts = []
     for name, label in (("K2", "two looped layers"), ("K5", "five layers")):
-        arrays = part_arrays(run, name)
+        arrays = run.part_arrays(name)
         series = (
-            band("trained", arrays["step"], arrays["eval"]),
+            over_seeds("trained", arrays["step"], arrays["eval"]),
             level("gradient descent, best shared rate", arrays["step"], float(deep[f"{name}/gd"][0])),
             level("GD++, best parameters", arrays["step"], float(deep[f"{name}/plus"][0])),
         )
@@ -743,7 +733,7 @@ def deep_figure(run: Run, deep: dict[str, np.ndarray]) -> Chart:
     for name, label in (("K2", "two looped layers"), ("K5", "five layers")):
         series = (
             Series("GD++", DEEP_SCALES, deep[f"{name}/shift_plus"], style="dashed"),
-            band("trained", DEEP_SCALES, deep[f"{name}/shift_trained"]),
+            over_seeds("trained", DEEP_SCALES, deep[f"{name}/shift_trained"]),
         )
         charts.append(
             Lines(f"{label.capitalize()}, scaled inputs", "scale of the inputs", "half-MSE", series, log_y=True)
@@ -757,20 +747,20 @@ def rollout_figure(rollouts: dict[str, np.ndarray]) -> Chart:
         Series(f"gradient descent, {d:g}", loops, np.where(row < 1, row, np.nan), style="dashed")
         for d, row in zip(rollouts["dampening"], rollouts["gd"], strict=True)
     ]
-    series.append(band("trained layer, 0.75", loops, rollouts["trained"].T))
+    series.append(over_seeds("trained layer, 0.75", loops, rollouts["trained"].T))
     return Lines("One layer rolled out, by dampening", "loops", "half-MSE", tuple(series), log_y=True)
 
 
 def separate_figure(run: Run) -> Chart:
-    soft, linear = part_arrays(run, "separate-softmax"), part_arrays(run, "separate-linear")
+    soft, linear = run.part_arrays("separate-softmax"), run.part_arrays("separate-linear")
     loss = (
-        band("softmax first", soft["step"], soft["eval"]),
-        band("linear first", linear["step"], linear["eval"]),
+        over_seeds("softmax first", soft["step"], soft["eval"]),
+        over_seeds("linear first", linear["step"], linear["eval"]),
         level("one gradient step", soft["step"], 0.2062),
         level("two gradient steps", soft["step"], 0.1566),
     )
     copying = tuple(
-        band(f"{name.replace('_', ' ')} token(s)", soft["step"], soft[f"copying/{name}"])
+        over_seeds(f"{name.replace('_', ' ')} token(s)", soft["step"], soft[f"copying/{name}"])
         for name in ("own", "next", "other_without_next")
     )
     charts = (
@@ -781,9 +771,9 @@ def separate_figure(run: Run) -> Chart:
 
 
 def sine_figure(run: Run) -> Chart:
-    transformer, gd = part_arrays(run, "sine-transformer"), part_arrays(run, "sine-gd")
+    transformer, gd = run.part_arrays("sine-transformer"), run.part_arrays("sine-gd")
     series = (
-        band("MLP and linear attention", transformer["step"], transformer["eval"]),
-        band("MLP and a fixed gradient step", gd["step"], gd["eval"]),
+        over_seeds("MLP and linear attention", transformer["step"], transformer["eval"]),
+        over_seeds("MLP and a fixed gradient step", gd["step"], gd["eval"]),
     )
     return Lines("Sine waves (Fig. 4)", "training step", "half-MSE", series, log_y=True)

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import sys
 import tempfile
 import webbrowser
 from collections.abc import Sequence
@@ -105,16 +106,14 @@ def save(chart: Chart, path: str | os.PathLike[str]) -> None:
 
 def show(chart: Chart) -> None:
     """Show the chart: as an image in a notebook, elsewhere as a file in the browser."""
-    try:
+    if "IPython" in sys.modules:  # a notebook has loaded it before anything else
         from IPython.core.getipython import get_ipython
         from IPython.display import Image, display
-    except ImportError:
-        shell = None
-    else:
+
         shell = get_ipython()
-    if shell is not None and shell.has_trait("kernel"):
-        display(Image(data=_rendered(chart, "png"), format="png", width=_pixels(chart)))
-        return
+        if shell is not None and shell.has_trait("kernel"):
+            display(Image(data=_rendered(chart, "png"), format="png", width=_pixels(chart)))
+            return
     path = Path(tempfile.mkdtemp(prefix="meta_icl-")) / "chart.svg"
     save(chart, path)
     webbrowser.open(path.as_uri())

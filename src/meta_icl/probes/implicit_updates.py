@@ -36,7 +36,8 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
     for rows, classes in zip(subject.rows(), subject.classes, strict=True):
         context, query = rows[:-1], rows[-1]
         each = example_updates(network, context, query, subject.examples)
-        alike: tuple[Any, Any] = (np.full(network.n_blocks, np.nan),) * 2
+        none = np.full(network.n_blocks, np.nan)
+        alike: tuple[Any, Any] = (none, none)
         if 1 < len(set(classes.tolist())) < len(classes):  # two classes, and two examples of one
             alike = class_similarity(each.similarity, classes)
         error = replacement_error(network, context, query, None, implicit_update(network, context, query))
