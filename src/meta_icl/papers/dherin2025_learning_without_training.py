@@ -47,7 +47,7 @@ from meta_icl.analysis.implicit import (
 from meta_icl.evaluation import loss_on
 from meta_icl.models import Concatenated, InContextLearner, Learner
 from meta_icl.models.blocks import Attention, BlockNetwork, Blocks, LowRank, Patch, Recurrence, random_networks
-from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series
+from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, at_least, at_most, is_true, within
@@ -417,11 +417,6 @@ def thoughts(
     return stacked([row._asdict() for row in rows]) | {"sizes": np.array(sizes)}
 
 
-def part_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What a part left behind."""
-    return run.part(name).load_arrays("result")
-
-
 # Claims.
 
 
@@ -430,8 +425,8 @@ def claims(run: Run) -> list[Claim]:
 
     Only D9 and D12 are about learning.
     """
-    exact = {name: part_arrays(run, f"identities-{name}") for name in PRECISIONS}
-    attention, recurrent, deep = (part_arrays(run, name) for name in ("attention", "recurrent", "deep"))
+    exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
+    attention, recurrent, deep = (run.part_arrays(name) for name in ("attention", "recurrent", "deep"))
     skips = [f"{kind}/{part}" for kind in IDENTITIES[1:] for part in ("all", "half")]
     chain = ["chains/additive end", "chains/additive answer"]
     factors = ["chains/factorised answers", "chains/factorised product"]
@@ -447,7 +442,7 @@ def claims(run: Run) -> list[Claim]:
         claim_d9(attention),
         claim_d10(exact, deep),
         claim_d11(recurrent),
-        claim_d12(attention, part_arrays(run, "thought-random")),
+        claim_d12(attention, run.part_arrays("thought-random")),
         claim_d13(exact),
     ]
 
@@ -599,21 +594,16 @@ def claim_d13(exact: Exact) -> Claim:
 
 def figures(run: Run) -> dict[str, Chart]:
     """The paper's figures, and the probe by layer and example."""
-    exact = {name: part_arrays(run, f"identities-{name}") for name in PRECISIONS}
-    attention, recurrent, deep = (part_arrays(run, name) for name in ("attention", "recurrent", "deep"))
+    exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
+    attention, recurrent, deep = (run.part_arrays(name) for name in ("attention", "recurrent", "deep"))
     return {
         "identities": identities_figure(exact),
         "training": training_figure(attention),
         "update_sizes": sizes_figure(attention, recurrent),
         "fine_tuning": tuning_figure(attention),
-        "thought": thought_figure(attention, part_arrays(run, "thought-random")),
+        "thought": thought_figure(attention, run.part_arrays("thought-random")),
         "examples": examples_figure(deep),
     }
-
-
-def band(name: str, x: Any, values: np.ndarray, style: str = "line") -> Series:
-    """Median over seeds (first axis) with the range between the seeds."""
-    return Series(name, x, np.median(values, 0), values.min(0), values.max(0), style)
 
 
 def identities_figure(exact: Exact) -> Chart:
@@ -634,8 +624,8 @@ def identities_figure(exact: Exact) -> Chart:
 def training_figure(attention: Mapping[str, np.ndarray]) -> Chart:
     steps = attention["step"]
     series = (
-        band("with the context", steps, attention["replaced/context"].T),
-        band("context removed, weights patched", steps, attention["replaced/patched"].T, "dashed"),
+        over_seeds("with the context", steps, attention["replaced/context"]),
+        over_seeds("context removed, weights patched", steps, attention["replaced/patched"], "dashed"),
     )
     caption = "The two curves coincide at every step, trained or not."
     return Lines("Validation loss while training (Fig. 2, v1)", "training step", "half-MSE", series, caption=caption)
@@ -646,7 +636,7 @@ def sizes_figure(attention: Mapping[str, np.ndarray], recurrent: Mapping[str, np
     tokens = np.arange(1, attention["update size"].shape[2])
     for name, arrays in (("softmax attention", attention), ("LSTM", recurrent)):
         sizes = np.median(arrays["update size"], axis=1)
-        series.append(band(name, tokens, sizes[:, 1:] / sizes[:, 1:2]))
+        series.append(over_seeds(name, tokens, (sizes[:, 1:] / sizes[:, 1:2]).T))
     series.append(Series("1 / i", tokens, 1 / tokens, style="dotted"))
     title, y_label = "Size of the update by token (Fig. 3, v1)", "|W_{i+1} - W_i|, relative to i = 1"
     caption = "Median over prompts; a small |A(x)| gives the mean a heavy tail."
@@ -656,10 +646,12 @@ def sizes_figure(attention: Mapping[str, np.ndarray], recurrent: Mapping[str, np
 def tuning_figure(attention: Mapping[str, np.ndarray]) -> Chart:
     prompt, tuned, rates = attention["prompt loss"].mean(1), attention["tuned loss"].mean(1), attention["rates"]
     pairs = np.arange(prompt.shape[1])
-    losses = [band("prompt, or its patch", pairs, prompt)]
-    losses += [band(f"fine-tuning, rate {rate:g}", pairs, tuned[:, i], "dashed") for i, rate in enumerate(rates)]
+    losses = [over_seeds("prompt, or its patch", pairs, prompt.T)]
+    losses += [
+        over_seeds(f"fine-tuning, rate {rate:g}", pairs, tuned[:, i].T, "dashed") for i, rate in enumerate(rates)
+    ]
     chosen = int(np.argmin(np.abs(rates - 0.01)))
-    aligned = (band(f"rate {rates[chosen]:g}", pairs[1:], attention["cosine"].mean(1)[:, chosen]),)
+    aligned = (over_seeds(f"rate {rates[chosen]:g}", pairs[1:], attention["cosine"].mean(1)[:, chosen].T),)
     charts = (
         Lines("Loss on the query", "pairs seen", "half-MSE", losses, log_y=True),
         Lines("Alignment of the i-th update with the i-th fine-tuning step", "pair i", "cosine", aligned),
@@ -674,7 +666,7 @@ def thought_figure(attention: Mapping[str, np.ndarray], random: Mapping[str, np.
     for title, arrays, start in (("Trained block", attention, "thought/"), ("Random block", random, "")):
         none, sizes = arrays[f"{start}none"][:, None], arrays[f"{start}sizes"]
         series = [
-            band(label, sizes, arrays[start + name] / none, style)
+            over_seeds(label, sizes, (arrays[start + name] / none).T, style)
             for label, name, style in (*shown, ("thought vector", "vector", "dashed"))
         ]
         charts.append(Lines(title, "calibration queries K", "squared error / without a patch", series, log_x=True))

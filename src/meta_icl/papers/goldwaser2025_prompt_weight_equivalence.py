@@ -268,17 +268,12 @@ def continuations(model: LanguageModel, prompts: Array, n_new: int) -> dict[str,
     return found
 
 
-def part_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What a part left behind."""
-    return run.part(name).load_arrays("result")
-
-
 # Claims.
 
 
 def claims(run: Run) -> list[Claim]:
     """G1 .. G7; all but G6 concern random, untrained blocks."""
-    exact = {name: part_arrays(run, f"identities-{name}") for name in PRECISIONS}
+    exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
     return [
         identity(
             "G1",
@@ -303,7 +298,7 @@ def claims(run: Run) -> list[Claim]:
         ),
         claim_g4(exact),
         claim_g5(exact),
-        claim_g6(part_arrays(run, "language")),
+        claim_g6(run.part_arrays("language")),
         claim_g7(exact),
     ]
 
@@ -408,8 +403,8 @@ def claim_g7(exact: Mapping[str, Any]) -> Claim:
 
 def figures(run: Run) -> dict[str, Chart]:
     """Errors of all blocks and stacks, and how far each kind of patch gets in decoding."""
-    exact = {name: part_arrays(run, f"identities-{name}") for name in PRECISIONS}
-    language = part_arrays(run, "language")
+    exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
+    language = run.part_arrays("language")
     return {
         "identities": identities_figure(exact),
         "decoding": decoding_figure(language),

@@ -32,7 +32,7 @@ from meta_icl.evaluation import loss_on
 from meta_icl.models import Concatenated, InContextLearner, Learner
 from meta_icl.models.blocks import Attention, Block, Blocks
 from meta_icl.models.trace import Tap
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, over_seeds
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, at_most
@@ -230,11 +230,11 @@ def figures(run: Run) -> dict[str, Chart]:
     """Training, errors, and the geometry of the updates of the first variant."""
     found = variants_of(run)
     name, first = next(iter(found.items()))
-    losses = [band(variant, arrays["step"], arrays["eval"].T) for variant, arrays in found.items()]
+    losses = [over_seeds(variant, arrays["step"], arrays["eval"]) for variant, arrays in found.items()]
     squared, norms = first["patched/squared"], first["trained/norm"]
-    errors = [band(f"block {i + 1}", first["step"], squared[:, :, i].T) for i in range(squared.shape[2])]
+    errors = [over_seeds(f"block {i + 1}", first["step"], squared[:, :, i]) for i in range(squared.shape[2])]
     positions = np.arange(1, norms.shape[-1] + 1)
-    sizes = [band(f"block {i + 1}", positions, norms[:, i]) for i in range(norms.shape[1])]
+    sizes = [over_seeds(f"block {i + 1}", positions, norms[:, i].T) for i in range(norms.shape[1])]
     panels = [Panel(f"block {i + 1}", matrix) for i, matrix in enumerate(first["trained/cosine of positions"][0][:3])]
     training = (
         Lines("Loss", "training step", "half-MSE", losses, log_y=True),
@@ -246,8 +246,3 @@ def figures(run: Run) -> dict[str, Chart]:
         "positions": Heatmaps(heat, panels, "Mean over prompts; seed 0.", shared_scale=True),
         "norms": Lines("Size of the update by position, after training", "position", "|dW|", sizes),
     }
-
-
-def band(name: str, x: Any, values: np.ndarray) -> Series:
-    """Median over seeds (first axis) with the range between the seeds."""
-    return Series(name, x, np.median(values, 0), values.min(0), values.max(0))

@@ -30,7 +30,7 @@ from meta_icl.analysis.implicit import ThoughtErrors, thought_errors
 from meta_icl.evaluation import loss_on
 from meta_icl.models import Concatenated, Learner
 from meta_icl.models.blocks import Attention, Blocks
-from meta_icl.plotting import Chart, Grid, Lines, Series
+from meta_icl.plotting import Chart, Grid, Lines, over_seeds
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, at_most, within
 from meta_icl.sweeps import run_parts
@@ -104,17 +104,12 @@ def train_and_patch(part: Run, *, config: Mapping[str, Any]) -> dict[str, np.nda
     return dict(trained.history) | found
 
 
-def part_arrays(run: Run) -> dict[str, np.ndarray]:
-    """What the training left behind."""
-    return run.part("regression").load_arrays("result")
-
-
 # Claims and figures.
 
 
 def claims(run: Run) -> list[Claim]:
     """M1, on trained blocks; untrained ones are in the note."""
-    arrays = part_arrays(run)
+    arrays = run.part_arrays("regression")
     sizes = [int(k) for k in arrays["sizes"]]
     held = arrays["trained/test"] / arrays["trained/none"][:, None]
     exact = arrays["trained/exact"] / arrays["trained/test"][:, -1]
@@ -145,14 +140,9 @@ def claims(run: Run) -> list[Claim]:
     return [Claim("mazzawi2025/M1", statement, "abstract", checks, undecided, note)]
 
 
-def band(name: str, x: Any, values: np.ndarray, style: str = "line") -> Series:
-    """Median over seeds (first axis) with the range between the seeds."""
-    return Series(name, x, np.median(values, 0), values.min(0), values.max(0), style)
-
-
 def figures(run: Run) -> dict[str, Chart]:
     """Errors against the number of calibration queries, and the training."""
-    arrays = part_arrays(run)
+    arrays = run.part_arrays("regression")
     shown = (
         ("new queries", "test", "line"),
         ("calibration queries", "calibration", "dotted"),
@@ -161,10 +151,12 @@ def figures(run: Run) -> dict[str, Chart]:
     charts = []
     for name in ("trained", "untrained"):
         none = arrays[f"{name}/none"][:, None]
-        series = [band(label, arrays["sizes"], arrays[f"{name}/{key}"] / none, style) for label, key, style in shown]
+        series = [
+            over_seeds(label, arrays["sizes"], (arrays[f"{name}/{key}"] / none).T, style) for label, key, style in shown
+        ]
         title, y_label = f"{name.capitalize()} blocks", "squared error / without a patch"
         charts.append(Lines(title, "calibration queries K", y_label, series, log_x=True, log_y=True))
-    losses = (band("evaluation prompts", arrays["step"], arrays["eval"].T),)
+    losses = (over_seeds("evaluation prompts", arrays["step"], arrays["eval"]),)
     return {
         "thought": Grid("A prompt as one patch for all queries", charts, 2),
         "training": Lines("Training", "training step", "half-MSE", losses),
