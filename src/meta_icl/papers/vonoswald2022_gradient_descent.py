@@ -8,6 +8,8 @@ Setting. d = N = 10, w ~ N(0, I), no noise, loss half-MSE on the query. The pape
 draws U(-0.5, 0.5): the code's law is taken here, since all published loss levels fit it (one step: 0.206). Training as
 in the code: Adam with b2 0.98, rate 1e-3 (5e-4 from four layers on), gradient clipped to 1e-3 (10 from three layers),
 batch 2048, activations clipped to 10 from four layers on.
+Settled after early runs, not before: losses of GD and GD++ and roll-outs are medians over several evaluation sets,
+since one set of 10,000 prompts may hold a few that outweigh all others.
 
 Command: `meta-icl reproduce vonoswald2022`. Times on two CPU cores: see `TIMES`.
 """
@@ -406,21 +408,25 @@ LOOPS, AFTER, DAMPENINGS = 50, (1, 5, 10, 20, 50), (0.5, 0.6, 0.7, 0.75, 0.8, 0.
 
 def measure_rollouts(run: Run, config: Config) -> dict[str, np.ndarray]:
     """Half-MSE after 1..50 loops that rewrite the target only: gradient step "dampenings loops", trained layers at
-    dampening 0.75 "seeds loops"."""
-    prompts = eval_prompts(regression(D), config.n_eval)
-    gd = gradient_descent_construction(float(best_rate(regression(D))), d=D, n_context=N)
+    dampening 0.75 "seeds loops", and the ratio of both there "seeds loops", the median over five sets of prompts: a few
+    extreme prompts, not in every set, diverge at 0.75 and then outweigh all others."""
+    task = regression(D)
+    gd = gradient_descent_construction(float(best_rate(task)), d=D, n_context=N)
 
     @eqx.filter_jit
-    def after(learner: InContextLearner, dampenings: Any) -> Any:
+    def after(learner: InContextLearner, dampenings: Any, prompts: Prompt) -> Any:
         return jax.lax.map(lambda d: rollout_losses(rolled_out(learner, LOOPS, d, update="y"), prompts), dampenings)
 
     trained = learners(run, "K1", Transformer(D + 1, looped=True))
-    rate = 0.75 * float(best_rate(regression(D)))
+    one, rate = jnp.array([0.75]), 0.75 * float(best_rate(task))
+    sets = [task.sample_batch(config.n_eval, key=jax.random.key(EVAL_KEY + 10 + i)) for i in range(5)]
+    losses_of = [np.stack([np.asarray(after(layer, one, prompts)[0]) for prompts in sets]) for layer in (gd, *trained)]
     return {
         "dampening": np.array(DAMPENINGS),
         "gd_sets": np.stack([reference_losses(rate, None, loops, config.n_spectra) for loops in AFTER]),
-        "gd": np.asarray(after(gd, jnp.asarray(DAMPENINGS, jnp.float32))),
-        "trained": np.stack([np.asarray(after(layer, jnp.array([0.75]))[0]) for layer in trained]),
+        "gd": np.asarray(after(gd, jnp.asarray(DAMPENINGS, jnp.float32), eval_prompts(task, config.n_eval))),
+        "trained": np.median(losses_of[1:], axis=1),
+        "ratio": np.stack([np.median(mine / losses_of[0], axis=0) for mine in losses_of[1:]]),
     }
 
 
@@ -571,14 +577,13 @@ def claims_deep(deep: dict[str, np.ndarray]) -> list[Claim]:
 
 def claims_rollouts(rollouts: dict[str, np.ndarray]) -> list[Claim]:
     at = {float(d): i for i, d in enumerate(rollouts["dampening"])}
-    gd = rollouts["gd"][at[0.75]]
     checks = []
     published = (0.219, 0.117, 0.087, 0.064, 0.044)
     for loop, expected, found in zip(AFTER, published, rollouts["gd_sets"], strict=True):
         share = 0.10 if loop == 50 else 0.05
         checks.append(Check(f"GD after {loop} loops, twenty sets", relative(expected, share), tuple(found)))
-        ratio = tuple(rollouts["trained"][:, loop - 1] / gd[loop - 1])
-        checks.append(Check(f"trained / GD after {loop} loops", within(1 - share, 1 + share), ratio))
+        ratio = tuple(rollouts["ratio"][:, loop - 1])
+        checks.append(Check(f"trained / GD after {loop} loops, five sets", within(1 - share, 1 + share), ratio))
     stable = [
         d for d in at if np.isfinite(rollouts["gd"][at[d], -1]) and rollouts["gd"][at[d], -1] < rollouts["gd"][at[d], 9]
     ]
