@@ -16,6 +16,12 @@ NAMES = [module.name for module in pkgutil.iter_modules(meta_icl.papers.__path__
 EXPECTED = {
     "vonoswald2022_gradient_descent": ({f"VO-{i}" for i in range(1, 25)}, {"VO-1", "VO-2", "VO-24"}),
     "rossi2024_understanding_icl": ({f"R-{i}" for i in range(1, 13)}, {"R-1"}),
+    "garg2022_function_classes": (
+        {f"F-{i}" for i in range(1, 20)} | {f"B-{i}" for i in range(1, 7)} | {"T-1"},
+        {"F-19"},
+    ),
+    "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1"}, set()),
+    "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
 
 

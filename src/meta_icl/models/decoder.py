@@ -34,9 +34,9 @@ class Decoder:
 
     Exactly one of `n_tokens` (integer tokens, embedded) and `d_in` (vectors, mapped affinely) is given. The read-out
     maps to `d_out` channels or, with `d_out=None`, is the transposed token embedding. `read_bias` gives the maps of
-    vectors in and out a bias. Weights are normal of deviation `init_std`, those that write to the residual stream divided by
-    sqrt(2 n_layers), biases zero; `read_init="torch"` draws the maps in and out uniform in +-1/sqrt(fan_in) instead, as
-    the code of Garg et al. (2022) does.
+    vectors in and out a bias. Weights are normal of deviation `init_std`, those that write to the residual stream
+    divided by sqrt(2 n_layers), biases zero; `read_init="torch"` draws the maps in and out uniform in
+    +-1/sqrt(fan_in) instead, as the code of Garg et al. (2022) does.
     """
 
     d_model: int
