@@ -15,7 +15,7 @@ def crossing(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     one counts; between two pool sizes the difference b - a is interpolated linearly in log x.
     """
     x, gap = np.asarray(x, float), np.asarray(b, float) - np.asarray(a, float)
-    require(bool((np.diff(x) > 0).all()) and x[0] > 0, "x", x.tolist(), "positive and ascending")
+    require(bool((np.diff(x) > 0).all() and x[0] > 0), "x", x.tolist(), "positive and ascending")
     turns = np.flatnonzero((gap[:-1] >= 0) & (gap[1:] < 0))
     if not len(turns) or not np.all(gap[turns[-1] + 1 :] < 0):
         return float("nan")

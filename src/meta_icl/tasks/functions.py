@@ -44,8 +44,8 @@ class FunctionClass(eqx.Module):
         raise TypeError(f"{type(self).__name__} does not define variance")
 
 
-class Linear(FunctionClass):
-    """f(x) = w.x with w ~ N(0, I); parameters "n d"."""
+class Weighted(FunctionClass):
+    """A function of one weight vector w ~ N(0, I); parameters "n d", and E f^2 = d."""
 
     d: int = eqx.field(static=True)
 
@@ -64,7 +64,11 @@ class Linear(FunctionClass):
         return float(self.d)
 
 
-class SparseLinear(Linear):
+class Linear(Weighted):
+    """f(x) = w.x with w ~ N(0, I)."""
+
+
+class SparseLinear(Weighted):
     """f(x) = w.x where w ~ N(0, I) keeps `n_active` coordinates, chosen uniformly among the first d_active."""
 
     n_active: int = eqx.field(static=True, default=3)
@@ -84,14 +88,14 @@ class SparseLinear(Linear):
         return float(self.n_active)
 
 
-class Quadratic(Linear):
+class Quadratic(Weighted):
     """f(x) = sum_i w_i x_i^2 / sqrt(3) with w ~ N(0, I); E f^2 = d."""
 
     def evaluate(self, parameters: Float[Array, " d"], x: Float[Array, "k d"]) -> Float[Array, " k"]:
         return jnp.square(x) @ parameters / math.sqrt(3)
 
 
-class LeakyUnit(Linear):
+class LeakyUnit(Weighted):
     """f(x) = max(w.x, slope w.x) with w ~ N(0, I): a leaky ReLU of one linear function."""
 
     slope: float = eqx.field(static=True, default=0.01)
@@ -104,7 +108,7 @@ class LeakyUnit(Linear):
         return self.d * (1 + self.slope**2) / 2
 
 
-class LinearClassification(Linear):
+class LinearClassification(Weighted):
     """f(x) = sign(w.x), labels +-1, with w ~ N(0, I)."""
 
     def evaluate(self, parameters: Float[Array, " d"], x: Float[Array, "k d"]) -> Float[Array, " k"]:

@@ -22,6 +22,8 @@ EXAMPLES = (
     "--sweep task.noise=0,0.1 optimiser.learning_rate=1e-3,1e-2",
     "sine_regression lstm --model d_in=2 d_hidden=32 --learning-rate 1e-3 --optimiser clip_norm=1.0",
     "linear_regression transformer --task d=5 n_context=10 --model d_model=15 --layout separate:d_position=10",
+    "function_regression decoder --task function=sparse_linear:d=5,n_active=2 n_context=10 --model d_model=64 n_layers=3 "
+    "n_heads=2 n_positions=22 d_in=5 init_std=0.125 --layout interleaved --objective every_position_mse --batch 32",
     "--resume train-LinearRegression-Transformer",
 )
 
@@ -45,7 +47,8 @@ class Options:
     layout: str = "concatenated"
     """How prompts become tokens, such as separate:d_position=10 (for models that read tokens)."""
     objective: str = "half_mse"
-    """What is minimised: half_mse, or context_averaged_mse (exact averages over weights and query)."""
+    """What is minimised: half_mse, every_position_mse, every_position_logistic (labels +-1), or context_averaged_mse
+    (exact averages over weights and query)."""
     steps: int = 5000
     """Training steps."""
     batch: int = 512
@@ -244,11 +247,11 @@ def model_of(config: Mapping[str, Any]) -> Any:
 
 
 def task_classes() -> dict[str, type]:
-    """All public tasks, and the laws that their fields may be."""
+    """All public tasks, and the laws and classes of functions that their fields may be."""
     from meta_icl import tasks
     from meta_icl.prompt import Task
 
-    return spec.public(tasks, lambda cls: issubclass(cls, Task | tasks.Law))
+    return spec.public(tasks, lambda cls: issubclass(cls, Task | tasks.Law | tasks.FunctionClass))
 
 
 def model_classes() -> dict[str, type]:
@@ -274,9 +277,10 @@ def optimiser_classes() -> dict[str, type]:
 
 def objectives() -> dict[str, Any]:
     """The objectives that need no more than a task."""
-    from meta_icl.training import context_averaged_mse, half_mse
+    from meta_icl import training
 
-    return {"half_mse": half_mse, "context_averaged_mse": context_averaged_mse}
+    names = ("half_mse", "every_position_mse", "every_position_logistic", "context_averaged_mse")
+    return {name: getattr(training, name) for name in names}
 
 
 def drawn_by(cls: type) -> type | None:
