@@ -22,8 +22,8 @@ EXAMPLES = (
     "--sweep task.noise=0,0.1 optimiser.learning_rate=1e-3,1e-2",
     "sine_regression lstm --model d_in=2 d_hidden=32 --learning-rate 1e-3 --optimiser clip_norm=1.0",
     "linear_regression transformer --task d=5 n_context=10 --model d_model=15 --layout separate:d_position=10",
-    "function_regression decoder --task function=sparse_linear:d=5 n_context=10 --model d_model=64 n_layers=3 n_heads=2 "
-    "n_positions=22 d_in=5 init_std=0.125 --layout interleaved --objective every_position_mse --batch 32",
+    "function_regression decoder --task function=sparse_linear:d=5 n_context=10 --model d_model=64 n_layers=3 "
+    "n_heads=2 n_positions=22 d_in=5 init_std=0.125 --layout interleaved --objective every_position_mse --batch 32",
     "--resume train-LinearRegression-Transformer",
 )
 
