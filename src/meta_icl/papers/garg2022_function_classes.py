@@ -64,7 +64,7 @@ from meta_icl.tasks import (
 from meta_icl.training import Optimiser, every_position_mse, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "30 CPU-min", "paper": "days (GPU)"}
-SIZES = {"tiny": (64, 3, 2), "small": (128, 6, 4), "standard": (256, 12, 8)}  # width, layers, heads
+SIZES = {"mini": (8, 1, 2), "tiny": (64, 3, 2), "small": (128, 6, 4), "standard": (256, 12, 8)}  # width, layers, heads
 EVAL_KEY, TRAIN_KEY, POOL_KEY = 2022, 0, 1
 PUBLISHED_D = 20
 SCALES = (1 / 3, 1 / 2, 2.0, 3.0)
@@ -126,7 +126,15 @@ _PAPER = (
 
 PRESETS = {
     "smoke": Config(
-        n_linear=60, n_lasso=8, n_trees=3, n_networks=2, network_steps=5, n_eval=30, steps=4, batch=4,
+        n_linear=60,
+        n_lasso=8,
+        n_trees=3,
+        n_networks=2,
+        network_steps=5,
+        n_eval=30,
+        trainings=(Training(size="mini"), Training(size="mini", noise=0.5)),
+        steps=4,
+        batch=4,
     ),
     "small": Config(),
     "paper": Config(

@@ -84,7 +84,7 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        seeds=2, d=4, rank=2, rows=4, width=8, layers=2, heads=2, steps=4, batch=4, per_task=12, per_task_patched=4,
+        seeds=1, d=4, rank=2, rows=4, width=8, layers=2, heads=2, steps=4, batch=4, per_task=12, per_task_patched=4,
         n_eval=20, n_baseline=40,
     ),
     "small": Config(),
