@@ -1,5 +1,6 @@
 """Learners that answer every position against loops over positions in float64 numpy, scipy and scikit-learn."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,7 +96,7 @@ ORACLES = {
 def test_every_position(name):
     make, oracle = ORACLES[name]
     x, y = RNG.normal(size=(N, D)), RNG.normal(size=(N, 1))
-    answers = jax.jit(make())(Prompt(jnp.asarray(x), jnp.asarray(y)))
+    answers = eqx.filter_jit(make())(Prompt(jnp.asarray(x), jnp.asarray(y)))
     expected = [oracle(x[:k], y[:k, 0], x[k]) for k in range(N)]
     np.testing.assert_allclose(np.asarray(answers)[:, 0], expected, rtol=0, atol=1e-10)
 
@@ -103,7 +104,7 @@ def test_every_position(name):
 @pytest.mark.parametrize("name", ORACLES)
 def test_no_position_reads_its_own_target_or_later_rows(name):
     x, y = RNG.normal(size=(N, D)), RNG.normal(size=(N, 1))
-    predictor = jax.jit(ORACLES[name][0]())
+    predictor = eqx.filter_jit(ORACLES[name][0]())
     before = np.asarray(predictor(Prompt(jnp.asarray(x), jnp.asarray(y))))
     x[4:], y[3:] = RNG.normal(size=(N - 4, D)), RNG.normal(size=(N - 3, 1))
     after = np.asarray(predictor(Prompt(jnp.asarray(x), jnp.asarray(y))))
@@ -160,7 +161,7 @@ def test_boosted_trees_fit_a_step():
 def test_network_descent_learns_a_line():
     x = RNG.uniform(-1, 1, size=(21, 1))
     prompt = Prompt(jnp.asarray(x, jnp.float32), jnp.asarray(3 * x, jnp.float32))
-    answer = jax.jit(NetworkDescent(rate=1e-2, width=20, steps=1500))(prompt)
+    answer = eqx.filter_jit(NetworkDescent(rate=1e-2, width=20, steps=1500))(prompt)
     assert float(answer[0]) == pytest.approx(3 * float(x[-1, 0]), abs=0.1)
 
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy import integrate, stats
 
@@ -104,14 +105,14 @@ class GaussianMixtureBayes(eqx.Module):
         return self.posterior(prompt)[0][:, None]
 
 
-def bayes_over_bases(bases: Float[Array, "c d"] | np.ndarray, noise_variance: float) -> GaussianMixtureBayes:
-    """Bayes for w ~ N(0, I) on one of several sets of coordinates, the rows of `bases` (0 or 1; Han et al., 2024)."""
+def bayes_over_bases(bases: ArrayLike, noise_variance: float) -> GaussianMixtureBayes:
+    """Bayes for w ~ N(0, I) on one of several sets of coordinates, the rows of `bases`, "c d" of 0 and 1 (Han et al., 2024)."""
     masks = numbers(bases)
     return GaussianMixtureBayes(jnp.zeros_like(masks), masks, noise_variance)
 
 
-def smoothed_dmmse(pool: Float[Array, "m d"], noise_variance: float, width: float) -> GaussianMixtureBayes:
-    """Bayes for w in a finite pool blurred by N(0, width^2 I) (Raventos et al., 2023, Fig. 12).
+def smoothed_dmmse(pool: ArrayLike, noise_variance: float, width: float) -> GaussianMixtureBayes:
+    """Bayes for w in a finite pool "m d" blurred by N(0, width^2 I) (Raventos et al., 2023, Fig. 12).
 
     It keeps m d^2 numbers per prompt.
     """
