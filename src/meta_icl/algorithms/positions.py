@@ -106,7 +106,7 @@ class GaussianMixtureBayes(eqx.Module):
 
 
 def bayes_over_bases(bases: ArrayLike, noise_variance: float) -> GaussianMixtureBayes:
-    """Bayes for w ~ N(0, I) on one of several sets of coordinates, the rows of `bases`, "c d" of 0 and 1 (Han et al., 2024)."""
+    """Bayes for w ~ N(0, I) on one of the sets of coordinates given by rows of `bases`, "c d" (Han et al., 2024)."""
     masks = numbers(bases)
     return GaussianMixtureBayes(jnp.zeros_like(masks), masks, noise_variance)
 
