@@ -246,9 +246,14 @@ def linear_task(d: int, **changes: Any) -> FunctionRegression:
 
 def mean_error(predictor: Any, task: FunctionRegression, n: int, positions: Any = None, seed: int = 1) -> np.ndarray:
     """e_k of a predictor on fresh prompts of a task, of noise-free targets, over E f^2 of unscaled prompts."""
+    return prompt_errors(predictor, task, n, positions, seed).mean(0)
+
+
+def prompt_errors(predictor: Any, task: FunctionRegression, n: int, positions: Any = None, seed: int = 1) -> np.ndarray:
+    """The errors of `mean_error`, of every prompt."""
     drawn = task.sample_with_functions(n, key=jax.random.key(EVAL_KEY + seed))
     errors = errors_by_position(predictor, drawn.prompts, drawn.clean, positions=positions)
-    return np.asarray(errors, np.float64).mean(0) / task.function.variance
+    return np.asarray(errors, np.float64) / task.function.variance
 
 
 def changed_laws(d: int) -> dict[str, dict[str, Any]]:
@@ -331,9 +336,10 @@ def baseline_linear(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
         ):
             if name == "orthants":  # the query follows another law than the context, so every k has its own prompts
                 tasks = [linear_task(d, n_context=k, x_law=Orthants()) for k in ks]
-                out[f"{name}_{label}"] = np.array([mean_error(predictor, t, n, [t.n_context])[0] for t in tasks])
+                errors = np.concatenate([prompt_errors(predictor, t, n, [t.n_context]) for t in tasks], axis=1)
             else:
-                out[f"{name}_{label}"] = mean_error(predictor, linear_task(d, **change), n, ks)
+                errors = prompt_errors(predictor, linear_task(d, **change), n, ks)
+            out |= {f"{name}_{label}": errors.mean(0), f"{name}_{label}_deviation": errors.std(0)}
     return out
 
 
@@ -391,7 +397,11 @@ def claim(id: str, statement: str, source: str, checks: list[Check], undecided: 
 
 
 def reference_claims(run: Run) -> list[Claim]:
-    """Learners that need no training, at d = 20. Least squares and averaging have closed forms (1 - k/d, (d + 1)/k)."""
+    """Learners that need no training, at d = 20.
+
+    Least squares and averaging have closed forms, 1 - k/d and (d + 1)/k. The other expected values were measured on
+    1500 prompts, two digits kept: their tolerance is three standard errors of that, and the rounding.
+    """
     found = part_arrays(run, "baseline-linear")
     at = {k: i for i, k in enumerate(BASELINE_KS)}
 
@@ -399,6 +409,13 @@ def reference_claims(run: Run) -> list[Claim]:
         return [
             Check(f"{name.replace('_', ', ')}: e at k = {k}", rule(v), found[name][at[k]]) for k, v in expected.items()
         ]
+
+    def sampled(name: str, expected: Mapping[int, float]) -> list[Check]:
+        out = []
+        for k, value in expected.items():
+            tolerance = 3 * found[f"{name}_deviation"][at[k]] / 1500**0.5 + 0.005
+            out += checks(name, {k: value}, lambda v, tolerance=tolerance: absolute(v, tolerance))
+        return out
 
     def tenth(value: float) -> Rule:
         return relative(value, 0.1)
@@ -409,13 +426,17 @@ def reference_claims(run: Run) -> list[Claim]:
     plain = [
         *checks("plain_squares", {5: 0.75, 10: 0.5, 20: 0.0}, near),
         *checks("plain_averaging", {k: 21 / k for k in BASELINE_KS}, tenth),
-        *checks("plain_neighbours", {5: 1.08, 10: 0.95, 20: 0.78, 30: 0.73, 40: 0.66}, tenth),
+        *sampled("plain_neighbours", {5: 1.08, 10: 0.95, 20: 0.78, 30: 0.73, 40: 0.66}),
     ]
     changed = [
-        *checks("orthants_neighbours", {10: 1.44, 20: 1.27, 40: 1.23}, tenth),
-        Check("orthants, averaging: smallest e over k", at_least(8), found["orthants_averaging"].min()),
-        *checks("skewed_squares", {5: 0.19, 10: 0.08, 20: 0.0}, near),
-        *checks("skewed_neighbours", {5: 0.76, 10: 0.43, 20: 0.32, 40: 0.27}, tenth),
+        *sampled("orthants_neighbours", {10: 1.44, 20: 1.27, 40: 1.23}),
+        Check(
+            "orthants, averaging: smallest e at k = 10, 20, 40",
+            at_least(8),
+            found["orthants_averaging"][[1, 2, 4]].min(),
+        ),
+        *sampled("skewed_squares", {5: 0.19, 10: 0.08}),
+        *sampled("skewed_neighbours", {5: 0.76, 10: 0.43, 20: 0.32, 40: 0.27}),
         *checks("half_squares", {5: 0.5, 10: 0.0, 20: 0.0, 40: 0.0}, near),
     ]
     noisy = dict(zip(NOISE_KS, found["noisy_squares"], strict=True))
