@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meta_icl.errors import require
-from meta_icl.prompt import Prompt, answer_batch, answer_positions
+from meta_icl.prompt import Ensemble, Prompt, answer_batch, answer_positions
 
 
 def up_to(prompts: Prompt, k: int) -> Prompt:
@@ -40,9 +40,8 @@ def answers_by_position(
 
 
 def answers_every_position(predictor: Any, prompts: Prompt) -> bool:
-    """Whether a predictor answers every row, judged by the shape of its answer; one that needs numbers does not."""
-    if hasattr(predictor, "batched") and not hasattr(predictor, "network"):
-        return False
+    """Whether a predictor answers every row, judged by the shape of its answer; one that cannot be traced does not."""
+    require(not isinstance(predictor, Ensemble), "predictor", "an ensemble", "one of its members")
     one = jax.tree.map(lambda leaf: leaf[0], prompts)
     try:
         return eqx.filter_eval_shape(lambda p, prompt: jnp.asarray(p(prompt)), predictor, one).ndim == 2
