@@ -11,8 +11,8 @@ curriculum. Reference learners need no training: they are measured here at the f
 Shrunk in `small`: d = 5, 11 rows, the paper's "tiny" decoder (3 layers, 2 heads, width 64), 20,000 steps of 32
 prompts at a larger rate and with larger initial weights, no curriculum. Claims about k = 10, 20 and 40 examples are
 then measured at d/2, d and 2d, and where the paper gives an error, the bound is that error times its factor.
-Claim T-1 is ours: a decoder trained with noisy labels (standard deviation 1/2) comes within 1.3 of the Bayes error at 2d
-examples.
+Claim T-1 is ours: a decoder trained with noisy labels (standard deviation 1/2) comes within 1.3 of the Bayes error at
+2d examples.
 
 Paper against released code: the network trained by gradient descent takes batch 10 and 5000 steps (the code: 100 and
 100); boosted trees are 50 of depth 4 at rate 0.1 with XGBoost's regularisation, here grown by scikit-learn.
