@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -112,7 +113,7 @@ def head_importance(
     return jnp.stack([jnp.stack([mean_losses(mask) - whole for mask in row]) for row in heads])
 
 
-def rank_correlation(a: Float[Array, " n"], b: Float[Array, " n"]) -> float:
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation; NaN if one of the two is constant."""
     from scipy import stats
 
