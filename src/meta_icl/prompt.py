@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
+from meta_icl.errors import require
+
 
 class Pairs(NamedTuple):
     """Inputs with their targets: several rows (`prompt.context`) or a single one (`prompt.query`)."""
@@ -71,6 +73,15 @@ class Predictor(Protocol):
 class Task(eqx.Module):
     """A distribution over prompts. Numbers that a sweep may vary are array leaves; sizes are static fields."""
 
+    def at_step(self, step: Int[Array, ""]) -> "Task":
+        """The task as it stands at a (traced) step of training; tasks with a curriculum override it."""
+        del step
+        return self
+
+    def position_weights(self, n: int) -> Float[Array, " n"]:
+        """How much each of n rows counts in an every-position loss; a curriculum gives later rows zero."""
+        return jnp.ones(n)
+
     def sample(self, *, key: Key[Array, ""]) -> Prompt:
         """Draw ONE prompt."""
         raise TypeError(f"{type(self).__name__} does not define sample(*, key)")
@@ -121,6 +132,22 @@ def answer_batch(predictor: Predictor, prompts: Prompt) -> Float[Array, "*member
     """
     if isinstance(predictor, Ensemble):
         return jnp.stack([answer_batch(predictor[i], prompts) for i in range(len(predictor))])
+    answers = _answers(predictor, prompts)
+    return answers[:, -1] if answers.ndim == 3 else answers
+
+
+def answer_positions(predictor: Predictor, prompts: Prompt) -> Float[Array, "b n dy"]:
+    """The answers of an every-position predictor for a batch of prompts: row k has seen the rows before k and x_k only.
+
+    Raises `BadInput` for a predictor that answers the query alone.
+    """
+    answers = _answers(predictor, prompts)
+    require(answers.ndim == 3, "predictor", type(predictor).__name__, "one that answers every position")
+    return answers
+
+
+def _answers(predictor: Predictor, prompts: Prompt) -> Float[Array, "b ..."]:
+    """The answers of a single predictor for a batch, by whichever way it offers."""
     hidden = jax.vmap(Prompt.hidden)(prompts)
     batched = getattr(predictor, "batched", None)
     try:
@@ -128,7 +155,7 @@ def answer_batch(predictor: Predictor, prompts: Prompt) -> Float[Array, "*member
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
         each = [jax.tree.map(lambda leaf, i=i: leaf[i], hidden) for i in range(prompts.x.shape[0])]
         answers = jnp.stack([jnp.asarray(predictor(prompt)) for prompt in each])
-    return answers[:, -1] if answers.ndim == 3 else answers
+    return answers
 
 
 def truncated(prompt: Prompt, n_context: int) -> Prompt:

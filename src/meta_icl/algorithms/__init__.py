@@ -12,6 +12,7 @@ from meta_icl.algorithms.covariance import (
     sample_map_loss,
     sample_token_loss,
 )
+from meta_icl.algorithms.fitted import NetworkDescent, ScikitLearn, boosted_trees, greedy_tree, lasso
 from meta_icl.algorithms.gradient_descent import GradientDescent, GradientDescentPlusPlus
 from meta_icl.algorithms.population import (
     RegressionMoments,
@@ -25,27 +26,49 @@ from meta_icl.algorithms.population import (
     sample_best_rate,
     zero_loss,
 )
+from meta_icl.algorithms.positions import (
+    Averaging,
+    DiscreteMmse,
+    EveryPosition,
+    GaussianMixtureBayes,
+    NearestNeighbours,
+    bayes_over_bases,
+    best_training_vector_error,
+    smoothed_dmmse,
+)
 from meta_icl.algorithms.softmax_heads import KernelHeads
 
 __all__ = [
+    "Averaging",
     "BayesFinitePool",
     "BayesLinear",
+    "DiscreteMmse",
+    "EveryPosition",
+    "GaussianMixtureBayes",
     "GradientDescent",
     "GradientDescentPlusPlus",
     "KernelHeads",
     "LeastSquares",
     "LinearMap",
     "MapLoss",
+    "NearestNeighbours",
+    "NetworkDescent",
     "PreconditionedDescent",
     "RegressionMoments",
     "RegressionTask",
     "Ridge",
     "SampleMapLoss",
+    "ScikitLearn",
     "ZeroPredictor",
+    "bayes_over_bases",
     "best_gd_loss",
     "best_rate",
     "best_rate_for",
+    "best_training_vector_error",
+    "boosted_trees",
     "gd_loss",
+    "greedy_tree",
+    "lasso",
     "line_search",
     "linear_map_loss",
     "map_loss",
@@ -53,6 +76,7 @@ __all__ = [
     "sample_best_rate",
     "sample_map_loss",
     "sample_token_loss",
+    "smoothed_dmmse",
     "softmax_heads",
     "spectral",
     "time_course",

@@ -9,6 +9,14 @@ from meta_icl.analysis.constructions import (
     interpolated,
 )
 from meta_icl.analysis.copying import TokenCopying, token_copying
+from meta_icl.analysis.decodability import (
+    decodability_by_layer,
+    head_importance,
+    patching_matrix,
+    rank_correlation,
+    task_decodability,
+    task_means,
+)
 from meta_icl.analysis.dynamics import (
     DirectionOverlap,
     Plateau,
@@ -35,6 +43,7 @@ __all__ = [
     "conservation_drift",
     "copy_then_descend_construction",
     "copying_score",
+    "decodability_by_layer",
     "descent_weights",
     "diagonal_share",
     "direction_overlap",
@@ -45,14 +54,19 @@ __all__ = [
     "gauge_fixed",
     "gradient_descent_construction",
     "gradient_descent_plus_plus_construction",
+    "head_importance",
     "head_roles",
     "homogeneity_score",
     "interpolated",
     "nearest_plateau",
+    "patching_matrix",
     "plateau_table",
     "plateaus",
+    "rank_correlation",
     "rolled_out",
     "rollout_losses",
+    "task_decodability",
+    "task_means",
     "token_copying",
     "zero_sum_score",
 ]

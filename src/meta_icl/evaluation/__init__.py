@@ -1,6 +1,15 @@
 """Losses and distances of predictors, on the same prompts."""
 
 from meta_icl.evaluation.alignment import alignment, alignment_with, loss_on, mean_loss
+from meta_icl.evaluation.by_position import (
+    Band,
+    answers_by_position,
+    bootstrap,
+    distance_by_position,
+    errors_by_position,
+    up_to,
+    with_query,
+)
 from meta_icl.evaluation.compare import Comparison, Estimate, compare, estimate, loss_by_context, members_first
 from meta_icl.evaluation.distances import (
     gradient_error,
@@ -13,13 +22,22 @@ from meta_icl.evaluation.distances import (
     sensitivity,
     sensitivity_cosine,
 )
+from meta_icl.evaluation.thresholds import between_tasks, closest_approach, crossing
 
 __all__ = [
+    "Band",
     "Comparison",
     "Estimate",
     "alignment",
     "alignment_with",
+    "answers_by_position",
+    "between_tasks",
+    "bootstrap",
+    "closest_approach",
     "compare",
+    "crossing",
+    "distance_by_position",
+    "errors_by_position",
     "estimate",
     "gradient_error",
     "loss_by_context",
@@ -34,4 +52,6 @@ __all__ = [
     "sensitivities",
     "sensitivity",
     "sensitivity_cosine",
+    "up_to",
+    "with_query",
 ]

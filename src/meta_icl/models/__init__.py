@@ -1,6 +1,7 @@
 """Networks, layouts, traces and interventions."""
 
 from meta_icl.models.blocks import BlockNetwork, Blocks
+from meta_icl.models.decoder import Decoder, DecoderNetwork
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
 from meta_icl.models.learner import InContextLearner, Learner, LinearAttention
 from meta_icl.models.linear_attention import (
@@ -27,6 +28,8 @@ __all__ = [
     "Concatenated",
     "CubicMLP",
     "CubicMLPPredictor",
+    "Decoder",
+    "DecoderNetwork",
     "InContextLearner",
     "Interleaved",
     "Intervention",

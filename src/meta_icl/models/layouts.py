@@ -90,6 +90,7 @@ class Separate(Layout):
 class Interleaved(Layout):
     """Tokens x_1, y_1, x_2, y_2, .., x_q, each padded with zeros to width max(dx, dy) (Garg et al., 2022).
 
+    With `own_slot` the targets have channels of their own, in front: (0, x) and (y, 0) (Raventos et al., 2023).
     Read-out: `sign` times the first dy channels at every x token, one prediction per position; with a causal network
     row k has seen the pairs before k and x_k only.
     """
@@ -97,12 +98,13 @@ class Interleaved(Layout):
     reads_last_token: ClassVar[bool] = False
     tokens_per_pair: ClassVar[int] = 2
     sign: float = eqx.field(static=True, default=1.0)
+    own_slot: bool = eqx.field(static=True, default=False)
 
     def encode(self, prompt: Prompt) -> Float[Array, "t d"]:
         n, dx = prompt.x.shape
         dy = prompt.y.shape[-1]
-        width = max(dx, dy)
-        x = jnp.pad(prompt.x, ((0, 0), (0, width - dx)))
+        width = dx + dy if self.own_slot else max(dx, dy)
+        x = jnp.pad(prompt.x, ((0, 0), (width - dx, 0) if self.own_slot else (0, width - dx)))
         y = jnp.pad(prompt.y, ((0, 0), (0, width - dy)))
         return jnp.stack([x, y], axis=1).reshape(2 * n, width)[:-1]
 

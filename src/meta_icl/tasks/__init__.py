@@ -13,31 +13,71 @@ from meta_icl.tasks.covariance import (
     singular_rotation,
     whitened_prompts,
 )
+from meta_icl.tasks.curriculum import Curriculum, Ramp, garg_curriculum
 from meta_icl.tasks.fixed_weights import FixedWeightMixture
+from meta_icl.tasks.functions import (
+    DecisionTree,
+    FunctionClass,
+    FunctionRegression,
+    FunctionSample,
+    LeakyUnit,
+    Linear,
+    LinearClassification,
+    Quadratic,
+    ReluNetwork,
+    SparseLinear,
+)
 from meta_icl.tasks.laws import Exponential, IndependentLaw, Laplace, Law, Normal, NormalisedMixture, Uniform
+from meta_icl.tasks.mixtures import FamilyMixture, SparseBases, disjoint_bases, from_supports, overlapping_bases
+from meta_icl.tasks.pools import PromptPool
+from meta_icl.tasks.prompt_laws import MatchingQuery, Orthants, OrthogonalQuery, half_subspace_law, skewed_law
 from meta_icl.tasks.regression import LinearRegression
 from meta_icl.tasks.sine import SineRegression
 
 __all__ = [
+    "Curriculum",
+    "DecisionTree",
     "Exponential",
+    "FamilyMixture",
     "FixedWeightMixture",
+    "FunctionClass",
+    "FunctionRegression",
+    "FunctionSample",
     "IndependentLaw",
     "Laplace",
     "Law",
+    "LeakyUnit",
+    "Linear",
+    "LinearClassification",
     "LinearRegression",
     "Masked",
+    "MatchingQuery",
     "Normal",
     "NormalisedMixture",
+    "Orthants",
+    "OrthogonalQuery",
+    "PromptPool",
+    "Quadratic",
+    "Ramp",
+    "ReluNetwork",
     "SineRegression",
+    "SparseBases",
+    "SparseLinear",
     "Uniform",
     "ar1_covariance",
     "covariance_from",
+    "disjoint_bases",
+    "from_supports",
+    "garg_curriculum",
     "gaussian_regression",
+    "half_subspace_law",
     "linear_spectrum",
+    "overlapping_bases",
     "power_spectrum",
     "prior_covariance",
     "random_rotation",
     "several_tasks",
     "singular_rotation",
+    "skewed_law",
     "whitened_prompts",
 ]

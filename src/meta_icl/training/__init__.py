@@ -1,7 +1,7 @@
 """Training: objectives, optimisers and the compiled loop over seeds and sweeps."""
 
 from meta_icl.training.loop import Store, Trained, record_steps, train
-from meta_icl.training.objectives import Objective, half_mse
+from meta_icl.training.objectives import Objective, every_position_logistic, every_position_mse, half_mse
 from meta_icl.training.optimisers import Optimiser
 from meta_icl.training.population import (
     ContextSet,
@@ -31,6 +31,8 @@ __all__ = [
     "context_averaged_mse",
     "context_set",
     "context_set_loss",
+    "every_position_logistic",
+    "every_position_mse",
     "finite_set_loss",
     "from_arrays",
     "gradient_flow",

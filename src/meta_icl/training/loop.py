@@ -123,12 +123,13 @@ class Program:
         """Steps start <= i < stop; returns the new state and the mean loss. The bounds are traced: one compilation."""
         transformation = replica.optimiser.build()
 
-        def loss_of(params: PyTree, key: Key[Array, ""]) -> Float[Array, ""]:
-            return self.objective(eqx.combine(params, self.static), replica.task, self.batch, key)
+        def loss_of(params: PyTree, i: Int[Array, ""]) -> Float[Array, ""]:
+            key = jax.random.fold_in(replica.data_key, i)
+            return self.objective(eqx.combine(params, self.static), replica.task.at_step(i), self.batch, key)
 
         def step(i: Int[Array, ""], carry: tuple[State, Float[Array, ""]]) -> tuple[State, Float[Array, ""]]:
             state, total = carry
-            loss, gradient = jax.value_and_grad(loss_of)(state.params, jax.random.fold_in(replica.data_key, i))
+            loss, gradient = jax.value_and_grad(loss_of)(state.params, i)
             if self.freeze is not None:
                 gradient = eqx.tree_at(self.freeze, gradient, replace_fn=jnp.zeros_like)
             updates, opt_state = transformation.update(gradient, state.opt_state, state.params)

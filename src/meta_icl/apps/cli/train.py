@@ -22,6 +22,8 @@ EXAMPLES = (
     "--sweep task.noise=0,0.1 optimiser.learning_rate=1e-3,1e-2",
     "sine_regression lstm --model d_in=2 d_hidden=32 --learning-rate 1e-3 --optimiser clip_norm=1.0",
     "linear_regression transformer --task d=5 n_context=10 --model d_model=15 --layout separate:d_position=10",
+    "function_regression decoder --task function=sparse_linear:d=5 n_context=10 --model d_model=64 n_layers=3 "
+    "n_heads=2 n_positions=22 d_in=5 init_std=0.125 --layout interleaved --objective every_position_mse --batch 32",
     "--resume train-LinearRegression-Transformer",
 )
 
@@ -45,7 +47,8 @@ class Options:
     layout: str = "concatenated"
     """How prompts become tokens, such as separate:d_position=10 (for models that read tokens)."""
     objective: str = "half_mse"
-    """What is minimised: half_mse, or context_averaged_mse (exact averages over weights and query)."""
+    """What is minimised: half_mse, every_position_mse, every_position_logistic (labels +-1), or context_averaged_mse
+    (exact averages over weights and query)."""
     steps: int = 5000
     """Training steps."""
     batch: int = 512
@@ -248,11 +251,11 @@ def model_of(config: Mapping[str, Any]) -> Any:
 
 
 def task_classes() -> dict[str, type]:
-    """All public tasks, and the laws that their fields may be."""
+    """All public tasks, and the laws and classes of functions that their fields may be."""
     from meta_icl import tasks
     from meta_icl.prompt import Task
 
-    return spec.public(tasks, lambda cls: issubclass(cls, Task | tasks.Law))
+    return spec.public(tasks, lambda cls: issubclass(cls, Task | tasks.Law | tasks.FunctionClass))
 
 
 def model_classes() -> dict[str, type]:
@@ -283,9 +286,10 @@ def objective_of(config: Mapping[str, Any], task: Any) -> Any:
 
 def objectives() -> dict[str, Any]:
     """Functions of a task that give an objective for it."""
-    from meta_icl.training import context_averaged_mse, half_mse
+    from meta_icl.training import context_averaged_mse, every_position_logistic, every_position_mse, half_mse
 
-    return {"half_mse": lambda task: half_mse, "context_averaged_mse": context_averaged_mse}
+    drawn = {f.__name__: f for f in (half_mse, every_position_mse, every_position_logistic)}
+    return {name: lambda task, f=f: f for name, f in drawn.items()} | {"context_averaged_mse": context_averaged_mse}
 
 
 def drawn_by(cls: type) -> type | None:
