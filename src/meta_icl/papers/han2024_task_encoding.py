@@ -130,7 +130,7 @@ def functions_of(mixture: str, d: int, rank: int) -> FunctionClass:
         case "overlapping":
             return overlapping_bases(d, rank)
         case _:
-            return FamilyMixture(families=(Linear(d), SparseLinear(d, n_active=rank), LeakyUnit(d), Quadratic(d)))
+            return FamilyMixture(families=(Linear(d), SparseLinear(d, n_active=rank), LeakyUnit(d), Quadratic(d)))  # pyright: ignore[reportCallIssue]  (d is a property here)
 
 
 def members_of(functions: FunctionClass) -> list[FunctionClass]:
