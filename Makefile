@@ -2,7 +2,7 @@
 #
 #   make demo    train one layer of linear attention, compare it with gradient descent, write an interactive report
 #   make test    style, types, import contracts and all tests
-#   make smoke   every paper from end to end, at its smallest size (an hour on two cores)
+#   make smoke   every paper from end to end at its smallest size, and what else is too slow for every run
 #   make lint    the first three of them
 #   make docs    run the notebooks and render them into docs/
 #   make format  let ruff rewrite what it can

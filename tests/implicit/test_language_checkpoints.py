@@ -119,7 +119,7 @@ def written(folder, config, tensors, save=save_file):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
 def test_checkpoints_agree_with_numpy(x64, kind, tmp_path):
     config, draw, forward = (
         (GPT2, gpt2_tensors, gpt2_logits) if kind == "gpt2" else (LLAMA, llama_tensors, llama_logits)
