@@ -36,7 +36,7 @@ EXPECTED = {
 
 
 # One paper always runs from end to end; the others, a minute or more each, run on demand: `make smoke`.
-ALWAYS = "rossi2024_understanding_icl"
+ALWAYS = "mazzawi2025_transmuting_prompts"
 
 
 @pytest.mark.parametrize(
