@@ -124,6 +124,7 @@ def test_smoothing_tends_to_the_pool_and_to_ridge():
         np.testing.assert_allclose(alone(prompt), EveryPosition(Ridge(0.25))(prompt), atol=1e-10)
 
 
+@pytest.mark.slow
 @given(n=st.integers(1, 6), d=st.integers(1, 4))
 def test_shapes(n, d):
     prompt = Prompt(jnp.ones((n, d)), jnp.ones((n, 1)))
