@@ -91,6 +91,18 @@ class Task(eqx.Module):
         return jax.vmap(lambda k: self.sample(key=k))(jax.random.split(key, n))
 
 
+class TokenTask(Task):
+    """A distribution over problems made of discrete tokens."""
+
+    def sample(self, *, key: Key[Array, ""]) -> TokenPrompt:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Draw ONE problem."""
+        raise TypeError(f"{type(self).__name__} does not define sample(*, key)")
+
+    def sample_batch(self, n: int, *, key: Key[Array, ""]) -> TokenPrompt:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Draw `n` independent problems, stacked on a leading axis."""
+        return jax.vmap(lambda k: self.sample(key=k))(jax.random.split(key, n))
+
+
 def query_prediction(predictor: Predictor, prompt: Prompt) -> Float[Array, " dy"]:
     """The predictor's answer for the query, which never gets to see the query's target.
 
@@ -158,7 +170,21 @@ def _answers(predictor: Predictor, prompts: Prompt) -> Float[Array, "b ..."]:
     return answers
 
 
+def answer_tokens(predictor: Any, prompts: TokenPrompt) -> Float[Array, "b t vocabulary"]:
+    """The next-token logits of a batch of token prompts: by the predictor's own `batched`, else by `vmap` of its call.
+
+    A predictor of tokens maps a `TokenPrompt` to logits "t vocabulary"; row i has seen the tokens up to and with i.
+    """
+    batched = getattr(predictor, "batched", None)
+    return jax.vmap(predictor)(prompts) if batched is None else batched(prompts)
+
+
+def take_rows(prompt: Prompt, rows: slice) -> Prompt:
+    """Some rows of a prompt, or of every prompt of a batch; the last one taken becomes the query."""
+    labels = jnp.issubdtype(prompt.y.dtype, jnp.integer)
+    return Prompt(prompt.x[..., rows, :], prompt.y[..., rows] if labels else prompt.y[..., rows, :])
+
+
 def truncated(prompt: Prompt, n_context: int) -> Prompt:
     """The prompt with its last `n_context` pairs only; the query stays the same (works on batches too)."""
-    keep = n_context + 1
-    return Prompt(prompt.x[..., -keep:, :], prompt.y[..., -keep:, :])
+    return take_rows(prompt, slice(-(n_context + 1), None))

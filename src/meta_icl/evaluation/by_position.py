@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meta_icl.errors import require
-from meta_icl.prompt import Ensemble, Prompt, answer_batch, answer_positions
+from meta_icl.prompt import Ensemble, Prompt, answer_batch, answer_positions, take_rows
 
 
 def up_to(prompts: Prompt, k: int) -> Prompt:
     """The first k rows of every prompt as context, and row k as the query."""
-    return Prompt(prompts.x[..., : k + 1, :], prompts.y[..., : k + 1, :])
+    return take_rows(prompts, slice(k + 1))
 
 
 def with_query(prompts: Prompt, k: int, x: Float[Array, "b dx"]) -> Prompt:
@@ -65,6 +65,19 @@ def errors_by_position(
     chosen = jnp.arange(prompts.x.shape[1]) if positions is None else jnp.asarray(list(positions))
     answers = answers_by_position(predictor, prompts, positions)
     return jnp.sum(jnp.square(answers - wanted[:, chosen]), axis=-1)
+
+
+def correct_by_position(
+    predictor: Any, prompts: Prompt, *, positions: Sequence[int] | None = None
+) -> Float[Array, "b p"]:
+    """Whether the largest logit is that of the label (1 or 0), for every prompt at the given positions.
+
+    A logit that is not a number is a wrong answer, whichever index it stands at.
+    """
+    chosen = jnp.arange(prompts.x.shape[1]) if positions is None else jnp.asarray(list(positions))
+    logits = answers_by_position(predictor, prompts, positions)
+    right = (jnp.argmax(logits, axis=-1) == prompts.y[:, chosen]) & jnp.all(~jnp.isnan(logits), axis=-1)
+    return right.astype(logits.dtype)
 
 
 def distance_by_position(a: Any, b: Any, prompts: Prompt) -> Float[Array, " n"]:

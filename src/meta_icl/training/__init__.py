@@ -1,7 +1,15 @@
 """Training: objectives, optimisers and the compiled loop over seeds and sweeps."""
 
 from meta_icl.training.loop import Store, Trained, record_steps, train
-from meta_icl.training.objectives import Objective, every_position_logistic, every_position_mse, half_mse
+from meta_icl.training.objectives import (
+    Objective,
+    cross_entropy,
+    every_position_cross_entropy,
+    every_position_logistic,
+    every_position_mse,
+    half_mse,
+    next_token_cross_entropy,
+)
 from meta_icl.training.optimisers import Optimiser
 from meta_icl.training.population import (
     ContextSet,
@@ -31,6 +39,8 @@ __all__ = [
     "context_averaged_mse",
     "context_set",
     "context_set_loss",
+    "cross_entropy",
+    "every_position_cross_entropy",
     "every_position_logistic",
     "every_position_mse",
     "finite_set_loss",
@@ -38,6 +48,7 @@ __all__ = [
     "gradient_flow",
     "half_mse",
     "minimise",
+    "next_token_cross_entropy",
     "population_objective",
     "record_steps",
     "to_arrays",

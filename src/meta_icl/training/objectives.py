@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+import optax
+from jaxtyping import Array, Float, Int, Key
 
-from meta_icl.prompt import Task, answer_batch, answer_positions
+from meta_icl.prompt import Task, answer_batch, answer_positions, answer_tokens
 
 Objective = Callable[[Any, Task, int, Key[Array, ""]], Float[Array, ""]]
 
@@ -37,6 +38,33 @@ def every_position_logistic(predictor: Any, task: Task, batch: int, key: Key[Arr
     prompts = task.sample_batch(batch, key=key)
     losses = jnp.sum(jax.nn.softplus(-prompts.y * answer_positions(predictor, prompts)), axis=-1)
     return _over_positions(losses, task)
+
+
+def cross_entropy(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
+    """The mean negative log-likelihood, in nats, of the query's integer label under the predictor's logits."""
+    prompts = task.sample_batch(batch, key=key)
+    return jnp.mean(_negative_log_likelihood(answer_batch(predictor, prompts), prompts.y[:, -1]))
+
+
+def every_position_cross_entropy(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
+    """The negative log-likelihood of the integer labels, in nats, averaged over all positions of a fresh batch."""
+    prompts = task.sample_batch(batch, key=key)
+    return _over_positions(_negative_log_likelihood(answer_positions(predictor, prompts), prompts.y), task)
+
+
+def next_token_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
+    """The negative log-likelihood, in nats, of the tokens that follow the positions of `loss_mask`, averaged over them.
+
+    The task is a `TokenTask`; the successor of the last token is unknown and never scored.
+    """
+    prompts = task.sample_batch(batch, key=key)
+    losses = _negative_log_likelihood(answer_tokens(predictor, prompts)[:, :-1], prompts.tokens[:, 1:])
+    scored = prompts.loss_mask[:, :-1]
+    return jnp.sum(jnp.where(scored, losses, 0)) / jnp.maximum(jnp.sum(scored), 1)
+
+
+def _negative_log_likelihood(logits: Float[Array, "... classes"], labels: Int[Array, "..."]) -> Float[Array, "..."]:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def _over_positions(losses: Float[Array, "b n"], task: Task) -> Float[Array, ""]:
