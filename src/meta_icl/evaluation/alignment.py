@@ -1,6 +1,5 @@
 """How closely a predictor follows a reference on one fixed set of prompts: all the published measures at once."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -17,25 +16,35 @@ def alignment(predictor: Any, reference: Any, prompts: Prompt) -> dict[str, Floa
     return _distances(_answers(predictor, prompts), _answers(reference, prompts))
 
 
-def alignment_with(reference: Any, prompts: Prompt) -> Callable[..., dict[str, Float[Array, ""]]]:
+class LossOn(eqx.Module):
+    """The probe of `loss_on`; a module, so that its prompts are arguments of the compiled program, not constants."""
+
+    prompts: Prompt
+
+    def __call__(self, predictor: Any, key: Any = None) -> Float[Array, ""]:
+        del key
+        return mean_loss(predictor, self.prompts)
+
+
+class AlignmentWith(eqx.Module):
+    """The probe of `alignment_with`."""
+
+    prompts: Prompt
+    expected: tuple[Array, Array]  # the reference's answers and sensitivities
+
+    def __call__(self, predictor: Any, key: Any = None) -> dict[str, Float[Array, ""]]:
+        del key
+        return _distances(_answers(predictor, self.prompts), self.expected)
+
+
+def alignment_with(reference: Any, prompts: Prompt) -> AlignmentWith:
     """`alignment` with a fixed reference as a training probe; the reference is evaluated once."""
-    expected = _answers(reference, prompts)
-
-    def probe(predictor: Any, key: Any = None) -> dict[str, Float[Array, ""]]:
-        del key
-        return _distances(_answers(predictor, prompts), expected)
-
-    return probe
+    return AlignmentWith(prompts, _answers(reference, prompts))
 
 
-def loss_on(prompts: Prompt) -> Callable[..., Float[Array, ""]]:
+def loss_on(prompts: Prompt) -> LossOn:
     """The half-MSE on fixed prompts as a training probe."""
-
-    def probe(predictor: Any, key: Any = None) -> Float[Array, ""]:
-        del key
-        return mean_loss(predictor, prompts)
-
-    return probe
+    return LossOn(prompts)
 
 
 @eqx.filter_jit

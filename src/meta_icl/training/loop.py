@@ -86,9 +86,10 @@ def train(
     `task` may also be a function `(*, key) -> Task` that draws a world per seed. `sweep` varies number fields of the
     task or the optimiser, for example {"task.noise": (0, 0.1), "optimiser.learning_rate": (1e-3, 1e-2)}, as a grid.
     `record` is the spacing of records, or the steps themselves; at each, `probes[name](predictor, eval key)` is
-    evaluated. `freeze(predictor)` names the leaves that stay as drawn. `arrangement` is "sequence" (replicas one after
-    the other within a chunk; the default on CPU) or "vmap". With a `store`, a killed training resumes from the last
-    checkpoint and ends bit for bit as if it had never been killed.
+    evaluated. A probe that is a module hands its arrays to the compiled program as arguments; those of a closure are
+    constants, which every compilation works on. `freeze(predictor)` names the leaves that stay as drawn. `arrangement`
+    is "sequence" (replicas one after the other within a chunk; the default on CPU) or "vmap". With a `store`, a killed
+    training resumes from the last checkpoint and ends bit for bit as if it had never been killed.
     """
     require(steps >= 0, "steps", steps, "zero or more")
     require(batch >= 1, "batch", batch, "a positive integer")
@@ -96,8 +97,8 @@ def train(
     require(arrangement in ("sequence", "vmap"), "arrangement", arrangement, "'sequence' or 'vmap'")
     replicas, labels = make_replicas(task, optimiser or Optimiser(), key, seeds, sweep or {})
     static = eqx.partition(model(key=key), eqx.is_inexact_array)[1]
-    program = Program(model, static, objective, batch, dict(probes or {}), freeze)
-    runner = Runner(program, replicas, labels, arrangement)
+    program = Program(model, static, objective, batch, freeze)
+    runner = Runner(program, dict(probes or {}), replicas, labels, arrangement)
     return _run(runner, steps, record_steps(record, steps), store, progress)
 
 
@@ -109,7 +110,6 @@ class Program:
     static: Any
     objective: Objective
     batch: int
-    probes: dict[str, Probe]
     freeze: Callable[[Any], Any] | None
 
     def init(self, replica: Replica) -> State:
@@ -139,11 +139,11 @@ class Program:
         state, total = lax.fori_loop(start, stop, step, (state, jnp.zeros((), dtype)))
         return state, total / (stop - start).astype(dtype)
 
-    def measure(self, state: State, replica: Replica) -> dict[str, Array]:
+    def measure(self, state: State, replica: Replica, probes: dict[str, Probe]) -> dict[str, Array]:
         """All probes of the predictor; a probe that returns a mapping contributes "probe/name" entries."""
         predictor = eqx.combine(state.params, self.static)
         measured: dict[str, Array] = {}
-        for name, probe in self.probes.items():
+        for name, probe in probes.items():
             values = probe(predictor, replica.eval_key)
             if isinstance(values, Mapping):
                 measured |= {f"{name}/{part}": jnp.asarray(value) for part, value in values.items()}
@@ -155,15 +155,28 @@ class Program:
 class Runner:
     """Runs a program over all replicas, in sequence or by `vmap`; states are always kept stacked per arrangement."""
 
-    def __init__(self, program: Program, replicas: list[Replica], labels: list[dict[str, float]], arrangement: str):
+    def __init__(
+        self,
+        program: Program,
+        probes: dict[str, Probe],
+        replicas: list[Replica],
+        labels: list[dict[str, float]],
+        arrangement: str,
+    ):
         self.program = program
+        self.probe_arrays, probe_rest = eqx.partition(probes, eqx.is_array)
         self.labels = tuple(labels)
         # One vmapped batch of all replicas, or one batch per replica: the rest of the code does not care which.
         self.batches = [stack(replicas)] if arrangement == "vmap" else [stack([r]) for r in replicas]
         over = jax.vmap if arrangement == "vmap" else _squeezed
         self._init = jax.jit(over(program.init))
         self._chunk = jax.jit(over(program.chunk, in_axes=(0, 0, None, None)), donate_argnums=0)
-        self._measure = jax.jit(over(program.measure))
+        self._measure = jax.jit(
+            over(
+                lambda state, replica, arrays: program.measure(state, replica, eqx.combine(arrays, probe_rest)),
+                in_axes=(0, 0, None),
+            )
+        )
 
     def init(self) -> list[State]:
         return [self._init(batch) for batch in self.batches]
@@ -174,7 +187,7 @@ class Runner:
         return [state for state, _ in results], np.concatenate([np.asarray(loss) for _, loss in results])
 
     def measure(self, states: list[State]) -> dict[str, np.ndarray]:
-        measured = [self._measure(s, b) for s, b in zip(states, self.batches, strict=True)]
+        measured = [self._measure(s, b, self.probe_arrays) for s, b in zip(states, self.batches, strict=True)]
         return {name: np.concatenate([np.asarray(m[name]) for m in measured]) for name in measured[0]}
 
     def finish(self, states: list[State], history: dict[str, np.ndarray]) -> Trained:
