@@ -7,8 +7,8 @@ Setting. x ~ U(-1, 1), w ~ N(0, I), no noise, C context pairs, loss half-MSE on 
 figures 12-16 D = 10, which the text does not say. Not stated: optimiser, rate, batch, width of the LSTMs and seeds.
 Taken here: those of von Oswald et al. (2022) (Adam, 1e-3, b2 0.98, gradient clipped to 1e-3), with a rate that falls
 to zero (cosine) since a constant one leaves an error of 1e-3 at these batch sizes, and LSTMs of width 64.
-The decay, the number of steps of the deeper models, final losses on 100,000 prompts and the stability criterion of R-8
-and R-9 (still falling over the last ten loops) were settled after early runs at smaller presets, not before.
+The decay, steps and rates of the deeper models, final losses on 100,000 prompts and what counts as stable in R-8 and
+R-9 (`stable`) were settled after early runs, not before.
 
 Expected: trained / GD loss .588 / .270 / .161 / .073 / .038 at C = 2 / 10 / 20 / 50 / 100 (closed form .5882, .2703,
 .1613, .0730, .0382). Published numbers: `published/rossi2024.json`, read off the interactive figures of the post.
@@ -79,10 +79,11 @@ class Config:
     batch: int = 512
     wide: tuple[int, ...] = (10, 50)  # contexts at D = 10, for the roll-outs and the rate sweep
     stacks: tuple[tuple[str, int, int], ...] = ()
-    stack_steps: int = 5_000
+    stack_steps: int = 5_000  # per layer
     stack_batch: int = 256
     softmax_steps: int = 5_000
     softmax_batch: int = 64
+    softmax_rate: float = 1e-3
     lstms: tuple[tuple[int, bool], ...] = ()
     lstm_steps: int = 25_000
     lstm_batch: int = 64
@@ -104,7 +105,7 @@ PRESETS = {
         batch=32,
         wide=(10, 50),
         stacks=(("linear", 2, 2), ("softmax", 1, 2)),
-        stack_steps=10,
+        stack_steps=5,
         stack_batch=16,
         softmax_steps=10,
         softmax_batch=16,
@@ -113,15 +114,22 @@ PRESETS = {
         lstm_batch=8,
         d_hidden=8,
     ),
-    # Shrunk: five context lengths; up to three linear and two softmax layers at three context lengths, in 15,000 steps
-    # of 256 and 8,000 of 64 prompts; no LSTMs, which 6,000 steps of 64 prompts leave at 1.60 (zero predictor 1.67).
-    "small": Config(stacks=_LINEAR + _SOFTMAX, stack_steps=15_000, softmax_steps=8_000),
+    # Shrunk: five context lengths, batches of 256; up to three linear and two softmax layers at three context lengths,
+    # in 6,500 steps of 256 prompts per layer and 8,000 of 128; no LSTMs, for the reason that R-10 gives.
+    "small": Config(
+        batch=256,
+        stacks=_LINEAR + _SOFTMAX,
+        stack_steps=6_500,
+        softmax_steps=8_000,
+        softmax_batch=128,
+        softmax_rate=2e-3,
+    ),
     "paper": Config(
         seeds=5,
         contexts=tuple(range(2, 101, 2)),
         batch=2_048,
         stacks=tuple((k, n, c) for k in ("linear", "softmax") for n in range(1, 6) for c in range(2, 99, 8)),
-        stack_steps=50_000,
+        stack_steps=25_000,
         stack_batch=2_048,
         softmax_steps=50_000,
         softmax_batch=2_048,
@@ -190,12 +198,12 @@ def train_stack(
     d = 5
     if attention == "linear":
         network = Transformer(d + 1, n_layers=n_layers, activation_clip=10.0 if n_layers > 3 else None)
-        optimiser = Optimiser(**ADAM | {"clip_norm": 1e-3 if n_layers < 3 else 10.0}, **_decay(config["stack_steps"]))
+        steps, batch = n_layers * config["stack_steps"], config["stack_batch"]
+        optimiser = Optimiser(**ADAM | {"clip_norm": 1e-3 if n_layers < 3 else 10.0}, **_decay(steps))
     else:
         network = Transformer(64, n_layers, attention="softmax", d_in=d + 1, d_out=d + 1, init_scale=float(n_layers))
-        optimiser = Optimiser(learning_rate=1e-3, clip_norm=1.0, **_decay(config["softmax_steps"]))
-    kind = "stack" if attention == "linear" else "softmax"
-    steps, batch = config[f"{kind}_steps"], config[f"{kind}_batch"]
+        steps, batch = config["softmax_steps"], config["softmax_batch"]
+        optimiser = Optimiser(learning_rate=config["softmax_rate"], clip_norm=1.0, **_decay(steps))
     return _final_losses(part, d, n_context, network, optimiser, steps, batch, config)
 
 
@@ -504,7 +512,11 @@ def claims_rollouts(rollouts: dict[str, np.ndarray]) -> list[Claim]:
         for name in ("trained", "trained_y")
     }
     trained = Check("largest stable dampening, whole token rewritten", absolute(0.70, 0.05), limit["trained"])
-    note = f"with only the target rewritten, the same layers are stable up to {np.median(limit['trained_y']):g}"
+    final = ", ".join(f"{d:g}: {np.median(rollouts['trained'][:, at[d], -1]):.3g}" for d in (0.5, 0.65, 0.7, 0.75))
+    note = (
+        f"with only the target rewritten, the same layers are stable up to {np.median(limit['trained_y']):g}; "
+        f"loss at the last loop by dampening, whole token rewritten: {final}"
+    )
     return [
         claim(8, "Fig. 13", "Looping the gradient step is stable up to dampening 0.75 only", checks),
         claim(9, "Fig. 13", "Looping the trained layer is stable up to a dampening of about 0.70", [trained], note),
@@ -512,8 +524,12 @@ def claims_rollouts(rollouts: dict[str, np.ndarray]) -> list[Claim]:
 
 
 def stable(losses: np.ndarray) -> bool:
-    """Whether the loss of a roll-out is finite and still falls over its last ten loops."""
-    return bool(np.isfinite(losses[-1]) and losses[-1] < losses[-11])
+    """Whether the loss of a roll-out is finite at the end and not above that of its first loop.
+
+    The published curves are clear by this rule: at 50 loops .18 to .21 from .9 to 1.06 where stable, else 1.29 or NaN.
+    Whether the loss still falls at the end would be another question: trained weights are not exact, and slowly drift.
+    """
+    return bool(np.isfinite(losses[-1]) and losses[-1] <= losses[0])
 
 
 # Loss and cosine of bidirectional LSTMs by depth.
@@ -533,7 +549,11 @@ def claims_lstm(run: Run) -> list[Claim]:
         if depth >= 4:
             below.append(Check(f"{depth} layers: loss / GD loss", at_most(1.0), arrays["eval"][-1] / arrays["gd_loss"]))
             below.append(Check(f"{depth} layers: prediction error", at_least(0.05), arrays["final/prediction_error"]))
-    need = "LSTMs learn this task in 25,000 steps of large batches only: the `paper` preset, on a GPU"
+    need = (
+        "LSTMs learn this task in 25,000 steps of large batches only (6,000 of 64 prompts leave a loss of 1.60, the "
+        "zero predictor has 1.67); a step of 256 prompts takes 18 ms for one layer in one direction, so its three "
+        "seeds alone take 22 minutes of a CPU core: the `paper` preset, on a GPU"
+    )
     above = "Unidirectional LSTMs stay above gradient descent at every depth"
     close = "Bidirectional LSTMs of two or more layers come close to gradient descent"
     beyond = "Deep bidirectional LSTMs go below the loss of gradient descent without being it"
