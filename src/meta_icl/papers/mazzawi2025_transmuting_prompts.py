@@ -47,7 +47,7 @@ class Config:
     """Sizes of the experiments."""
 
     seeds: int = 3
-    steps: int = 2_000
+    steps: int = 1_500
     batch: int = 64
     n_context: int = 20
     n_contexts: int = 20  # prompts for which patches are fitted
