@@ -55,7 +55,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Normal
 from meta_icl.training import Optimiser, train
 
-TIMES = {"smoke": "3 CPU-min", "small": "15 CPU-min", "paper": "hours"}
+TIMES = {"smoke": "3 CPU-min", "small": "6 CPU-min", "paper": "hours"}
 EVAL_KEY, TRAIN_KEY = 2025, 0
 N_TEST, N_CONTEXTS = 50, 5  # queries on which thought patches are tested, and contexts per random block
 PRECISIONS = {"float64": True, "float32": False}
