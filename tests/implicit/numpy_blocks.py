@@ -77,6 +77,17 @@ def recur(mixer, rows, i):
     return array(mixer.w_o).T @ h
 
 
+def remember(mixer, rows, i):
+    """The delta rule at rate 1/2 on normalised keys, in the column convention: M maps keys to values."""
+    w_q, w_k, w_v = array(mixer.cell.w)
+    memory = np.zeros((rows.shape[1],) * 2)
+    for row in rows[: i + 1]:
+        k, v = w_k.T @ row, w_v.T @ row
+        k = k / np.sqrt(k @ k)
+        memory = memory @ (np.eye(len(k)) - 0.5 * np.outer(k, k)) + 0.5 * np.outer(v, k)
+    return memory @ (w_q.T @ rows[i])
+
+
 def mlp(m, n):
     act = ACTIVATIONS[m.activation]
     if hasattr(m, "w_in"):
@@ -96,7 +107,8 @@ def mlp(m, n):
 def readings(block, rows, i):
     """(carry, source) of row i among the rows that exist."""
     normed = np.stack([normalise(block.norm_mixer, row) for row in rows])
-    mixed = (recur if hasattr(block.mixer, "w_x") else attend)(block.mixer, normed, i)
+    mix = recur if hasattr(block.mixer, "w_x") else remember if hasattr(block.mixer, "cell") else attend
+    mixed = mix(block.mixer, normed, i)
     mixed = normalise(block.post_norm_mixer, mixed)
     x = rows[i]
     return {

@@ -183,6 +183,34 @@ def test_least_squares_against_numpy(x64):
     np.testing.assert_array_equal(least_squares(jnp.zeros((4, 5)), jnp.ones((4, 2))).dense(), np.zeros((5, 2)))
 
 
+@pytest.mark.parametrize("k", [3, 40])
+def test_thought_patch_through_the_last_matrix(x64, k):
+    """What bypasses the MLP is fitted by its last matrix and bias: numpy's least squares with a column of ones."""
+    network, context, _ = drawn("residual")
+    block, queries = network.block(0), np.random.default_rng(7).normal(size=(k, D))
+    patch = thought_patch(network, context, jnp.asarray(queries), carry="matrix")
+    ends = [oracle.readings(block, np.r_[context, q[None]], N) for q in queries]
+    n_1, n_0 = (
+        np.stack(rows) for rows in ([e[1] for e in ends], [oracle.readings(block, q[None], 0)[1] for q in queries])
+    )
+    w_in, b_in = (np.asarray(getattr(network.blocks.mlp, name)[0]) for name in ("w_in", "b_in"))
+    d_in = np.linalg.lstsq(n_0, (n_1 - n_0) @ w_in)[0]
+    np.testing.assert_allclose(patch.weights["w_in"].dense()[0], d_in, atol=1e-10)
+    hidden = oracle.ACTIVATIONS["gelu"](n_0 @ (w_in + d_in) + b_in)
+    mean = hidden.mean(0)
+    d_out = np.linalg.lstsq(hidden - mean, n_1 - n_0 - (n_1 - n_0).mean(0))[0]  # the carry is what the MLP reads
+    np.testing.assert_allclose(patch.weights["w_out"].dense()[0], d_out, atol=1e-8)
+    np.testing.assert_allclose(patch.vectors["b_out"][0], (n_1 - n_0).mean(0) - mean @ d_out, atol=1e-8)
+    if k == 40:  # the same fit, written with a column of ones
+        both = np.linalg.lstsq(np.c_[hidden, np.ones(k)], n_1 - n_0)[0]
+        np.testing.assert_allclose(np.r_[patch.weights["w_out"].dense()[0], patch.vectors["b_out"]], both, atol=1e-8)
+    else:  # fewer queries than channels: nothing is left of their errors
+        found = answer(network, context, jnp.asarray(queries[0]), None, patch)
+        np.testing.assert_allclose(found, oracle.run(block, np.r_[context, queries[:1]])[-1], rtol=1e-9)
+    with pytest.raises(BadInput, match="did you mean 'matrix'"):
+        thought_patch(network, context, jnp.asarray(queries), carry="matrices")
+
+
 @pytest.mark.parametrize("kind", ["no skip", "Llama"])
 def test_one_query_thought_patch_is_the_exact_patch(x64, kind):
     network, context, query = drawn(kind, n_blocks=2 if kind == "Llama" else 1)

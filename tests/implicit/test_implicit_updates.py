@@ -23,6 +23,7 @@ from meta_icl.models.blocks import (
     BlockNetwork,
     Blocks,
     LowRank,
+    Memory,
     Patch,
     Recurrence,
     random_network,
@@ -35,24 +36,22 @@ EXACT = {"float64": 1e-12, "float32": 1e-5}
 
 
 class DeltaRule(eqx.Module):
-    """A memory as contextual layer, as a user would write one: S <- S - b k^T (k S - v), read by q S."""
+    """A memory in its step form, as a user would write one: S <- S - 1/2 k^T (k S - v), read by q S."""
 
-    w: Array  # "blocks 3 d d": queries, keys, values
+    w: Array  # "3 d d": queries, keys, values
 
-    def __call__(self, tokens, visible, tap):
-        q, k, v = (tokens @ w for w in self.w)
-        k = k / jnp.linalg.norm(k, axis=-1, keepdims=True)
+    def initial_state(self):
+        return jnp.zeros(self.w.shape[1:], self.w.dtype)
 
-        def step(memory, row):
-            q, k, v, there = row
-            memory = jnp.where(there, memory - 0.5 * jnp.outer(k, k @ memory - v), memory)
-            return memory, q @ memory
-
-        return jax.lax.scan(step, jnp.zeros((q.shape[1],) * 2, q.dtype), (q, k, v, visible))[1]
+    def step(self, memory, x):
+        q, k, v = (x @ w for w in self.w)
+        k = k / jnp.linalg.norm(k)
+        memory = memory - 0.5 * jnp.outer(k, k @ memory - v)
+        return memory, q @ memory
 
 
-def delta_rule(d_model, n_blocks, *, key):
-    return DeltaRule(jax.random.normal(key, (n_blocks, 3, d_model, d_model)) / d_model**0.5)
+def delta_rule(d_model, *, key):
+    return DeltaRule(jax.random.normal(key, (3, d_model, d_model)) / d_model**0.5)
 
 
 MIXERS = {
@@ -61,7 +60,7 @@ MIXERS = {
     "linear": Attention("linear", n_heads=2, causal=False),
     "without query": Attention(causal=False, query_is_key=False),
     "recurrent": Recurrence(5),
-    "delta rule": delta_rule,
+    "delta rule": Memory(delta_rule),
 }
 # Every kind with softmax attention, every contextual layer in a pre-LN block; stacks of up to ten.
 CASES = {kind: (kind, "softmax", "weights") for kind in KINDS}
@@ -130,8 +129,6 @@ def errors(network, context, query, subset, through="weights"):
 def test_blocks_agree_with_numpy(x64, name):
     """Values and the meaning of `visible`: masked rows are as good as removed."""
     _, mixer, through = CASES[name]
-    if mixer == "delta rule":
-        pytest.skip("it is the tests' own")
     network, context, query = case_of(name, 0)
     n = context.shape[0]
     removed = np.arange(n) % 2 == 0

@@ -1,23 +1,25 @@
 """`meta-icl probe` on trained runs and on language models, and what its first probe measures."""
 
 import json
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 from test_language_checkpoints import LLAMA, llama_tensors, written
 
 from meta_icl.analysis.implicit import implicit_update
 from meta_icl.apps import cli
 from meta_icl.apps.cli import listing
 from meta_icl.errors import BadInput
-from meta_icl.lm import load_language_model
+from meta_icl.lm import Tokens, load_language_model, tokenized
 from meta_icl.models import Concatenated, InContextLearner, Interleaved
 from meta_icl.models.blocks import Blocks, random_network
 from meta_icl.plotting import draw
-from meta_icl.probes import implicit_updates, language_subject, learner_subject
+from meta_icl.probes import implicit_updates, language_subject, learner_subject, text_subject
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 
@@ -74,7 +76,10 @@ def test_probe_of_a_language_model(capsys, tmp_path):
     assert {row["of example"] for row in rows} <= {"1: 1", "2: 1", "3: 2"}
     assert Path(told["report"]) == tmp_path / "runs" / "probe-model.html" and Path(told["report"]).exists()
     for extra, message in (
-        (("--tokens", ""), "--tokens must be given for a language model"),
+        (("--tokens", ""), "--text or --tokens must be given for a language model"),
+        (("--text", "a"), "--text or --tokens must be given for a language model"),
+        (("--examples", "a", "b"), "--examples must be given with --text"),
+        (("--separator", "x"), "--separator must be an integer"),
         (("--tokens", "1,x"), "--tokens must be an integer, got 'x'"),
         (("--tokens", "1,77"), "tokens must be below 10 and not negative"),
         (("--separator", "7"), "separator must end one or more examples"),
@@ -85,6 +90,83 @@ def test_probe_of_a_language_model(capsys, tmp_path):
         assert status == 2 and message in err and err.count("\n") == 1
 
 
+WORDS = ("<s>", "</s>", "\n", "x", "y", "z", "p", "q", "<unk>")
+
+
+def written_tokenizer(folder):
+    """Words and new lines are tokens; `<s>` stands before every text and `</s>` behind it."""
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>")
+    )
+    splits = (tokenizers.pre_tokenizers.Split(*how) for how in ((" ", "removed"), ("\n", "isolated")))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(list(splits))
+    ends = [(word, WORDS.index(word)) for word in ("<s>", "</s>")]
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing("<s> $A </s>", None, ends)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_probe_of_a_text(capsys, tmp_path):
+    """Lines of a text, examples before a text, and the same token numbers: one prompt, one result."""
+    (tmp_path / "model").mkdir()
+    folder = written(tmp_path / "model", LLAMA, llama_tensors(np.random.default_rng(0)))
+    probe = ("probe", str(folder), "--root", str(tmp_path), "--json")
+    status, _, err = call(capsys, *probe, "--text", "x p")
+    assert status == 2 and "has no tokenizer.json: give the prompt as token numbers" in err
+    written_tokenizer(folder)
+    found = []
+    for arguments in (("--text", "x p\ny q\nz p\nx"), ("--examples", "x p", "y q", "z p", "--text", "x")):
+        status, out, _ = call(capsys, *probe, *arguments)
+        assert status == 0
+        found.append(json.loads(out)["probes"]["implicit_updates"]["model"])
+        assert {row["of example"] for row in found[-1]} <= {"1: x p", "2: y q", "3: z p"}
+    assert found[0] == found[1]
+    page = (tmp_path / "probe-model.html").read_text()
+    assert "1: x p" in page and "block 2" in page
+    tokens, model = tokenized(folder, "x p\ny q\nz p\nx"), load_language_model(folder)
+    np.testing.assert_array_equal(tokens.numbers, [0, 3, 6, 2, 4, 7, 2, 5, 6, 2, 3])  # `</s>` is left out
+    subject = text_subject(model, tokens, "x p\ny q\nz p\nx")
+    np.testing.assert_array_equal(subject.examples, [-1, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+    np.testing.assert_array_equal(subject.classes, [[0, 1, 0]])
+    # The first block's row is the size of the update of leaving out the tokens of an example.
+    rows = subject.rows()[0]
+    sizes = []
+    for e in range(3):
+        patch = implicit_update(model.network, rows[:-1], rows[-1], [3 * e + 1, 3 * e + 2, 3 * e + 3])
+        sizes.append(np.hypot(*(patch.weights[name].norm()[0] for name in ("w_gate", "w_up"))))
+    weights = [getattr(model.network.blocks.mlp, name)[0] for name in ("w_gate", "w_up")]
+    assert found[0][0]["largest (mean)"] == pytest.approx(max(sizes) / np.linalg.norm(weights), rel=1e-4)
+    for arguments, message in (
+        (("--text", "x p\n"), "text must be a query after the last separator"),
+        (("--text", ""), "--text or --tokens must be given"),
+        (("--text", "x p\n\nx"), "example must be a text that is not blank"),
+        (("--text", "x", "--separator", ""), "separator must be at least one character"),
+    ):
+        status, _, err = call(capsys, *probe, *arguments)
+        assert status == 2 and message in err and err.count("\n") == 1
+
+
+def test_tokens_of_a_text(tmp_path, monkeypatch):
+    model = load_language_model(written(tmp_path, LLAMA, llama_tensors(np.random.default_rng(0))))
+    # Without a separator every token of the text is an example, but for what stands before it.
+    alone = text_subject(model, Tokens(np.array([0, 3, 6, 3]), np.array([-1, 0, 2, 4]), ("", "x", "p", "x")), "x p x")
+    np.testing.assert_array_equal(alone.examples, [-1, 0, 1])
+    np.testing.assert_array_equal(alone.classes, [[3, 6]])
+    assert alone.names == ("1: x", "2: p")
+    # A token that reaches into the next example belongs to the one in which it starts.
+    text = "ab; cd; e"
+    across = Tokens(np.arange(5), np.array([0, 2, 5, 7, 8]), ("ab", "; c", "d;", " ", "e"))
+    np.testing.assert_array_equal(text_subject(model, across, text, "; ").examples, [0, 0, 1, 1])
+    swallowed = Tokens(np.arange(3), np.array([0, 1, 8]), ("a", "b; cd; ", "e"))
+    with pytest.raises(BadInput, match="example must be the start of at least one token"):
+        text_subject(model, swallowed, text, "; ")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"tokenizer\.json cannot be read"):
+        tokenized(tmp_path, "x")
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(BadInput, match=r"pip install 'meta-icl\[lm\]'"):
+        tokenized(tmp_path, "x")
+
+
 def test_what_cannot_be_probed(root, capsys, tmp_path):
     with Run.open(tmp_path / "other", {"a": 1}) as run:
         run.finish()
@@ -93,6 +175,7 @@ def test_what_cannot_be_probed(root, capsys, tmp_path):
         ((str(tmp_path / "other"),), "was not made by `meta-icl train`"),
         (("train-LinearRegression-Transformer", "--root", str(root)), "d_mlp must be a width"),
         (("train-LinearRegression-Blocks", "--root", str(root), "--tokens", "1,2"), "--tokens must be given for a"),
+        (("train-LinearRegression-Blocks", "--root", str(root), "--text", "a"), "--text must be given for a"),
     ):
         status, _, err = call(capsys, "probe", *arguments)
         assert status == 2 and message in err and err.count("\n") == 1

@@ -55,7 +55,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Normal
 from meta_icl.training import Optimiser, train
 
-TIMES = {"smoke": "3 CPU-min", "small": "15 CPU-min", "paper": "hours"}
+TIMES = {"smoke": "3 CPU-min", "small": "6 CPU-min", "paper": "hours"}
 EVAL_KEY, TRAIN_KEY = 2025, 0
 N_TEST, N_CONTEXTS = 50, 5  # queries on which thought patches are tested, and contexts per random block
 PRECISIONS = {"float64": True, "float32": False}
@@ -78,10 +78,10 @@ class Config:
     n_heads: int = 4
     n_context: int = 50
     depth: int = 10
-    steps: int = 2_500
+    steps: int = 1_500
     batch: int = 128
     n_eval: int = 100  # prompts of every measurement, as published
-    deep_steps: int = 300
+    deep_steps: int = 150
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
     calibration: tuple[int, ...] = (1, 2, 3, 5, 10, 25, 50)
     n_contexts: int = 20  # prompts for which thought patches are fitted
@@ -104,7 +104,7 @@ PRESETS = {
         calibration=(3, 10),
         n_contexts=2,
     ),
-    # Shrunk: three trainings of each kind, and the ten-block stack is trained for 300 steps only.
+    # Shrunk: three trainings of each kind, and the ten-block stack is trained for 150 steps only.
     "small": Config(),
     "paper": Config(seeds=10, n_blocks=100, steps=20_000, deep_steps=20_000, n_contexts=100),
 }

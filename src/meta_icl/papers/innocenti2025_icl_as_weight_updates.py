@@ -57,7 +57,7 @@ class Config:
     batch: int = 128
     n_eval: int = 16
     n_context: int = 50
-    variants: tuple[str, ...] = ("default", "1 block", "d = 5", "layer norm", "bidirectional")
+    variants: tuple[str, ...] = ("default", "1 block", "d = 5", "d = 8", "layer norm")
 
 
 PRESETS = {

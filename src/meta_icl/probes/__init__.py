@@ -5,6 +5,6 @@ from such arrays alone it makes tables, `rows(measured) -> [{column: value}]`, a
 side, `figures({label: measured}) -> {name: chart}`.
 """
 
-from meta_icl.probes._subject import Subject, language_subject, learner_subject
+from meta_icl.probes._subject import Subject, language_subject, learner_subject, text_subject
 
-__all__ = ["Subject", "language_subject", "learner_subject"]
+__all__ = ["Subject", "language_subject", "learner_subject", "text_subject"]

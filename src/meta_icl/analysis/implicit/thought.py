@@ -6,7 +6,8 @@ a_k + d_k (with the context), the patch of every matrix W that reads a is the ri
     D = argmin sum_k |a_k D - d_k W|^2 + ridge |D|^2
 
 (Dherin et al., 2025, third version; Mazzawi et al., 2025: thought matrices). What bypasses the MLP is added on average
-over k by its last bias (the thought vector), or by least squares through the last matrix or the norm behind it.
+over k by its last bias (the thought vector), which misses how it depends on the query; or by least squares through the
+last matrix or the norm behind it.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from meta_icl.analysis.implicit.updates import answer, implicit_update
-from meta_icl.errors import require
+from meta_icl.errors import choose, require
 from meta_icl.models.blocks import Block, BlockNetwork, LowRank, Patch, Reading
 from meta_icl.models.trace import Tap
+
+CARRIES = ("bias", "matrix")
 
 
 def thought_patch(
@@ -30,22 +33,26 @@ def thought_patch(
     queries: Float[Array, "k d_in"],
     *,
     ridge: float = 0.0,
+    carry: str = "bias",
 ) -> Patch:
     """The patch that stands in for the context, fitted on K calibration queries; leaves have a leading layer axis.
 
     Block by block: the queries alone pass through the blocks patched below, so that errors below are seen above. With
-    fewer queries than channels and no ridge it fits the calibration queries exactly (least norm).
+    fewer queries than channels and no ridge it fits the calibration queries exactly (least norm). `carry` says how an
+    MLP with biases adds what bypasses it: by the last "bias" on average, or by the last "matrix" and bias together by
+    least squares (MLPs without biases have no choice).
     """
+    choose("carry", carry, CARRIES)
     require(context.ndim == 2 and context.shape[0] >= 1, "context", context.shape, "at least one token, shape (n, d)")
     require(queries.ndim == 2 and queries.shape[0] >= 1, "queries", queries.shape, "at least one query, shape (k, d)")
     require(ridge >= 0, "ridge", ridge, "zero or positive")
-    return _fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.asarray(ridge), True)
+    return _fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.asarray(ridge), carry)
 
 
 def thought_vector(network: BlockNetwork, context: Float[Array, "n d_in"], queries: Float[Array, "k d_in"]) -> Patch:
     """The same with biases alone: the mean change of the MLP's hidden layer and of the carry (dense MLPs)."""
     _require_biases(network)
-    return _fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.zeros(()), False)
+    return _fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.zeros(()), None)
 
 
 class ThoughtErrors(NamedTuple):
@@ -66,15 +73,17 @@ def thought_errors(
     sizes: Sequence[int],
     *,
     ridge: float = 0.0,
+    carry: str = "bias",
 ) -> ThoughtErrors:
     """How far one patch for many queries gets, fitted on the first K calibration queries for every K in `sizes`.
 
     For networks with dense MLPs and biases, so that the thought vector exists beside the thought patch.
     """
     _require_biases(network)
+    choose("carry", carry, CARRIES)
     k = calibrating.shape[1]
     require(all(1 <= size <= k for size in sizes), "sizes", list(sizes), f"between 1 and {k}")
-    return _thought_errors(network, contexts, calibrating, test, jnp.asarray(sizes), jnp.asarray(ridge))
+    return _thought_errors(network, contexts, calibrating, test, jnp.asarray(sizes), jnp.asarray(ridge), carry)
 
 
 def least_squares(
@@ -94,7 +103,7 @@ def _require_biases(network: BlockNetwork) -> None:
 
 @eqx.filter_jit
 def _thought_errors(
-    network: BlockNetwork, contexts: Array, calibrating: Array, test: Array, sizes: Array, ridge: Array
+    network: BlockNetwork, contexts: Array, calibrating: Array, test: Array, sizes: Array, ridge: Array, carry: str
 ) -> ThoughtErrors:
     def one(context: Array, calibrating: Array, test: Array) -> ThoughtErrors:
         def wanted(queries: Array) -> Array:
@@ -108,8 +117,8 @@ def _thought_errors(
 
         def of_size(size: Array) -> tuple[Array, Array, Array]:
             used = jnp.arange(calibrating.shape[0]) < size
-            patch = _fitted(network, context, calibrating, used, ridge, True)
-            vector = _fitted(network, context, calibrating, used, ridge, False)
+            patch = _fitted(network, context, calibrating, used, ridge, carry)
+            vector = _fitted(network, context, calibrating, used, ridge, None)
             fitted = jnp.where(used, distances(calibrating, on_calibrating, patch), 0)
             tested, by_vector = (jnp.mean(distances(test, on_test, change)) for change in (patch, vector))
             return jnp.sum(fitted) / size.astype(fitted.dtype), tested, by_vector
@@ -127,8 +136,10 @@ def _thought_errors(
 
 @eqx.filter_jit
 def _fitted(
-    network: BlockNetwork, context: Array, queries: Array, used: Bool[Array, " k"], ridge: Array, matrices: bool
+    network: BlockNetwork, context: Array, queries: Array, used: Bool[Array, " k"], ridge: Array, carry: str | None
 ) -> Patch:
+    """The patch of every block; biases alone where `carry` is `None`."""
+
     def start(query: Array) -> Array:
         return network.embedded(jnp.concatenate([context, query[None]]))
 
@@ -142,7 +153,7 @@ def _fitted(
         full, rest = both
         with_context = jax.vmap(lambda h: block.contextual(h, everything, tap))(full)
         without = jax.vmap(lambda h: block.contextual(h, alone, tap))(rest)
-        patch = _fit_block(block, _last(with_context), _last(without), used, ridge, matrices)
+        patch = _fit_block(block, _last(with_context), _last(without), used, ridge, carry)
         full = jax.vmap(lambda r: block.feed_forward(r, tap))(with_context)
         return (full, jax.vmap(lambda r: block.feed_forward(r, tap, patch))(without)), patch
 
@@ -150,7 +161,7 @@ def _fitted(
 
 
 def _fit_block(
-    block: Block, with_context: Reading, without: Reading, used: Bool[Array, " k"], ridge: Array, matrices: bool
+    block: Block, with_context: Reading, without: Reading, used: Bool[Array, " k"], ridge: Array, carry: str | None
 ) -> Patch:
     """The patch of one block, fitted on the `used` queries: rows of zeros change no least-squares solution."""
     n_1, n_0 = jax.vmap(block.mlp_in)(with_context.source), jax.vmap(block.mlp_in)(without.source)
@@ -160,7 +171,7 @@ def _fit_block(
     d_carry = (with_context.carry - without.carry) * weight
     weights: dict[str, LowRank] = {}
     vectors: dict[str, Array] = {}
-    if not matrices:
+    if carry is None:
         vectors["b_in"] = jnp.sum((n_1 - n_0) * share, axis=0) @ block.mlp.w_in  # pyright: ignore[reportAttributeAccessIssue]
     else:
         fit = least_squares(n_0, n_1 - n_0, ridge)  # the same for every matrix: D = (fit) W
@@ -173,12 +184,18 @@ def _fit_block(
         if block.post_norm_mlp is not None:
             out = jax.vmap(lambda n: block.post_norm_mlp.normalised(block.mlp(n, reads)))(n_0) * weight  # pyright: ignore[reportOptionalMemberAccess]
             vectors["post_norm_scale"] = jnp.sum(out * d_carry, axis=0) / (jnp.sum(out**2, axis=0) + ridge)
-        elif block.mlp.b_out is not None:
+        elif block.mlp.b_out is not None and carry != "matrix":
             vectors["b_out"] = jnp.sum(d_carry * share, axis=0)
         else:
             hidden = jax.vmap(lambda n: block.mlp.hidden(n, reads))(n_0)
             hidden = hidden * weight.reshape(-1, *(1,) * (hidden.ndim - 1))
-            weights[block.mlp.out_name] = _output_fit(hidden, d_carry, ridge)
+            if block.mlp.b_out is None:
+                weights[block.mlp.out_name] = _output_fit(hidden, d_carry, ridge)
+            else:  # the bias takes the means, the matrix what varies about them
+                mean, wanted = (jnp.sum(rows * share, axis=0) for rows in (hidden, d_carry))
+                fit = least_squares((hidden - mean[None]) * weight, (d_carry - wanted[None]) * weight, ridge)
+                weights[block.mlp.out_name] = fit
+                vectors["b_out"] = wanted - fit(mean)
     return Patch(weights, vectors)
 
 

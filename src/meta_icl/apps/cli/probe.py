@@ -21,6 +21,7 @@ EXAMPLES = (
     "train-LinearRegression-Transformer",
     "train-LinearRegression-Blocks --probe implicit_updates --prompts 50 --json",
     "./gpt2 --tokens 464,2068,7586,21831,11687 --out fox.html",
+    "./gpt2 --examples 'hot -> cold' 'big -> small' 'fast -> slow' --text 'high ->'",
     "./llama --tokens 306,29871,29974,13,319,29871,29899,13,306 --separator 13",
 )
 
@@ -42,10 +43,15 @@ class Options:
     """Prompts of the task of a run."""
     key: int = 1
     """Number of the random key of these prompts."""
+    text: str = ""
+    """The prompt of a language model whose folder holds a tokenizer.json; every line but the last is an example."""
+    examples: tuple[str, ...] = ()
+    """Examples that stand before the text, each with the separator behind it; an example's class is its last word."""
     tokens: str = ""
-    """The prompt of a language model, as token numbers: 464,2068,7586."""
-    separator: int | None = None
-    """The token that ends every example in such a prompt (default: every token is an example)."""
+    """The prompt as token numbers instead: 464,2068,7586."""
+    separator: str | None = None
+    """What ends every example: a text (default: a new line), or with token numbers one of them (default: every token is
+    an example)."""
     out: Path | None = None
     """The report (default: probe.html in the run's folder, probe-NAME.html in the folder of the runs for a model)."""
     root: Path = dataclasses.field(default_factory=default_root)
@@ -101,24 +107,44 @@ def is_language_model(folder: Path) -> bool:
 
 def language_model(options: Options) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Its name, the model with its prompt, and what is known of them."""
-    if not options.tokens:
-        raise BadInput("--tokens must be given for a language model, as token numbers: 464,2068,7586")
+    if bool(options.tokens) == bool(options.text):
+        raise BadInput("--text or --tokens must be given for a language model, such as --tokens 464,2068,7586")
+    name = Path(options.subject).resolve().name
+    subject, described = (of_text if options.text else of_tokens)(options)
+    return name, {name: subject}, {"config": described}
+
+
+def of_tokens(options: Options) -> tuple[Any, dict[str, Any]]:
+    """The subject of a prompt of token numbers, and its description."""
+    require(not options.examples, "--examples", options.examples, "given with --text")
     tokens = spec.converted(tuple[int, ...], options.tokens, "--tokens", {})
+    separator = spec.converted(int | None, options.separator or "", "--separator", {})
     import numpy as np
 
     from meta_icl.lm import load_language_model
     from meta_icl.probes import language_subject
 
-    name = Path(options.subject).resolve().name
-    subject = language_subject(load_language_model(options.subject), np.array(tokens), options.separator)
-    return name, {name: subject}, {"config": {"tokens": tokens, "separator": options.separator}}
+    subject = language_subject(load_language_model(options.subject), np.array(tokens), separator)
+    return subject, {"tokens": tokens, "separator": separator}
+
+
+def of_text(options: Options) -> tuple[Any, dict[str, Any]]:
+    """The subject of a prompt of text, and its description."""
+    from meta_icl.lm import load_language_model, tokenized
+    from meta_icl.probes import text_subject
+
+    separator = "\n" if options.separator is None else options.separator
+    text = separator.join([*options.examples, options.text])
+    tokens = tokenized(options.subject, text)
+    subject = text_subject(load_language_model(options.subject), tokens, text, separator)
+    return subject, {"text": text, "separator": separator, "tokens": tokens.numbers.tolist()}
 
 
 def trained_run(options: Options) -> tuple[Run, dict[str, Any]]:
     """The run, and every trained member of it with prompts of its task; the weights as drawn for the first one too."""
-    for field in ("tokens", "separator"):
+    for field in ("text", "examples", "tokens", "separator"):
         value = getattr(options, field)
-        require(value in ("", None), f"--{field}", value, "given for a language model only")
+        require(value in ("", (), None), f"--{field}", value, "given for a language model only")
     run = find_run(options.subject, options.root)
     config = checked(run.config, run)
     import jax

@@ -2,7 +2,16 @@
 
 from meta_icl.models.blocks.feedforward import ACTIVATIONS, DenseMlp, Experts, GatedMlp, Mlp, Norm
 from meta_icl.models.blocks.language import Language, LanguageModel, next_token_loss
-from meta_icl.models.blocks.mixers import Attention, AttentionMixer, LstmMixer, Mixer, Recurrence
+from meta_icl.models.blocks.mixers import (
+    Attention,
+    AttentionMixer,
+    LstmMixer,
+    Memory,
+    MemoryMixer,
+    Mixer,
+    Recurrence,
+    Stepwise,
+)
 from meta_icl.models.blocks.patch import LowRank, Patch, weight_norm
 from meta_icl.models.blocks.stack import (
     KINDS,
@@ -31,12 +40,15 @@ __all__ = [
     "LanguageModel",
     "LowRank",
     "LstmMixer",
+    "Memory",
+    "MemoryMixer",
     "Mixer",
     "Mlp",
     "Norm",
     "Patch",
     "Reading",
     "Recurrence",
+    "Stepwise",
     "next_token_loss",
     "random_network",
     "random_networks",

@@ -2,13 +2,14 @@
 
 A mixer is called as `mixer(tokens "t d", visible "t", tap) -> "t d"`: the output at every row, for which rows that are
 not `visible` do not exist (their own outputs are arbitrary but finite). Any module with this signature, drawn by a
-description called as `description(d_model, n_blocks, key=key)`, can join.
+description called as `description(d_model, n_blocks, key=key)`, can join. So can any recurrence with a step form, such
+as a fast-weight memory, through `Memory`.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -163,6 +164,49 @@ class LstmMixer(eqx.Module):
 
         gates = tokens @ self.w_x + self.bias[None]
         return tap("hidden", lax.scan(step, (zero, zero), (gates, visible))[1]) @ self.w_o
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A recurrence over tokens in its step form, for one sequence. A state is any pytree of arrays of fixed shapes."""
+
+    def initial_state(self) -> Any: ...
+
+    def step(self, state: Any, x: Float[Array, " d"]) -> tuple[Any, Float[Array, " d"]]: ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Describes a recurrence with a step form as contextual layer; every block draws one of its own.
+
+    `mixer` describes it: `mixer(d_model, key=key)` draws a `Stepwise` module that keeps the width. Raises `BadInput`
+    where the drawn module has no step form.
+    """
+
+    mixer: Callable[..., Any]
+
+    def __call__(self, d_model: int, n_blocks: int, *, key: Key[Array, ""]) -> "MemoryMixer":
+        cells = eqx.filter_vmap(lambda key: self.mixer(d_model, key=key))(jax.random.split(key, n_blocks))
+        require(
+            isinstance(cells, Stepwise), "mixer", type(cells).__name__, "one with initial_state() and step(state, x)"
+        )
+        return MemoryMixer(cells)
+
+
+class MemoryMixer(eqx.Module):
+    """The weights of a `Memory`; names what is read of it, `memory_out` "t d", for the trace."""
+
+    cell: Any  # a Stepwise module, with a leading axis on every leaf where blocks are stacked
+
+    def __call__(self, tokens: Float[Array, "t d"], visible: Bool[Array, " t"], tap: Tapping) -> Float[Array, "t d"]:
+        """(S, y) <- step(S, x) row by row; a row that is not visible leaves the state untouched."""
+
+        def step(state: Any, row: tuple[Array, Array]) -> tuple[Any, Array]:
+            x, there = row
+            after, y = self.cell.step(state, x)
+            return jax.tree.map(lambda new, old: jnp.where(there, new, old), after, state), y
+
+        return tap("memory_out", lax.scan(step, self.cell.initial_state(), (tokens, visible))[1])
 
 
 def masked_softmax(scores: Float[Array, "h q s"], seen: Bool[Array, "h q s"]) -> Float[Array, "h q s"]:

@@ -50,10 +50,11 @@ KINDS: dict[str, dict[str, Any]] = {
 class Blocks:
     """Describes a stack of `n_blocks` equal blocks; called with a key it draws the weights (`BlockNetwork`).
 
-    `mixer` describes the contextual layer (`Attention`, `Recurrence`, or a description of yours). `norm` "layer" or
-    "rms" stands before the mixer and before the MLP; `post_norm` adds one after each (Gemma's sandwich). `mlp` is
-    "dense", "gated" or "experts" (`n_experts`, of which `top_k` answer). `d_in` and `d_out` add a linear embedding and
-    read-out without bias. All weights are normal of variance 1 / fan_in, times `init_scale` inside the blocks.
+    `mixer` describes the contextual layer (`Attention`, `Recurrence`, `Memory`, or a description of yours). `norm`
+    "layer" or "rms" stands before the mixer and before the MLP; `post_norm` adds one after each (Gemma's sandwich).
+    `mlp` is "dense", "gated" or "experts" (`n_experts`, of which `top_k` answer). `d_in` and `d_out` add a linear
+    embedding and read-out without bias. All weights are normal of variance 1 / fan_in, times `init_scale` inside the
+    blocks.
     """
 
     d_model: int
