@@ -16,8 +16,8 @@ PRESET ?= demo
 # Tests are many small programs: compile each once, quickly, and keep it for the next time.
 TEST_ENV := JAX_PLATFORMS=cpu \
   JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.cache/jax" \
-  JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
-  JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS=0 \
+  JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
   XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 --xla_backend_optimization_level=1" \
   OMP_NUM_THREADS=1
 

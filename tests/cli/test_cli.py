@@ -25,8 +25,8 @@ def empty_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("META_ICL_RUNS", raising=False)
     monkeypatch.delenv("META_ICL_WORKERS", raising=False)
     for name in ("DIR", "MIN_COMPILE_TIME_SECS", "MIN_ENTRY_SIZE_BYTES"):  # commands set them; put them back afterwards
-        variable = f"JAX_COMPILATION_CACHE_{name}" if name == "DIR" else f"JAX_PERSISTENT_COMPILATION_CACHE_{name}"
-        monkeypatch.setenv(variable, os.environ.get(variable, ""))
+        variable = f"JAX_COMPILATION_CACHE_{name}" if name == "DIR" else f"JAX_PERSISTENT_CACHE_{name}"
+        monkeypatch.setenv(variable, os.environ.get(variable, "" if name == "DIR" else "0"))
     return tmp_path
 
 

@@ -21,8 +21,8 @@ def cache_folder() -> Path:
 def use_compilation_cache(environment: MutableMapping[str, str] = os.environ) -> None:
     """Keep every compiled program, unless the user set it otherwise; call it before jax is imported."""
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
-    environment.setdefault("JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    environment.setdefault("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def on_cpu() -> bool:
