@@ -236,6 +236,17 @@ def test_one_query_thought_patch_is_the_exact_patch(x64, kind):
             thought_vector(network, context, query[None])
 
 
+def test_thought_patches_where_there_is_nothing_to_act_on(x64):
+    """Queries that read zeros change nothing, and what is not finite is named; never a silent NaN."""
+    network, context, query = drawn("Gemma")
+    dead = eqx.tree_at(lambda net: net.blocks.mlp.w_out, network, network.blocks.mlp.w_out.at[..., 2].set(0))
+    patch = thought_patch(dead, context, query[None])
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(patch))
+    assert patch.vectors["post_norm_scale"][0, 2] == 0
+    with pytest.raises(BadInput, match="not finite"):
+        thought_patch(dead, jnp.full_like(context, jnp.inf), query[None])
+
+
 def test_updates_of_examples(x64):
     """Each example's update is the implicit update of its tokens; sizes and cosines follow from dense algebra."""
     network, context, query = drawn("pre-LN", n_blocks=2)

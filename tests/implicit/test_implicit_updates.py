@@ -157,6 +157,23 @@ def test_any_block_is_replaced_exactly(name, precision, seed, mask):
         assert errors(network, context, query, subset, CASES[name][2])[0] < EXACT[precision]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", EXACT)
+@given(data=st.data())
+@settings(max_examples=20)
+def test_blocks_of_any_shape_are_replaced_exactly(precision, data):
+    """Kind, contextual layer, sizes, depth, weights, context and subset all drawn."""
+    kind, mixer = data.draw(st.sampled_from(sorted(KINDS))), data.draw(st.sampled_from(sorted(MIXERS)))
+    if mixer == "without query":  # without any context it reads nothing: a case of its own
+        mixer = "softmax"
+    d, f, n = 2 * data.draw(st.integers(1, 10)), data.draw(st.integers(1, 40)), data.draw(st.integers(1, 30))
+    depth, seed = data.draw(st.integers(1, 10)), data.draw(st.integers(0, 2**31))
+    subset = data.draw(st.sets(st.integers(0, n - 1)))
+    with jax.enable_x64(precision == "float64"):
+        network, context, query = drawn(kind, mixer, d=d, f=f, n=n, seed=seed, n_blocks=depth)
+        assert errors(network, context, query, sorted(subset))[0] < EXACT[precision]
+
+
 @pytest.fixture(scope="module")
 def trained():
     """Three pre-LN blocks after sixty steps of in-context regression, and as drawn."""
@@ -206,7 +223,8 @@ def test_least_norm_and_rank_one(x64, kind):
 
 @eqx.filter_jit
 def control_errors(network, context, query, other):
-    """Errors with the patch of another query, without what bypasses the MLP, and of what stands before the norm."""
+    """Errors with the patch of another query, without what bypasses the MLP, of what stands before the norm, and, with
+    experts, of a router left as it is."""
     wanted = answer(network, context, query)
     patch = implicit_update(network, context, query)
     block, rows = network.block(0), jnp.concatenate([context, query[None]])
@@ -217,7 +235,8 @@ def control_errors(network, context, query, other):
         inputs = jnp.broadcast_to(h_0 / (h_0 @ h_0), (1, *w.shape[:-2], 1, w.shape[-2]))
         unnormalised[name] = LowRank(inputs, ((h_1 - h_0) @ w)[None, ..., None, :])
     before = Patch(patch.weights | unnormalised, patch.vectors)
-    wrong = implicit_update(network, context, other), patch.zeroed(*patch.residual), before
+    wrong = [implicit_update(network, context, other), patch.zeroed(*patch.residual), before]
+    wrong += [patch.zeroed("router")] if "router" in patch.weights else []
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *wrong)
     found = jax.vmap(lambda patch: answer(network, context, query, None, patch))(stacked)
     return jnp.linalg.norm(found - wanted[None], axis=-1) / jnp.linalg.norm(wanted)

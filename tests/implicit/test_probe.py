@@ -36,9 +36,10 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Runs of a stack of blocks from two seeds, and of a network without MLPs."""
+    """Runs of a stack of recurrent blocks from two seeds, and of a network without MLPs."""
     folder = tmp_path_factory.mktemp("runs")
-    models = (("blocks", "d_model=3", "d_mlp=4", "n_blocks=2", "norm=layer"), ("transformer", "d_model=3"))
+    layer = "mixer=recurrence:d_hidden=4"
+    models = (("blocks", "d_model=3", "d_mlp=4", "n_blocks=2", "norm=layer", layer), ("transformer", "d_model=3"))
     for (model, *fields), seeds in zip(models, ("2", "1"), strict=True):
         names = (*TASK[:1], model, *TASK[1:], "--model", *fields, "--seeds", seeds, *NO_TRAINING)
         assert cli.main(["train", *names, "--root", str(folder)]) == 0
@@ -180,6 +181,13 @@ def test_what_cannot_be_probed(root, capsys, tmp_path):
         status, _, err = call(capsys, "probe", *arguments)
         assert status == 2 and message in err and err.count("\n") == 1
     assert not list(root.glob("*Transformer*/probe.html"))
+    for mixer, message in (
+        ("lstm", "unknown mixer (ContextualLayer) 'lstm'"),
+        ("memory:mixer=x", "mixer must be a function, which"),
+    ):
+        names = (*TASK[:1], "blocks", *TASK[1:], "--model", "d_model=3", "d_mlp=4", f"mixer={mixer}", *NO_TRAINING)
+        status, _, err = call(capsys, "train", *names, "--root", str(tmp_path))
+        assert status == 2 and message in err and err.count("\n") == 1
 
 
 def test_the_measures_of_a_prompt(x64):

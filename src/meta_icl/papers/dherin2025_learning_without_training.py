@@ -654,7 +654,7 @@ def tuning_figure(attention: Mapping[str, np.ndarray]) -> Chart:
     aligned = (over_seeds(f"rate {rates[chosen]:g}", pairs[1:], attention["cosine"].mean(1)[:, chosen].T),)
     charts = (
         Lines("Loss on the query", "pairs seen", "half-MSE", losses, log_y=True),
-        Lines("Alignment of the i-th update with the i-th fine-tuning step", "pair i", "cosine", aligned),
+        Lines("Update i against fine-tuning step i", "pair i", "cosine", aligned),
     )
     caption = "How fast fine-tuning is depends wholly on its rate."
     return Grid("The prompt against fine-tuning on its pairs (Fig. 4, v1)", charts, 2, caption)
@@ -666,11 +666,15 @@ def thought_figure(attention: Mapping[str, np.ndarray], random: Mapping[str, np.
     for title, arrays, start in (("Trained block", attention, "thought/"), ("Random block", random, "")):
         none, sizes = arrays[f"{start}none"][:, None], arrays[f"{start}sizes"]
         series = [
-            over_seeds(label, sizes, (arrays[start + name] / none).T, style)
+            over_seeds(label, sizes, (arrays[start + name] / none).clip(1e-3).T, style)
             for label, name, style in (*shown, ("thought vector", "vector", "dashed"))
         ]
-        charts.append(Lines(title, "calibration queries K", "squared error / without a patch", series, log_x=True))
-    caption = "The random block is fitted exactly up to K = its width, where the error on new queries peaks."
+        y_label = "squared error / without a patch"
+        charts.append(Lines(title, "calibration queries K", y_label, series, log_x=True, log_y=True))
+    caption = (
+        "The random block is fitted exactly up to K = its width, where the error on new queries peaks. Shares below "
+        "0.001 are drawn there."
+    )
     return Grid("One patch for many queries", charts, 2, caption)
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from meta_icl.analysis.implicit.updates import answer, implicit_update
+from meta_icl.analysis.implicit.updates import all_finite, answer, implicit_update, reachable
 from meta_icl.errors import choose, require
 from meta_icl.models.blocks import Block, BlockNetwork, LowRank, Patch, Reading
 from meta_icl.models.trace import Tap
@@ -40,19 +40,20 @@ def thought_patch(
     Block by block: the queries alone pass through the blocks patched below, so that errors below are seen above. With
     fewer queries than channels and no ridge it fits the calibration queries exactly (least norm). `carry` says how an
     MLP with biases adds what bypasses it: by the last "bias" on average, or by the last "matrix" and bias together by
-    least squares (MLPs without biases have no choice).
+    least squares (MLPs without biases have no choice). Where the queries alone leave nothing to act on, a channel or a
+    matrix that reads zeros, nothing is changed. Raises `BadInput` where activations are not finite.
     """
     choose("carry", carry, CARRIES)
     require(context.ndim == 2 and context.shape[0] >= 1, "context", context.shape, "at least one token, shape (n, d)")
     require(queries.ndim == 2 and queries.shape[0] >= 1, "queries", queries.shape, "at least one query, shape (k, d)")
     require(ridge >= 0, "ridge", ridge, "zero or positive")
-    return _fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.asarray(ridge), carry)
+    return _finite(_fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.asarray(ridge), carry))
 
 
 def thought_vector(network: BlockNetwork, context: Float[Array, "n d_in"], queries: Float[Array, "k d_in"]) -> Patch:
     """The same with biases alone: the mean change of the MLP's hidden layer and of the carry (dense MLPs)."""
     _require_biases(network)
-    return _fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.zeros(()), None)
+    return _finite(_fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.zeros(()), None))
 
 
 class ThoughtErrors(NamedTuple):
@@ -183,7 +184,8 @@ def _fit_block(
         reads = Patch(weights, {})
         if block.post_norm_mlp is not None:
             out = jax.vmap(lambda n: block.post_norm_mlp.normalised(block.mlp(n, reads)))(n_0) * weight  # pyright: ignore[reportOptionalMemberAccess]
-            vectors["post_norm_scale"] = jnp.sum(out * d_carry, axis=0) / (jnp.sum(out**2, axis=0) + ridge)
+            squares = jnp.sum(out**2, axis=0) + ridge
+            vectors["post_norm_scale"] = jnp.sum(out * d_carry, axis=0) / jnp.where(squares > 0, squares, 1)
         elif block.mlp.b_out is not None and carry != "matrix":
             vectors["b_out"] = jnp.sum(d_carry * share, axis=0)
         else:
@@ -206,6 +208,11 @@ def _output_fit(hidden: Float[Array, "k *experts f"], wanted: Float[Array, "k d"
         return fit
     inputs = jnp.moveaxis(fit.inputs.reshape(-1, *hidden.shape[1:]), 0, -2)
     return LowRank(inputs, jnp.broadcast_to(fit.outputs, (*inputs.shape[:-1], wanted.shape[1])))
+
+
+def _finite(patch: Patch) -> Patch:
+    """The patch, if it is finite."""
+    return reachable(patch, jnp.stack([all_finite(patch), jnp.asarray(True), jnp.asarray(True)]), "weights")
 
 
 def _last(reading: Reading) -> Reading:

@@ -90,7 +90,7 @@ def update_between(
     if through == "norm_scale":
         require(network.blocks.norm_mlp is not None, "through", through, "'weights' for blocks without a norm")
     patch, fine = _update(network, tokens, with_tokens, without, jnp.asarray(position), through)
-    return _reachable(patch, fine, through)
+    return reachable(patch, fine, through)
 
 
 def position_updates(block: Block, tokens: Float[Array, "t d_model"]) -> Patch:
@@ -100,7 +100,7 @@ def position_updates(block: Block, tokens: Float[Array, "t d_model"]) -> Patch:
     the implicit update of one block.
     """
     patch, fine = _position_updates(block, tokens)
-    return _reachable(patch, fine, "weights")
+    return reachable(patch, fine, "weights")
 
 
 def patch_between(
@@ -229,7 +229,7 @@ def _at(reading: Reading, position: Array) -> Reading:
     return Reading(reading.carry[position], reading.source[position])
 
 
-def _reachable(patch: Patch, fine: Bool[Array, "... 3"], through: str) -> Patch:
+def reachable(patch: Patch, fine: Bool[Array, "... 3"], through: str) -> Patch:
     """The patch, if it exists."""
     zero, inputs = ("a zero vector", "weights") if through == "weights" else ("zeros", "scale of the norm before it")
     reasons = {  # a block behind one that has no patch is not finite, so that reason comes last

@@ -119,6 +119,8 @@ def _convert(hint: Any, text: str, field: str, classes: Mapping[str, type]) -> A
         raise _Mismatch("an integer")
     if hint is float:
         return _number(text, "a number")
+    if origin is Callable:
+        raise _Mismatch("a function, which cannot be given as text")
     if origin is typing.Literal:
         return choose(field, text, [str(value) for value in arguments])
     if origin in (tuple, list, Sequence):

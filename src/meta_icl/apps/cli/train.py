@@ -114,7 +114,7 @@ def describe(options: Options) -> dict[str, Any]:
     classes = task_classes()
     tasks = {name: cls for name, cls in classes.items() if issubclass(cls, Task)}
     task = spec.described("task", options.task_name, options.task, tasks, classes)
-    model = spec.described("model", options.model_name, options.model, model_classes())
+    model = spec.described("model", options.model_name, options.model, model_classes(), mixer_classes())
     optimiser = spec.described(
         "optimiser", "Optimiser", [f"learning_rate={options.learning_rate}", *options.optimiser], optimiser_classes()
     )
@@ -242,7 +242,7 @@ def optimiser_of(config: Mapping[str, Any]) -> Any:
 
 def model_of(config: Mapping[str, Any]) -> Any:
     """The model of a configuration: called with a key it draws a predictor."""
-    model = spec.built(config["model"], model_classes())
+    model = spec.built(config["model"], model_classes() | mixer_classes())
     if config["layout"] is None:
         return model
     from meta_icl.models import Learner
@@ -263,6 +263,14 @@ def model_classes() -> dict[str, type]:
     from meta_icl import models
 
     return spec.public(models, lambda cls: drawn_by(cls) is not None and cls is not models.Learner)
+
+
+def mixer_classes() -> dict[str, type]:
+    """The contextual layers of which a model of blocks can be made."""
+    from meta_icl.models import blocks
+
+    base = blocks.ContextualLayer
+    return spec.public(blocks, lambda cls: issubclass(cls, base) and cls is not base)
 
 
 def layout_classes() -> dict[str, type]:

@@ -5,6 +5,7 @@ from meta_icl.models.blocks.language import Language, LanguageModel, next_token_
 from meta_icl.models.blocks.mixers import (
     Attention,
     AttentionMixer,
+    ContextualLayer,
     LstmMixer,
     Memory,
     MemoryMixer,
@@ -33,6 +34,7 @@ __all__ = [
     "Block",
     "BlockNetwork",
     "Blocks",
+    "ContextualLayer",
     "DenseMlp",
     "Experts",
     "GatedMlp",

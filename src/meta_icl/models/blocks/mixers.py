@@ -32,8 +32,12 @@ class Mixer(Protocol):
     ) -> Float[Array, "t d"]: ...
 
 
+class ContextualLayer:
+    """A description of a contextual layer that can be named on the command line."""
+
+
 @dataclass(frozen=True)
-class Attention:
+class Attention(ContextualLayer):
     """Describes attention of `kind` "softmax" (scale 1/sqrt(d_head)) or "linear" (no softmax, scale 1).
 
     `n_groups` heads of keys and values are shared by the query heads (default: one each). `rope` is the base of rotary
@@ -119,7 +123,7 @@ class AttentionMixer(eqx.Module):
 
 
 @dataclass(frozen=True)
-class Recurrence:
+class Recurrence(ContextualLayer):
     """Describes a forward LSTM of `d_hidden` units with a linear map to the block's width, as contextual layer.
 
     Weights are uniform in +-1/sqrt(d_hidden).
@@ -176,7 +180,7 @@ class Stepwise(Protocol):
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(ContextualLayer):
     """Describes a recurrence with a step form as contextual layer; every block draws one of its own.
 
     `mixer` describes it: `mixer(d_model, key=key)` draws a `Stepwise` module that keeps the width. Raises `BadInput`

@@ -13,7 +13,7 @@ Row convention; a network is a stack of equal blocks between an optional linear 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Key
 from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.models.blocks.feedforward import ACTIVATIONS, MLPS, NORMS, Mlp, Norm, draw_mlp, draw_norm
-from meta_icl.models.blocks.mixers import Attention
+from meta_icl.models.blocks.mixers import Attention, ContextualLayer
 from meta_icl.models.blocks.patch import Patch, vector_change
 from meta_icl.models.trace import Intervention, Tap, Trace
 
@@ -60,7 +60,7 @@ class Blocks:
     d_model: int
     d_mlp: int
     n_blocks: int = 1
-    mixer: Any = field(default_factory=Attention)
+    mixer: ContextualLayer | Callable[..., Any] = field(default_factory=Attention)
     skip: str = "residual"
     norm: str | None = None
     post_norm: bool = False
@@ -175,7 +175,7 @@ class BlockNetwork(eqx.Module):
             c.mlp, c.d_model, c.d_mlp, c.n_blocks, activation=c.activation, biases=c.biases,
             experts=(c.n_experts, c.top_k), key=mlp_key,
         )  # fmt: skip
-        mixer = c.mixer(c.d_model, c.n_blocks, key=mixer_key)
+        mixer: Any = c.mixer(c.d_model, c.n_blocks, key=mixer_key)  # pyright: ignore[reportCallIssue]
         shrink = math.sqrt(c.init_scale)
         mixer, mlp = jax.tree.map(lambda leaf: leaf * shrink if eqx.is_inexact_array(leaf) else leaf, (mixer, mlp))
         blocks = Block(mixer, mlp, norm(True), norm(True), norm(c.post_norm), norm(c.post_norm), c.skip)
