@@ -18,6 +18,7 @@ from meta_icl.models.linear_attention import (
     SparseLinearTransformer,
 )
 from meta_icl.models.lstm import Lstm, LstmNetwork
+from meta_icl.models.shifted import Shifted
 from meta_icl.models.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
 from meta_icl.models.trace import Intervention, Trace, ablate_head
 from meta_icl.models.transformer import Transformer, TransformerNetwork
@@ -46,6 +47,7 @@ __all__ = [
     "Separate",
     "SeparateLinearAttention",
     "SeparatePredictor",
+    "Shifted",
     "SoftmaxRegression",
     "SoftmaxRegressionPredictor",
     "SparseLinearPredictor",

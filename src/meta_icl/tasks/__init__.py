@@ -30,11 +30,13 @@ from meta_icl.tasks.functions import (
 from meta_icl.tasks.laws import Exponential, IndependentLaw, Laplace, Law, Normal, NormalisedMixture, Uniform
 from meta_icl.tasks.mixtures import FamilyMixture, SparseBases, disjoint_bases, from_supports, overlapping_bases
 from meta_icl.tasks.pools import PromptPool
+from meta_icl.tasks.projected import UNLIMITED, ProjectedImages, Projection, RandomPoints, projected_images
 from meta_icl.tasks.prompt_laws import MatchingQuery, Orthants, OrthogonalQuery, half_subspace_law, skewed_law
 from meta_icl.tasks.regression import LinearRegression
 from meta_icl.tasks.sine import SineRegression
 
 __all__ = [
+    "UNLIMITED",
     "Curriculum",
     "DecisionTree",
     "Exponential",
@@ -56,9 +58,12 @@ __all__ = [
     "NormalisedMixture",
     "Orthants",
     "OrthogonalQuery",
+    "ProjectedImages",
+    "Projection",
     "PromptPool",
     "Quadratic",
     "Ramp",
+    "RandomPoints",
     "ReluNetwork",
     "SineRegression",
     "SparseBases",
@@ -75,6 +80,7 @@ __all__ = [
     "overlapping_bases",
     "power_spectrum",
     "prior_covariance",
+    "projected_images",
     "random_rotation",
     "several_tasks",
     "singular_rotation",
