@@ -128,7 +128,7 @@ class HeadMixer(Mixer):
 
     def initial_state(self) -> HeadState:
         rows = jnp.zeros((max(self.config.conv - 1, 0), self.w_in.shape[1]))
-        return HeadState(rows, eqx.filter_vmap(lambda memory: memory.start())(self.memory))
+        return HeadState(rows, eqx.filter_vmap(lambda m: m.start(), axis_size=self.config.n_heads)(self.memory))
 
     def step(self, state: HeadState, x: Float[Array, " d"]) -> tuple[HeadState, Float[Array, " d"]]:
         rows = jnp.concatenate([state.rows, (x @ self.w_in)[None]])
@@ -137,11 +137,14 @@ class HeadMixer(Mixer):
         return HeadState(rows[1:], memory), self.finish(read[:, None], x[None])[0]
 
     def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
-        return self.finish(self.read(self.tokens(self.padded(x), x)), x)
+        return self.run(self.initial_state(), x)[1]
 
-    def padded(self, x: Float[Array, "t d"]) -> Float[Array, "rows channels"]:
-        """The projections of a sequence, behind the zeros that the convolution sees before it."""
-        return jnp.pad(x @ self.w_in, ((max(self.config.conv - 1, 0), 0), (0, 0)))
+    def run(self, state: HeadState, x: Float[Array, "t d"]) -> tuple[HeadState, Float[Array, "t d"]]:
+        """Go on over several tokens by the parallel form; the first of them starts a chunk."""
+        rows = jnp.concatenate([state.rows, x @ self.w_in])
+        scan = eqx.filter_vmap(lambda m, s, tokens: m.scan(s, tokens))
+        memory, read = scan(self.memory, state.memory, self.tokens(rows, x))
+        return HeadState(rows[x.shape[0] :], memory), self.finish(read, x)
 
     def tokens(self, rows: Float[Array, "rows channels"], x: Float[Array, "t d"]) -> Tokens:
         """Queries, keys, values and raw gates, "heads t .."; `rows` starts kernel - 1 tokens earlier than `x`."""
@@ -156,10 +159,6 @@ class HeadMixer(Mixer):
         q, k = (jnp.broadcast_to(jnp.swapaxes(a, 0, 1), (h, t, self.d_key)) for a in (q, k))
         v = jnp.swapaxes(rows[:, 2 * n_keys :].reshape(t, h, self.d_value), 0, 1)
         return Tokens(q, k, v, jnp.swapaxes((x @ self.w_raw).reshape(t, h, c.n_gates(self.d_key)), 0, 1))
-
-    def read(self, tokens: Tokens) -> Float[Array, "heads t d_value"]:
-        """What the memories answer at every token of a sequence."""
-        return eqx.filter_vmap(lambda m, token: m.scan(m.start(), token)[1])(self.memory, tokens)
 
     def finish(self, read: Float[Array, "heads t d_value"], x: Float[Array, "t d"]) -> Float[Array, "t d"]:
         """Norm, gate and output map."""

@@ -42,7 +42,7 @@ class Mixer(eqx.Module):
 
 def by_steps(mixer: Any, x: Array) -> Array:
     """The outputs of `mixer.step` along a sequence."""
-    return lax.scan(mixer.step, mixer.initial_state(), x)[1]
+    return lax.scan(lambda state, row: mixer.step(state, row), mixer.initial_state(), x)[1]
 
 
 def mix(mixer: Any, x: Float[Array, "t d"]) -> Float[Array, "t d"]:

@@ -291,6 +291,10 @@ class TitansMemory(Memory):
         now, read = titans_products(*inputs) if c.form == "products" else titans_scans(*inputs, form=c.form)
         return OnlineState(now, now.weights, jnp.zeros((), jnp.int32)), read
 
+    def recall(self, state: OnlineState, q: Float[Array, "*t k"]) -> Float[Array, "*t v"]:
+        """Read without writing."""
+        return answer(state.now.weights, q, self.rule.residual)
+
     def gates(self, raw: Float[Array, "*t 3"]) -> Gates:
         """alpha = sigmoid, eta = sigmoid, theta = theta_max sigmoid (or softplus) of the raw numbers plus their bias."""
         c, z = self.config, raw + jnp.broadcast_to(self.bias, raw.shape)
