@@ -1,0 +1,94 @@
+"""Every mixer x every property: steps equal the parallel form, causality, independence, finite numbers, one cost."""
+
+import time
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_icl.errors import BadInput
+from meta_icl.models import mixers as m
+
+T, D = 13, 8  # 13 is no multiple of any chunk here
+
+MIXERS = {
+    "attention": m.Attention(),
+    "window": m.Attention(window=5),
+    "no positions": m.Attention(rotary=False),
+    "linear": m.LinearAttention(chunk_size=4),
+    "linear, elu": m.LinearAttention(chunk_size=4, feature="elu", output_norm=False),
+    "scalar decay": m.LinearAttention(chunk_size=4, decay="scalar"),
+    "retnet": m.LinearAttention(chunk_size=4, decay="constant"),
+    "gla": m.LinearAttention(chunk_size=4, decay="channel", output_gate=True),
+    "mamba": m.Mamba(d_state=4),
+    "mamba, associative": m.Mamba(d_state=4, form="associative"),
+    "mamba2": m.Mamba2(chunk_size=4, d_key=6, d_value=8),
+    "deltanet": m.DeltaNet(chunk_size=4),
+    "gated deltanet": m.GatedDeltaNet(chunk_size=4, beta_max=2.0),
+    "longhorn": m.Longhorn(chunk_size=4),
+    "longhorn, diagonal": m.Longhorn(chunk_size=4, diagonal=True),
+    "rwkv7": m.Rwkv7(rank=3, chunk_size=4),
+    "mesa": m.Mesa(chunk_size=4),
+    "mesa, cg": m.Mesa(chunk_size=4, cg_steps=3),
+    "ttt linear": m.Ttt(chunk_size=4),
+    "ttt mlp": m.Ttt(chunk_size=4, depth=2, expansion=2),
+    "mlstm": m.Mlstm(chunk_size=4),
+    "lstm": m.LstmMixer(),
+    "titans": m.Titans(chunk_size=4),
+    "titans, online": m.Titans(chunk_size=1, conv=0),
+    "titans, read before": m.Titans(chunk_size=4, read="before", init="zero", loss_scale=0.5),
+    "titans, decay to start": m.Titans(chunk_size=4, decay_to="init", theta_map="softplus"),
+    "titans, deep": m.Titans(chunk_size=4, depth=2),
+    "titans, deep, before": m.Titans(chunk_size=4, depth=2, read="before", decay_to="init", residual=True),
+    "titans, no momentum": m.Titans(chunk_size=4, momentum=False),
+    "titans, no forgetting": m.Titans(chunk_size=4, forgetting=False),
+    "titans, scan": m.Titans(chunk_size=4, depth=3, form="scan"),
+    "titans, associative": m.Titans(chunk_size=4, depth=2, form="associative", decay_to="init", read="before"),
+    "persistent": m.Persistent(m.Titans(chunk_size=4), n_tokens=3),
+    "mac": m.TitansBlock("context", m.Titans(chunk_size=2, depth=2), segment=4, n_persistent=2),
+    "mag": m.TitansBlock("gate", m.Titans(chunk_size=4), segment=5, n_persistent=2),
+    "mal": m.TitansBlock("layer", m.Titans(chunk_size=4), segment=5, n_persistent=2),
+}
+each = pytest.mark.parametrize("name", MIXERS)
+
+
+def made(name):
+    return MIXERS[name](D, key=jax.random.key(3))
+
+
+def sequences(n=3):
+    return jax.random.normal(jax.random.key(4), (n, T, D))
+
+
+@pytest.mark.usefixtures("x64")
+@each
+def test_steps_are_the_parallel_form(name):
+    mixer, x = made(name), sequences(1)[0]
+    parallel = eqx.filter_jit(lambda mixer, x: m.mix(mixer, x))(mixer, x)
+    assert parallel.shape == (T, D)
+    steps = eqx.filter_jit(m.by_steps)(mixer, x)
+    np.testing.assert_allclose(steps, parallel, rtol=0, atol=1e-10)
+    assert float(jnp.std(parallel)) > 1e-3
+
+
+@each
+def test_the_past_does_not_see_the_future_nor_one_sequence_another(name):
+    """Exactly: the same compiled program, with everything from token s on, or another sequence, replaced."""
+    mixer, x = made(name), sequences()
+    run = eqx.filter_jit(lambda mixer, x: jax.vmap(mixer)(x))
+    before = np.asarray(run(mixer, x))
+    s = 6
+    after = np.asarray(run(mixer, x.at[0, s:].set(jax.random.normal(jax.random.key(5), (T - s, D)))))
+    np.testing.assert_array_equal(before[0, :s], after[0, :s])
+    assert (before[0, s:] != after[0, s:]).any(axis=-1).all()
+    np.testing.assert_array_equal(before[1:], after[1:])
+
+
+@each
+def test_gradients_are_finite(name):
+    """Also at a sequence of zeros, where keys have no direction."""
+    loss = eqx.filter_jit(eqx.filter_grad(lambda mixer, x: jnp.sum(jnp.square(jax.vmap(mixer)(x)))))
+    for x in (sequences(), jnp.zeros((3, T, D))):
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(loss(made(name), x)))
