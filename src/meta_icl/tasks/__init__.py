@@ -28,6 +28,7 @@ from meta_icl.tasks.functions import (
     SparseLinear,
 )
 from meta_icl.tasks.laws import Exponential, IndependentLaw, Laplace, Law, Normal, NormalisedMixture, Uniform
+from meta_icl.tasks.meta_classification import MetaClassification, MetaSample, meta_classification
 from meta_icl.tasks.mixtures import FamilyMixture, SparseBases, disjoint_bases, from_supports, overlapping_bases
 from meta_icl.tasks.pools import PromptPool
 from meta_icl.tasks.prompt_laws import MatchingQuery, Orthants, OrthogonalQuery, half_subspace_law, skewed_law
@@ -52,6 +53,8 @@ __all__ = [
     "LinearRegression",
     "Masked",
     "MatchingQuery",
+    "MetaClassification",
+    "MetaSample",
     "Normal",
     "NormalisedMixture",
     "Orthants",
@@ -72,6 +75,7 @@ __all__ = [
     "gaussian_regression",
     "half_subspace_law",
     "linear_spectrum",
+    "meta_classification",
     "overlapping_bases",
     "power_spectrum",
     "prior_covariance",
