@@ -2,6 +2,7 @@
 
 from meta_icl.models.attention_stack import AttentionLayers, AttentionStack
 from meta_icl.models.blocks import BlockNetwork, Blocks
+from meta_icl.models.clamped import Clamped, ClampedLearner
 from meta_icl.models.decoder import Decoder, DecoderNetwork
 from meta_icl.models.induction import Induction, InductionNetwork
 from meta_icl.models.label_layouts import ItemIndex, LabelLayout, LabelTokens, Window
@@ -30,6 +31,8 @@ __all__ = [
     "AttentionStack",
     "BlockNetwork",
     "Blocks",
+    "Clamped",
+    "ClampedLearner",
     "Concatenated",
     "CubicMLP",
     "CubicMLPPredictor",

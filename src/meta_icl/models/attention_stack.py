@@ -1,7 +1,7 @@
 """Causal attention layers in the arrangements in which induction circuits are studied, with everything named.
 
-Row convention: h has shape "t d". A layer is h <- h + A(h), head after head; what varies between publications is a field
-of one description: output projection or none, scale, norms, rotary positions, smeared keys, an MLP.
+Row convention: h has shape "t d". A layer is h <- h + A(h); what varies between publications is a field of one
+description: output projection or none, scale, norms, rotary positions, smeared keys, an MLP.
 """
 
 import math

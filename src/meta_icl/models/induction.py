@@ -20,7 +20,7 @@ from meta_icl.models.induction_lean import has_lean_form, lean_form
 from meta_icl.models.label_layouts import LabelTokens
 from meta_icl.models.trace import Intervention, Trace
 
-CLASSIFIERS = ("torch", "he")
+CLASSIFIERS = ("torch", "he", "lecun")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Induction:
     1/sqrt(d_label)), added to the first channels of their token; with `fixed_labels` the table is not trained. `d_in`
     maps items affinely (else they have the stack's width already). `n_hidden` ReLU layers stand before the logits,
     drawn as "torch" (uniform in +-1/sqrt(width), biases too) or "he" (normal of variance 2/width with ONE scalar bias
-    per layer and a read-out without bias, Reddy's code).
+    per layer and a read-out without bias, Reddy's code) or "lecun" (normal of variance 1/width, biases zero).
     """
 
     n_labels: int
@@ -85,7 +85,7 @@ class InductionNetwork(eqx.Module):
         self.stack = c.stack(key=stack_key)
         sizes = [d] * (c.n_hidden + 1) + [c.n_labels]
         keys = jax.random.split(out_key, c.n_hidden + 1)
-        draw = _torch if c.classifier == "torch" else _he
+        draw = {"torch": _torch, "he": _he, "lecun": _lecun}[c.classifier]
         pairs = zip(sizes, sizes[1:], strict=False)
         self.classifier = tuple(draw(*pair, i == c.n_hidden, keys[i]) for i, pair in enumerate(pairs))
         self.config = config
@@ -136,3 +136,8 @@ def _torch(fan_in: int, width: int, last: bool, key: Key[Array, ""]) -> Dense:
 def _he(fan_in: int, width: int, last: bool, key: Key[Array, ""]) -> Dense:
     weight = draws.normal(key, (fan_in, width)) * math.sqrt((1 if last else 2) / fan_in)
     return Dense(weight, None if last else jnp.zeros(1))
+
+
+def _lecun(fan_in: int, width: int, last: bool, key: Key[Array, ""]) -> Dense:
+    del last
+    return Dense(draws.normal(key, (fan_in, width)) / math.sqrt(fan_in), jnp.zeros(width))

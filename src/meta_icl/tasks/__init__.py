@@ -1,5 +1,6 @@
 """Distributions over prompts, and the laws of their inputs and weights."""
 
+from meta_icl.tasks.bursty import BurstyGaussian, BurstyImages, FewShot, bursty_gaussian
 from meta_icl.tasks.covariance import (
     Masked,
     ar1_covariance,
@@ -27,6 +28,7 @@ from meta_icl.tasks.functions import (
     ReluNetwork,
     SparseLinear,
 )
+from meta_icl.tasks.induction import RepeatedTokens, TwoPairs, every_two_pairs, split_label_pairs
 from meta_icl.tasks.laws import Exponential, IndependentLaw, Laplace, Law, Normal, NormalisedMixture, Uniform
 from meta_icl.tasks.meta_classification import MetaClassification, MetaSample, meta_classification
 from meta_icl.tasks.mixtures import FamilyMixture, SparseBases, disjoint_bases, from_supports, overlapping_bases
@@ -36,10 +38,13 @@ from meta_icl.tasks.regression import LinearRegression
 from meta_icl.tasks.sine import SineRegression
 
 __all__ = [
+    "BurstyGaussian",
+    "BurstyImages",
     "Curriculum",
     "DecisionTree",
     "Exponential",
     "FamilyMixture",
+    "FewShot",
     "FixedWeightMixture",
     "FunctionClass",
     "FunctionRegression",
@@ -63,13 +68,17 @@ __all__ = [
     "Quadratic",
     "Ramp",
     "ReluNetwork",
+    "RepeatedTokens",
     "SineRegression",
     "SparseBases",
     "SparseLinear",
+    "TwoPairs",
     "Uniform",
     "ar1_covariance",
+    "bursty_gaussian",
     "covariance_from",
     "disjoint_bases",
+    "every_two_pairs",
     "from_supports",
     "garg_curriculum",
     "gaussian_regression",
@@ -83,5 +92,6 @@ __all__ = [
     "several_tasks",
     "singular_rotation",
     "skewed_law",
+    "split_label_pairs",
     "whitened_prompts",
 ]

@@ -1,7 +1,7 @@
 """In-context meta-learning by classification: several maps from classes to labels, one of them in use per prompt.
 
-Minegishi et al. (ICML 2025). A world has K class means and T maps tau -> label of every class; it is drawn once per seed
-and kept in array leaves. A prompt shows N items of distinct classes with their labels under one map, then a query.
+Minegishi et al. (ICML 2025). A world has K class means and T maps from classes to labels; it is drawn once per seed and
+kept in array leaves. A prompt shows N items of distinct classes with their labels under one map, then a query.
 """
 
 from typing import NamedTuple
@@ -33,8 +33,8 @@ class MetaClassification(Task):
     The map tau has probability ~ (tau + 1)^-beta, the N / repeats distinct classes of the context follow the ranks'
     law (k + 1)^-alpha without replacement, every one standing `repeats` times, in random order. The query's class is
     one of the context's with probability `p_bursty` (p_B of the paper), else drawn from all K classes by the same law;
-    with `distinct_query` it is then one that the context does not have. `offset` is uniform in 0 .. n_positions - t, for
-    prompts of t = 2N + 1 tokens. All draws but the noise come from one vector of uniforms per prompt.
+    with `distinct_query` it is then one that the context does not have. `offset` is uniform in 0 .. n_positions - t,
+    for prompts of t = 2N + 1 tokens. All draws but the noise come from one vector of uniforms per prompt.
     """
 
     means: Float[Array, "k d"]

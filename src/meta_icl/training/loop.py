@@ -93,9 +93,9 @@ def train(
     `task` may also be a function `(*, key) -> Task` that draws a world per seed. `sweep` varies number fields of the
     task or the optimiser, for example {"task.noise": (0, 0.1), "optimiser.learning_rate": (1e-3, 1e-2)}, as a grid.
     `record` is the spacing of records, or the steps themselves; at each, `probes[name](predictor, eval key)` is
-    evaluated (`OnTask` probes see the task too). `freeze(predictor)` names the leaves that stay as drawn. `arrangement` is "sequence" (replicas one after
-    the other within a chunk; the default on CPU) or "vmap". With a `store`, a killed training resumes from the last
-    checkpoint and ends bit for bit as if it had never been killed.
+    evaluated (`OnTask` probes see the task too). `freeze(predictor)` names the leaves that stay as drawn. `arrangement`
+    is "sequence" (replicas one after the other within a chunk; the default on CPU) or "vmap". With a `store`, a killed
+    training resumes from the last checkpoint and ends bit for bit as if it had never been killed.
     """
     require(steps >= 0, "steps", steps, "zero or more")
     require(batch >= 1, "batch", batch, "a positive integer")
