@@ -48,7 +48,13 @@ class Prompt(eqx.Module):
 
     def hidden(self) -> "Prompt":
         """The same prompt with the query's target set to zero: what a predictor is allowed to see."""
-        return Prompt(self.x, self.y.at[-1].set(jnp.zeros((), self.y.dtype)))
+        return eqx.tree_at(lambda prompt: prompt.y, self, self.y.at[-1].set(jnp.zeros((), self.y.dtype)))
+
+
+class PlacedPrompt(Prompt):
+    """A prompt whose first token stands at a position of its own, the `offset`, for networks that see positions."""
+
+    offset: Int[Array, "*batch"]
 
 
 class TokenPrompt(eqx.Module):
@@ -182,7 +188,8 @@ def answer_tokens(predictor: Any, prompts: TokenPrompt) -> Float[Array, "b t voc
 def take_rows(prompt: Prompt, rows: slice) -> Prompt:
     """Some rows of a prompt, or of every prompt of a batch; the last one taken becomes the query."""
     labels = jnp.issubdtype(prompt.y.dtype, jnp.integer)
-    return Prompt(prompt.x[..., rows, :], prompt.y[..., rows] if labels else prompt.y[..., rows, :])
+    taken = prompt.x[..., rows, :], prompt.y[..., rows] if labels else prompt.y[..., rows, :]
+    return eqx.tree_at(lambda whole: (whole.x, whole.y), prompt, taken)
 
 
 def truncated(prompt: Prompt, n_context: int) -> Prompt:

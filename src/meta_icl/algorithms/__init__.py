@@ -14,6 +14,7 @@ from meta_icl.algorithms.covariance import (
 )
 from meta_icl.algorithms.fitted import NetworkDescent, ScikitLearn, boosted_trees, greedy_tree, lasso
 from meta_icl.algorithms.gradient_descent import GradientDescent, GradientDescentPlusPlus
+from meta_icl.algorithms.label_ceilings import Ceilings, every_item_ceiling, label_ceilings, semi_context_theory
 from meta_icl.algorithms.population import (
     RegressionMoments,
     RegressionTask,
@@ -42,6 +43,7 @@ __all__ = [
     "Averaging",
     "BayesFinitePool",
     "BayesLinear",
+    "Ceilings",
     "DiscreteMmse",
     "EveryPosition",
     "GaussianMixtureBayes",
@@ -66,8 +68,10 @@ __all__ = [
     "best_rate_for",
     "best_training_vector_error",
     "boosted_trees",
+    "every_item_ceiling",
     "gd_loss",
     "greedy_tree",
+    "label_ceilings",
     "lasso",
     "line_search",
     "linear_map_loss",
@@ -76,6 +80,7 @@ __all__ = [
     "sample_best_rate",
     "sample_map_loss",
     "sample_token_loss",
+    "semi_context_theory",
     "smoothed_dmmse",
     "softmax_heads",
     "spectral",

@@ -1,7 +1,11 @@
 """Networks, layouts, traces and interventions."""
 
+from meta_icl.models.attention_stack import AttentionLayers, AttentionStack
 from meta_icl.models.blocks import BlockNetwork, Blocks
+from meta_icl.models.clamped import Clamped, ClampedLearner
 from meta_icl.models.decoder import Decoder, DecoderNetwork
+from meta_icl.models.induction import Induction, InductionNetwork
+from meta_icl.models.label_layouts import ItemIndex, LabelLayout, LabelTokens, Window
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
 from meta_icl.models.learner import InContextLearner, Learner, LinearAttention
 from meta_icl.models.linear_attention import (
@@ -24,16 +28,25 @@ from meta_icl.models.trace import Intervention, Trace, ablate_head
 from meta_icl.models.transformer import Transformer, TransformerNetwork
 
 __all__ = [
+    "AttentionLayers",
+    "AttentionStack",
     "BlockNetwork",
     "Blocks",
+    "Clamped",
+    "ClampedLearner",
     "Concatenated",
     "CubicMLP",
     "CubicMLPPredictor",
     "Decoder",
     "DecoderNetwork",
     "InContextLearner",
+    "Induction",
+    "InductionNetwork",
     "Interleaved",
     "Intervention",
+    "ItemIndex",
+    "LabelLayout",
+    "LabelTokens",
     "Layout",
     "Learner",
     "LinearAttention",
@@ -55,5 +68,6 @@ __all__ = [
     "Trace",
     "Transformer",
     "TransformerNetwork",
+    "Window",
     "ablate_head",
 ]

@@ -1,5 +1,6 @@
 """Distributions over prompts, and the laws of their inputs and weights."""
 
+from meta_icl.tasks.bursty import BurstyGaussian, BurstyImages, FewShot, bursty_gaussian
 from meta_icl.tasks.covariance import (
     Masked,
     ar1_covariance,
@@ -27,7 +28,9 @@ from meta_icl.tasks.functions import (
     ReluNetwork,
     SparseLinear,
 )
+from meta_icl.tasks.induction import RepeatedTokens, TwoPairs, every_two_pairs, split_label_pairs
 from meta_icl.tasks.laws import Exponential, IndependentLaw, Laplace, Law, Normal, NormalisedMixture, Uniform
+from meta_icl.tasks.meta_classification import MetaClassification, MetaSample, meta_classification
 from meta_icl.tasks.mixtures import FamilyMixture, SparseBases, disjoint_bases, from_supports, overlapping_bases
 from meta_icl.tasks.pools import PromptPool
 from meta_icl.tasks.projected import UNLIMITED, ProjectedImages, Projection, RandomPoints, projected_images
@@ -37,10 +40,13 @@ from meta_icl.tasks.sine import SineRegression
 
 __all__ = [
     "UNLIMITED",
+    "BurstyGaussian",
+    "BurstyImages",
     "Curriculum",
     "DecisionTree",
     "Exponential",
     "FamilyMixture",
+    "FewShot",
     "FixedWeightMixture",
     "FunctionClass",
     "FunctionRegression",
@@ -54,6 +60,8 @@ __all__ = [
     "LinearRegression",
     "Masked",
     "MatchingQuery",
+    "MetaClassification",
+    "MetaSample",
     "Normal",
     "NormalisedMixture",
     "Orthants",
@@ -65,18 +73,23 @@ __all__ = [
     "Ramp",
     "RandomPoints",
     "ReluNetwork",
+    "RepeatedTokens",
     "SineRegression",
     "SparseBases",
     "SparseLinear",
+    "TwoPairs",
     "Uniform",
     "ar1_covariance",
+    "bursty_gaussian",
     "covariance_from",
     "disjoint_bases",
+    "every_two_pairs",
     "from_supports",
     "garg_curriculum",
     "gaussian_regression",
     "half_subspace_law",
     "linear_spectrum",
+    "meta_classification",
     "overlapping_bases",
     "power_spectrum",
     "prior_covariance",
@@ -85,5 +98,6 @@ __all__ = [
     "several_tasks",
     "singular_rotation",
     "skewed_law",
+    "split_label_pairs",
     "whitened_prompts",
 ]

@@ -1,6 +1,6 @@
 """Training: objectives, optimisers and the compiled loop over seeds and sweeps."""
 
-from meta_icl.training.loop import Store, Trained, record_steps, train
+from meta_icl.training.loop import OnTask, Store, Trained, record_steps, train
 from meta_icl.training.objectives import (
     Objective,
     cross_entropy,
@@ -33,6 +33,7 @@ __all__ = [
     "Minimum",
     "Objective",
     "OnMap",
+    "OnTask",
     "Optimiser",
     "Store",
     "Trained",

@@ -30,6 +30,13 @@ CHECKPOINT_SECONDS = 20.0
 Probe = Callable[[Any, Key[Array, ""]], Mapping[str, Array] | Array]
 
 
+@dataclass(frozen=True)
+class OnTask:
+    """A probe that also gets the replica's own task, such as the world of its seed: function(predictor, task, key)."""
+
+    function: Callable[[Any, Any, Key[Array, ""]], Mapping[str, Array] | Array]
+
+
 @runtime_checkable
 class Store(Protocol):
     """Where a training leaves its rows and checkpoints; a run folder is one.
@@ -75,7 +82,7 @@ def train(
     objective: Objective = half_mse,
     sweep: Mapping[str, Sequence[float]] | None = None,
     record: int | Sequence[int] | None = None,
-    probes: Mapping[str, Probe] | None = None,
+    probes: Mapping[str, Probe | OnTask] | None = None,
     freeze: Callable[[Any], Any] | None = None,
     arrangement: str | None = None,
     store: Store | None = None,
@@ -86,10 +93,11 @@ def train(
     `task` may also be a function `(*, key) -> Task` that draws a world per seed. `sweep` varies number fields of the
     task or the optimiser, for example {"task.noise": (0, 0.1), "optimiser.learning_rate": (1e-3, 1e-2)}, as a grid.
     `record` is the spacing of records, or the steps themselves; at each, `probes[name](predictor, eval key)` is
-    evaluated. A probe that is a module hands its arrays to the compiled program as arguments; those of a closure are
-    constants, which every compilation works on. `freeze(predictor)` names the leaves that stay as drawn. `arrangement`
-    is "sequence" (replicas one after the other within a chunk; the default on CPU) or "vmap". With a `store`, a killed
-    training resumes from the last checkpoint and ends bit for bit as if it had never been killed.
+    evaluated (`OnTask` probes see the task too). A probe that is a module hands its arrays to the compiled program as
+    arguments; those of a closure are constants, which every compilation works on. `freeze(predictor)` names the leaves
+    that stay as drawn. `arrangement` is "sequence" (replicas one after the other within a chunk; the default on CPU) or
+    "vmap". With a `store`, a killed training resumes from the last checkpoint and ends bit for bit as if it had never
+    been killed.
     """
     require(steps >= 0, "steps", steps, "zero or more")
     require(batch >= 1, "batch", batch, "a positive integer")
@@ -133,18 +141,23 @@ class Program:
             if self.freeze is not None:
                 gradient = eqx.tree_at(self.freeze, gradient, replace_fn=jnp.zeros_like)
             updates, opt_state = transformation.update(gradient, state.opt_state, state.params)
+            if self.freeze is not None:  # weight decay would still move them
+                updates = eqx.tree_at(self.freeze, updates, replace_fn=jnp.zeros_like)
             return State(optax.apply_updates(state.params, updates), opt_state), total + loss
 
         dtype = jnp.result_type(*jax.tree.leaves(state.params))
         state, total = lax.fori_loop(start, stop, step, (state, jnp.zeros((), dtype)))
         return state, total / (stop - start).astype(dtype)
 
-    def measure(self, state: State, replica: Replica, probes: dict[str, Probe]) -> dict[str, Array]:
+    def measure(self, state: State, replica: Replica, probes: dict[str, Probe | OnTask]) -> dict[str, Array]:
         """All probes of the predictor; a probe that returns a mapping contributes "probe/name" entries."""
         predictor = eqx.combine(state.params, self.static)
         measured: dict[str, Array] = {}
         for name, probe in probes.items():
-            values = probe(predictor, replica.eval_key)
+            if isinstance(probe, OnTask):
+                values = probe.function(predictor, replica.task, replica.eval_key)
+            else:
+                values = probe(predictor, replica.eval_key)
             if isinstance(values, Mapping):
                 measured |= {f"{name}/{part}": jnp.asarray(value) for part, value in values.items()}
             else:
@@ -158,7 +171,7 @@ class Runner:
     def __init__(
         self,
         program: Program,
-        probes: dict[str, Probe],
+        probes: dict[str, Probe | OnTask],
         replicas: list[Replica],
         labels: list[dict[str, float]],
         arrangement: str,

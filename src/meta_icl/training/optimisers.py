@@ -16,6 +16,7 @@ SCHEDULES = ("constant", "cosine", "linear")
 class Optimiser(eqx.Module):
     """Describes a gradient transformation of optax.
 
+    `weight_decay` is decoupled in "adamw", and the gradient of weight_decay/2 |params|^2 in "sgd"; "adam" ignores it.
     `clip_norm` clips the global norm of the gradient before anything else (infinite: off). `schedule` multiplies the
     learning rate over `schedule_steps` steps ("constant", or falling to zero by "cosine" or "linear") after
     `warmup_steps` linear warm-up steps.
@@ -44,7 +45,7 @@ class Optimiser(eqx.Module):
         """The optax transformation; its hyper-parameters may be traced."""
         rate = self._rate
         if self.name == "sgd":
-            step = optax.sgd(rate, momentum=self.momentum)
+            step = optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, momentum=self.momentum))
         else:
             step = optax.adamw(rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
         return optax.chain(clip_by_global_norm(self.clip_norm), step)

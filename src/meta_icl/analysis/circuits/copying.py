@@ -1,0 +1,39 @@
+"""Whether a head copies what it attends to, from its weights and from its output (Elhage 2021, Olsson 2022)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from meta_icl.analysis.weights import copying_score
+
+
+def eigenvalue_copying(
+    embed: Float[Array, "v d"],
+    values: Float[Array, "*heads d k"],
+    writes: Float[Array, "*heads k d"],
+    unembed: Float[Array, "d v"],
+) -> Float[np.ndarray, "*heads"]:
+    """sum Re(lambda) / sum |lambda| of W_E W_V W_O W_U, by the k eigenvalues of W_O W_U W_E W_V; 1 is pure copying.
+
+    Row convention. Fold the scales of norms into the matrices first; the columns of `unembed` are centred here, since
+    a constant added to all logits means nothing.
+    """
+    unembed = unembed - unembed.mean(1, keepdims=True)
+    return copying_score(jnp.einsum("...kd,de,...el->...kl", writes, unembed @ embed, values))
+
+
+def output_copying(
+    logits: Float[Array, "t v"], pattern: Float[Array, "t t"], tokens: Int[Array, " t"]
+) -> Float[Array, ""]:
+    """How much of a head's rise of the logits goes to the tokens it attends to, mapped to [-1, 1].
+
+    `logits` are the head's own output at every place through the read-out. Among the logits of the tokens of the
+    sequence, the mean is subtracted and the rest rectified; the share that falls on a token, weighted by the attention
+    it gets, is averaged over places; 1 is 2 share - 1 for a head that raises only what it attends to.
+    """
+    among = logits[:, tokens]
+    raised = jax.nn.relu(among - among.mean(1, keepdims=True))
+    same = (tokens[:, None] == tokens[None]).astype(pattern.dtype)
+    share = raised / jnp.maximum(raised.sum(1, keepdims=True), 1e-12)
+    return 2 * jnp.mean(jnp.sum((pattern @ same) * share, axis=1)) - 1
