@@ -214,12 +214,34 @@ class SparseLinearPredictor(eqx.Module):
 
     def residual_map(self, second_moment: Float[Array, "d d"]) -> Float[Array, "d d"]:
         """T with prediction w^T (I - T) x_q for noise-free labels: the error is w^T T x_q; `second_moment` is S / n."""
-        d = second_moment.shape[0]
-        t = c = jnp.eye(d, dtype=second_moment.dtype)  # y_i = w^T t x_i and x_j -> c x_j, in the prompt's own x
-        for layer in range(self.a.shape[0]):
-            moved = second_moment @ c.T @ self.a[layer] @ c
-            t, c = t + t @ moved, c if self.b is None else c + self.b[layer] @ c @ moved
+        return self.residual_maps(second_moment[..., None])[..., 0]
+
+    def residual_maps(self, second_moments: Float[Array, "d d b"]) -> Float[Array, "d d b"]:
+        """`residual_map` of many contexts, which stand innermost: less than half the time of a `vmap` over them."""
+        d, layers = second_moments.shape[0], self.a.shape[0]
+        eye = jnp.eye(d, dtype=second_moments.dtype)[..., None]
+        t = c = jnp.broadcast_to(eye, second_moments.shape)  # y_i = w^T t x_i and x_j -> c x_j, in the prompt's own x
+        for layer in range(layers):
+            step, last = self.a[layer], layer == layers - 1
+            if layer and self.b is not None:
+                steps = _products(jnp.swapaxes(c, 0, 1), _from_left(step, c))
+                moved = _products(second_moments, steps)
+            else:
+                moved = jnp.einsum("ikb,kj->ijb", second_moments, step)
+            t = t + (_products(t, moved) if layer else moved)
+            if self.b is not None and not last:  # B of the last layer has no effect
+                c = c + _from_left(self.b[layer], _products(c, moved) if layer else moved)
         return t
+
+
+def _products(left: Float[Array, "d d b"], right: Float[Array, "d d b"]) -> Float[Array, "d d b"]:
+    """The matrix products of pairs."""
+    return jnp.einsum("ikb,kjb->ijb", left, right)
+
+
+def _from_left(one: Float[Array, "d d"], many: Float[Array, "d d b"]) -> Float[Array, "d d b"]:
+    """The products of one matrix with many."""
+    return jnp.einsum("ik,kjb->ijb", one, many)
 
 
 ATTENTION_KINDS = ("linear", "softmax")

@@ -51,7 +51,7 @@ def finite_set_loss(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) 
 def context_averaged_mse(task: Task) -> Objective:
     """The full mean squared error of noise-free prompts, averaged exactly over w and the query given each context.
 
-    For a predictor with `residual_map(second moment)` T the error is w^T T x_q, so its mean square given the context is
+    For a predictor with `residual_maps(second moments)` T the error is w^T T x_q, so its mean square given a context is
     tr(T Lambda T^T S) with the second moments Lambda = E x x^T and S = E w w^T of the laws (their covariances where the
     mean is zero). Only contexts are drawn: per prompt the estimate has a fraction of the variance of one that draws w
     and x_q too, and costs less. Raises `BadInput` for a task with several outputs, noise, replaced labels, a pool, or a
@@ -60,10 +60,10 @@ def context_averaged_mse(task: Task) -> Objective:
     _check_averages(task)
 
     def objective(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
-        known = hasattr(predictor, "residual_map")
-        require(known, "model", type(predictor).__name__, "one with a residual_map, such as SparseLinearTransformer")
+        known = hasattr(predictor, "residual_maps")
+        require(known, "model", type(predictor).__name__, "one with residual_maps, such as SparseLinearTransformer")
         x = task.x_scale * task.x_law.rows(task.n_context, task.d, batch, key=key)
-        t = jax.vmap(predictor.residual_map)(jnp.einsum("bnd,bne->bde", x, x) / task.n_context)
+        t = predictor.residual_maps(jnp.einsum("bnd,bne->deb", x, x) / task.n_context)
         loss = residual_loss(t, *_second_moments(task))
         return jnp.where(task.noise == 0, loss, jnp.nan)  # a sweep can make noise that was 0 when it was checked
 
@@ -91,19 +91,20 @@ def _second_moments(task: Any) -> tuple[Float[Array, "d d"], Float[Array, "d d"]
 
 
 def residual_loss(
-    t: Float[Array, "b d d"], x_moment: Float[Array, "d d"], w_moment: Float[Array, "d d"]
+    t: Float[Array, "d d b"], x_moment: Float[Array, "d d"], w_moment: Float[Array, "d d"]
 ) -> Float[Array, ""]:
     """The mean over b of tr(T Lambda T^T S), with the second moments Lambda of x and S of w."""
-    return jnp.mean(jnp.sum((w_moment @ t) * (t @ x_moment), axis=(1, 2)))
+    left, right = jnp.einsum("ik,kjb->ijb", w_moment, t), jnp.einsum("ikb,kj->ijb", t, x_moment)
+    return jnp.mean(jnp.sum(left * right, axis=(0, 1)))
 
 
 class ContextSet(eqx.Module):
     """Given contexts without their labels: all that noise-free regression, averaged over w and the query, depends on.
 
-    `moments` "b d d" holds (1/n) sum_i x_i x_i^T of every context, `x_moment` and `w_moment` E x x^T and E w w^T.
+    `moments` "d d b" holds (1/n) sum_i x_i x_i^T of every context, `x_moment` and `w_moment` E x x^T and E w w^T.
     """
 
-    moments: Float[Array | np.ndarray, "b d d"]
+    moments: Float[Array | np.ndarray, "d d b"]
     x_moment: Float[Array | np.ndarray, "d d"]
     w_moment: Float[Array | np.ndarray, "d d"]
 
@@ -118,13 +119,13 @@ def context_set(task: LinearRegression, n: int, *, key: Key[Array, ""]) -> Conte
     """`n` contexts of a task that `context_averaged_mse` accepts, in float64."""
     _check_averages(task)
     x = np.asarray(task.x_scale * task.x_law.rows(task.n_context, task.d, n, key=key), np.float64)
-    moments = np.einsum("bnd,bne->bde", x, x, optimize=True) / task.n_context
+    moments = np.moveaxis(np.swapaxes(x, 1, 2) @ x, 0, -1) / task.n_context
     return ContextSet(moments, *(np.asarray(moment, np.float64) for moment in _second_moments(task)))
 
 
 def context_set_loss(predictor: Any, contexts: ContextSet) -> Float[Array, ""]:
-    """The full mean squared error over given contexts, averaged exactly over w and the query, of `residual_map`s."""
-    t = jax.vmap(predictor.residual_map)(jnp.asarray(contexts.moments))
+    """The full mean squared error over given contexts, averaged exactly over w and the query, of `residual_maps`."""
+    t = predictor.residual_maps(jnp.asarray(contexts.moments))
     return residual_loss(t, jnp.asarray(contexts.x_moment), jnp.asarray(contexts.w_moment))
 
 
