@@ -55,7 +55,7 @@ from meta_icl.runs.claims import Check, Claim, at_least, at_most, within
 from meta_icl.sweeps import run_parts
 from meta_icl.training import Optimiser, train
 
-TIMES = {"smoke": "2 CPU-min", "small": "10 CPU-min", "paper": "hours"}
+TIMES = {"smoke": "2 CPU-min", "small": "6 CPU-min", "paper": "hours"}
 DATA_KEY, TRAIN_KEY = 2511, 0
 PRECISIONS = {"float64": True, "float32": False}
 ONE_BLOCK = {  # name: kind of block, what is patched before the MLP
