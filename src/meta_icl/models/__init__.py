@@ -2,6 +2,7 @@
 
 from meta_icl.models.blocks import BlockNetwork, Blocks
 from meta_icl.models.decoder import Decoder, DecoderNetwork
+from meta_icl.models.fast_weight_lstm import FastWeightLstm, FastWeightLstmNetwork
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
 from meta_icl.models.learner import InContextLearner, Learner, LinearAttention
 from meta_icl.models.linear_attention import (
@@ -18,6 +19,7 @@ from meta_icl.models.linear_attention import (
     SparseLinearTransformer,
 )
 from meta_icl.models.lstm import Lstm, LstmNetwork
+from meta_icl.models.mlp import Mlp, MlpNetwork
 from meta_icl.models.shifted import Shifted
 from meta_icl.models.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
 from meta_icl.models.trace import Intervention, Trace, ablate_head
@@ -31,6 +33,8 @@ __all__ = [
     "CubicMLPPredictor",
     "Decoder",
     "DecoderNetwork",
+    "FastWeightLstm",
+    "FastWeightLstmNetwork",
     "InContextLearner",
     "Interleaved",
     "Intervention",
@@ -42,6 +46,8 @@ __all__ = [
     "MapPredictor",
     "MergedLinearAttention",
     "MergedPredictor",
+    "Mlp",
+    "MlpNetwork",
     "OneLayerAttention",
     "OneLayerPredictor",
     "Separate",
