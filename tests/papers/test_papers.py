@@ -31,6 +31,7 @@ EXPECTED = {
         {"F-19"},
     ),
     "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1"}, set()),
+    "kirsch2022_gpicl": ({f"G{i}" for i in range(1, 15)}, set()),
     "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
 

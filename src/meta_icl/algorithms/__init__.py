@@ -15,6 +15,13 @@ from meta_icl.algorithms.covariance import (
 from meta_icl.algorithms.fitted import NetworkDescent, ScikitLearn, boosted_trees, greedy_tree, lasso
 from meta_icl.algorithms.gradient_descent import GradientDescent, GradientDescentPlusPlus
 from meta_icl.algorithms.label_ceilings import Ceilings, every_item_ceiling, label_ceilings, semi_context_theory
+from meta_icl.algorithms.label_learners import (
+    LogisticRegression,
+    NearestCentroid,
+    OneHot,
+    OnlineNetwork,
+    online_network,
+)
 from meta_icl.algorithms.population import (
     RegressionMoments,
     RegressionTask,
@@ -52,9 +59,13 @@ __all__ = [
     "KernelHeads",
     "LeastSquares",
     "LinearMap",
+    "LogisticRegression",
     "MapLoss",
+    "NearestCentroid",
     "NearestNeighbours",
     "NetworkDescent",
+    "OneHot",
+    "OnlineNetwork",
     "PreconditionedDescent",
     "RegressionMoments",
     "RegressionTask",
@@ -77,6 +88,7 @@ __all__ = [
     "linear_map_loss",
     "map_loss",
     "map_loss_of",
+    "online_network",
     "sample_best_rate",
     "sample_map_loss",
     "sample_token_loss",

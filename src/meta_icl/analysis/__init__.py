@@ -32,13 +32,26 @@ from meta_icl.analysis.dynamics import (
     plateaus,
     zero_sum_score,
 )
+from meta_icl.analysis.learning_phases import (
+    PHASES,
+    Improvement,
+    PowerLaw,
+    improvement,
+    learning_phase,
+    learns_in_general,
+    plateau_length,
+    power_law,
+)
 from meta_icl.analysis.rollouts import rolled_out, rollout_losses
 from meta_icl.analysis.weights import DescentWeights, copying_score, descent_weights, eigenvalues
 
 __all__ = [
+    "PHASES",
     "DescentWeights",
     "DirectionOverlap",
+    "Improvement",
     "Plateau",
+    "PowerLaw",
     "TokenCopying",
     "conservation_drift",
     "copy_then_descend_construction",
@@ -57,11 +70,16 @@ __all__ = [
     "head_importance",
     "head_roles",
     "homogeneity_score",
+    "improvement",
     "interpolated",
+    "learning_phase",
+    "learns_in_general",
     "nearest_plateau",
     "patching_matrix",
+    "plateau_length",
     "plateau_table",
     "plateaus",
+    "power_law",
     "rank_correlation",
     "rolled_out",
     "rollout_losses",

@@ -1,11 +1,12 @@
 """Fixed data sets with a training and a test part: bundled, drawn from fonts, or downloaded. numpy only."""
 
-from meta_icl.data.bundled import blobs, digits, table
+from meta_icl.data.bundled import TABLES, blobs, digits, table
 from meta_icl.data.downloads import download
 from meta_icl.data.glyphs import characters, draw_glyphs, font_glyphs
 from meta_icl.data.images import ImageSet, area_weights, stratified_split
 
 __all__ = [
+    "TABLES",
     "ImageSet",
     "area_weights",
     "blobs",

@@ -4,6 +4,7 @@ from meta_icl.models.attention_stack import AttentionLayers, AttentionStack
 from meta_icl.models.blocks import BlockNetwork, Blocks
 from meta_icl.models.clamped import Clamped, ClampedLearner
 from meta_icl.models.decoder import Decoder, DecoderNetwork
+from meta_icl.models.fast_weight_lstm import FastWeightLstm, FastWeightLstmNetwork
 from meta_icl.models.induction import Induction, InductionNetwork
 from meta_icl.models.label_layouts import ItemIndex, LabelLayout, LabelTokens, Window
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
@@ -22,6 +23,7 @@ from meta_icl.models.linear_attention import (
     SparseLinearTransformer,
 )
 from meta_icl.models.lstm import Lstm, LstmNetwork
+from meta_icl.models.mlp import Mlp, MlpNetwork
 from meta_icl.models.shifted import Shifted
 from meta_icl.models.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
 from meta_icl.models.trace import Intervention, Trace, ablate_head
@@ -39,6 +41,8 @@ __all__ = [
     "CubicMLPPredictor",
     "Decoder",
     "DecoderNetwork",
+    "FastWeightLstm",
+    "FastWeightLstmNetwork",
     "InContextLearner",
     "Induction",
     "InductionNetwork",
@@ -55,6 +59,8 @@ __all__ = [
     "MapPredictor",
     "MergedLinearAttention",
     "MergedPredictor",
+    "Mlp",
+    "MlpNetwork",
     "OneLayerAttention",
     "OneLayerPredictor",
     "Separate",

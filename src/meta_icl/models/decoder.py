@@ -27,6 +27,7 @@ from meta_icl.models.transformer import SITES, layer_norm
 # tokens: 98 ms without, 44 ms with recomputation, 42 to 52 ms written out).
 SCAN_FROM = 6
 INITS = ("gpt2", "torch")
+ATTENTIONS = ("softmax", "linear")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Decoder:
     maps to `d_out` channels or, with `d_out=None`, is the transposed token embedding. `read_bias` gives the maps of
     vectors in and out a bias. Weights are normal of deviation `init_std`, those that write to the residual stream
     divided by sqrt(2 n_layers), biases zero; `read_init="torch"` draws the maps in and out uniform in
-    +-1/sqrt(fan_in) instead, as the code of Garg et al. (2022) does.
+    +-1/sqrt(fan_in) instead, as the code of Garg et al. (2022) does. `attention="linear"` weighs values by
+    phi(q).phi(k), phi = elu + 1, over their sum, so that the past is kept in sums (Katharopoulos et al., 2020).
     """
 
     d_model: int
@@ -50,6 +52,7 @@ class Decoder:
     read_bias: bool = True
     read_init: str = "gpt2"
     init_std: float = 0.02
+    attention: str = "softmax"
 
     def __post_init__(self):
         for field in ("d_model", "n_layers", "n_heads", "n_positions"):
@@ -63,12 +66,19 @@ class Decoder:
         tied = self.d_out is None and self.n_tokens is None
         require(not tied, "d_out", None, "given, because only a token embedding can also read out")
         choose("read_init", self.read_init, INITS)
+        choose("attention", self.attention, ATTENTIONS)
         require(self.init_std > 0, "init_std", self.init_std, "positive")
 
     @property
     def d_head(self) -> int:
         """Channels per head."""
         return self.d_model // self.n_heads
+
+    def state_size(self, n_tokens: int) -> int:
+        """Numbers carried from the past to the next token: keys and values; sums of their products if linear."""
+        if self.attention == "linear":
+            return self.n_layers * self.n_heads * self.d_head * (self.d_head + 1)
+        return 2 * self.d_model * self.n_layers * n_tokens
 
     def __call__(self, *, key: Key[Array, ""]) -> "DecoderNetwork":
         return DecoderNetwork(self, key=key)
@@ -201,10 +211,15 @@ def block(c: Decoder, weights: DecoderBlock, h: Float[Array, "t d"], tap: Tap) -
     qkv = layer_norm(h, weights.ln_1) @ weights.w_qkv + weights.b_qkv[None]
     heads = qkv.reshape(t, 3, c.n_heads, c.d_head)
     q, k, v = (tap(name, jnp.swapaxes(heads[:, i], 0, 1)) for i, name in enumerate("qkv"))
-    scores = jnp.einsum("hqd,hsd->hqs", q, k) / math.sqrt(c.d_head)
     visible = jnp.tril(jnp.ones((t, t), bool))[None]
-    scores = tap("scores", jnp.where(visible, scores, -jnp.inf))
-    pattern = tap("pattern", jax.nn.softmax(scores, axis=-1))
+    if c.attention == "linear":
+        products = jnp.einsum("hqd,hsd->hqs", jax.nn.elu(q) + 1, jax.nn.elu(k) + 1)
+        scores = tap("scores", jnp.where(visible, products, 0))
+        pattern = tap("pattern", scores / jnp.sum(scores, axis=-1, keepdims=True))
+    else:
+        products = jnp.einsum("hqd,hsd->hqs", q, k) / math.sqrt(c.d_head)
+        scores = tap("scores", jnp.where(visible, products, -jnp.inf))
+        pattern = tap("pattern", jax.nn.softmax(scores, axis=-1))
     z = tap("z", jnp.einsum("hqs,hsd->hqd", pattern, v))
     attn_out = jnp.swapaxes(z, 0, 1).reshape(t, c.d_model) @ weights.w_o + weights.b_o[None]
     h = tap("resid_mid", h + tap("attn_out", attn_out))

@@ -39,6 +39,11 @@ class Lstm:
         """2 when bidirectional, else 1."""
         return 2 if self.bidirectional else 1
 
+    def state_size(self, n_tokens: int) -> int:
+        """Numbers carried from token to token: hidden state and cell of every layer and direction."""
+        del n_tokens
+        return 2 * self.d_hidden * self.n_layers * self.n_directions
+
     def __call__(self, *, key: Key[Array, ""]) -> "LstmNetwork":
         return LstmNetwork(self, key=key)
 
