@@ -1,5 +1,6 @@
 """Networks, layouts, traces and interventions."""
 
+from meta_icl.models.backbone import Backbone, BackboneNetwork, TokenLearner, TokenPredictor
 from meta_icl.models.blocks import BlockNetwork, Blocks
 from meta_icl.models.decoder import Decoder, DecoderNetwork
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
@@ -23,6 +24,8 @@ from meta_icl.models.trace import Intervention, Trace, ablate_head
 from meta_icl.models.transformer import Transformer, TransformerNetwork
 
 __all__ = [
+    "Backbone",
+    "BackboneNetwork",
     "BlockNetwork",
     "Blocks",
     "Concatenated",
@@ -50,6 +53,8 @@ __all__ = [
     "SoftmaxRegressionPredictor",
     "SparseLinearPredictor",
     "SparseLinearTransformer",
+    "TokenLearner",
+    "TokenPredictor",
     "Trace",
     "Transformer",
     "TransformerNetwork",

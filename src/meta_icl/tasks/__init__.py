@@ -1,5 +1,7 @@
 """Distributions over prompts, and the laws of their inputs and weights."""
 
+from meta_icl.tasks.automata import Automaton, RandomAutomata, legal_share
+from meta_icl.tasks.copying import SelectiveCopying
 from meta_icl.tasks.covariance import (
     Masked,
     ar1_covariance,
@@ -29,12 +31,15 @@ from meta_icl.tasks.functions import (
 )
 from meta_icl.tasks.laws import Exponential, IndependentLaw, Laplace, Law, Normal, NormalisedMixture, Uniform
 from meta_icl.tasks.mixtures import FamilyMixture, SparseBases, disjoint_bases, from_supports, overlapping_bases
+from meta_icl.tasks.parity import SparseParity
 from meta_icl.tasks.pools import PromptPool
 from meta_icl.tasks.prompt_laws import MatchingQuery, Orthants, OrthogonalQuery, half_subspace_law, skewed_law
+from meta_icl.tasks.recall import Mqar, Needle, Overwrite
 from meta_icl.tasks.regression import LinearRegression
 from meta_icl.tasks.sine import SineRegression
 
 __all__ = [
+    "Automaton",
     "Curriculum",
     "DecisionTree",
     "Exponential",
@@ -52,17 +57,23 @@ __all__ = [
     "LinearRegression",
     "Masked",
     "MatchingQuery",
+    "Mqar",
+    "Needle",
     "Normal",
     "NormalisedMixture",
     "Orthants",
     "OrthogonalQuery",
+    "Overwrite",
     "PromptPool",
     "Quadratic",
     "Ramp",
+    "RandomAutomata",
     "ReluNetwork",
+    "SelectiveCopying",
     "SineRegression",
     "SparseBases",
     "SparseLinear",
+    "SparseParity",
     "Uniform",
     "ar1_covariance",
     "covariance_from",
@@ -71,6 +82,7 @@ __all__ = [
     "garg_curriculum",
     "gaussian_regression",
     "half_subspace_law",
+    "legal_share",
     "linear_spectrum",
     "overlapping_bases",
     "power_spectrum",

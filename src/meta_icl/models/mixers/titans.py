@@ -305,7 +305,7 @@ class TitansMemory(Memory):
         return answer(state.now.weights, q, self.rule.residual)
 
     def gates(self, raw: Float[Array, "*t 3"]) -> Gates:
-        """alpha and eta are the sigmoid of the raw numbers plus bias, theta is theta_max times that, or the softplus."""
+        """alpha and eta are sigmoids of the raw numbers plus bias, theta is theta_max times one, or a softplus."""
         c, z = self.config, raw + jnp.broadcast_to(self.bias, raw.shape)
         theta = c.theta_max * (jax.nn.sigmoid if c.theta_map == "sigmoid" else jax.nn.softplus)(z[..., 2])
         alpha, eta = jax.nn.sigmoid(z[..., 0]), jax.nn.sigmoid(z[..., 1])
