@@ -64,6 +64,12 @@ class TokenPrompt(eqx.Module):
     loss_mask: Bool[Array, "*batch t"]
 
 
+class LabelledTokens(TokenPrompt):
+    """Tokens with a label at every position; the labels where `loss_mask` holds are asked for, not the next tokens."""
+
+    labels: Int[Array, "*batch t"]
+
+
 @runtime_checkable
 class Predictor(Protocol):
     """Anything that answers prompts.

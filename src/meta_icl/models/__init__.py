@@ -1,6 +1,7 @@
 """Networks, layouts, traces and interventions."""
 
 from meta_icl.models.attention_stack import AttentionLayers, AttentionStack
+from meta_icl.models.backbone import Backbone, BackboneNetwork, TokenLearner, TokenPredictor
 from meta_icl.models.blocks import BlockNetwork, Blocks
 from meta_icl.models.clamped import Clamped, ClampedLearner
 from meta_icl.models.decoder import Decoder, DecoderNetwork
@@ -32,6 +33,8 @@ from meta_icl.models.transformer import Transformer, TransformerNetwork
 __all__ = [
     "AttentionLayers",
     "AttentionStack",
+    "Backbone",
+    "BackboneNetwork",
     "BlockNetwork",
     "Blocks",
     "Clamped",
@@ -71,6 +74,8 @@ __all__ = [
     "SoftmaxRegressionPredictor",
     "SparseLinearPredictor",
     "SparseLinearTransformer",
+    "TokenLearner",
+    "TokenPredictor",
     "Trace",
     "Transformer",
     "TransformerNetwork",

@@ -1,6 +1,8 @@
 """Distributions over prompts, and the laws of their inputs and weights."""
 
+from meta_icl.tasks.automata import Automaton, RandomAutomata, legal_share
 from meta_icl.tasks.bursty import BurstyGaussian, BurstyImages, FewShot, bursty_gaussian
+from meta_icl.tasks.copying import SelectiveCopying
 from meta_icl.tasks.covariance import (
     Masked,
     ar1_covariance,
@@ -32,14 +34,17 @@ from meta_icl.tasks.induction import RepeatedTokens, TwoPairs, every_two_pairs, 
 from meta_icl.tasks.laws import Exponential, IndependentLaw, Laplace, Law, Normal, NormalisedMixture, Uniform
 from meta_icl.tasks.meta_classification import MetaClassification, MetaSample, meta_classification
 from meta_icl.tasks.mixtures import FamilyMixture, SparseBases, disjoint_bases, from_supports, overlapping_bases
+from meta_icl.tasks.parity import SparseParity
 from meta_icl.tasks.pools import PromptPool
 from meta_icl.tasks.projected import UNLIMITED, ProjectedImages, Projection, RandomPoints, projected_images
 from meta_icl.tasks.prompt_laws import MatchingQuery, Orthants, OrthogonalQuery, half_subspace_law, skewed_law
+from meta_icl.tasks.recall import Mqar, Needle, Overwrite
 from meta_icl.tasks.regression import LinearRegression
 from meta_icl.tasks.sine import SineRegression
 
 __all__ = [
     "UNLIMITED",
+    "Automaton",
     "BurstyGaussian",
     "BurstyImages",
     "Curriculum",
@@ -62,21 +67,27 @@ __all__ = [
     "MatchingQuery",
     "MetaClassification",
     "MetaSample",
+    "Mqar",
+    "Needle",
     "Normal",
     "NormalisedMixture",
     "Orthants",
     "OrthogonalQuery",
+    "Overwrite",
     "ProjectedImages",
     "Projection",
     "PromptPool",
     "Quadratic",
     "Ramp",
+    "RandomAutomata",
     "RandomPoints",
     "ReluNetwork",
     "RepeatedTokens",
+    "SelectiveCopying",
     "SineRegression",
     "SparseBases",
     "SparseLinear",
+    "SparseParity",
     "TwoPairs",
     "Uniform",
     "ar1_covariance",
@@ -88,6 +99,7 @@ __all__ = [
     "garg_curriculum",
     "gaussian_regression",
     "half_subspace_law",
+    "legal_share",
     "linear_spectrum",
     "meta_classification",
     "overlapping_bases",

@@ -8,6 +8,7 @@ from meta_icl.training.objectives import (
     every_position_logistic,
     every_position_mse,
     half_mse,
+    labelled_cross_entropy,
     next_token_cross_entropy,
 )
 from meta_icl.training.optimisers import Optimiser
@@ -48,6 +49,7 @@ __all__ = [
     "from_arrays",
     "gradient_flow",
     "half_mse",
+    "labelled_cross_entropy",
     "minimise",
     "next_token_cross_entropy",
     "population_objective",

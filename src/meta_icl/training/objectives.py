@@ -63,6 +63,13 @@ def next_token_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Arr
     return jnp.sum(jnp.where(scored, losses, 0)) / jnp.maximum(jnp.sum(scored), 1)
 
 
+def labelled_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
+    """The negative log-likelihood, in nats, of the labels where `loss_mask` holds, for tasks of `LabelledTokens`."""
+    prompts = task.sample_batch(batch, key=key)
+    losses = _negative_log_likelihood(answer_tokens(predictor, prompts), prompts.labels)
+    return jnp.sum(jnp.where(prompts.loss_mask, losses, 0)) / jnp.maximum(jnp.sum(prompts.loss_mask), 1)
+
+
 def _negative_log_likelihood(logits: Float[Array, "... classes"], labels: Int[Array, "..."]) -> Float[Array, "..."]:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 

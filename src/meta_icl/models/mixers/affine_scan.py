@@ -54,14 +54,16 @@ def safe_log(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.log(jnp.maximum(a, jnp.finfo(a.dtype).tiny))
 
 
-def segment_products(log_a: Float[Array, "t *c"]) -> Float[Array, "t t *c"]:
+def segment_products(log_a: Float[Array, "t ..."]) -> Float[Array, "t t ..."]:
     """prod_{l = i+1..t} a_l at [t, i], from logarithms: one on the diagonal, zero above it.
 
     Quotients of cumulative products overflow (0.25^64 is below float32), differences of cumulative sums cancel; here
     every segment is summed by itself, and masked before the exponential so that gradients are finite.
     """
     n = log_a.shape[0]
-    inside = np.arange(n)[:, None] > np.arange(n)[None, :]  # of row l and column i: l belongs to segments that start at i
+    inside = (
+        np.arange(n)[:, None] > np.arange(n)[None, :]
+    )  # of row l and column i: l belongs to segments that start at i
     factors = jnp.where(_align(inside, log_a[:, None]), log_a[:, None], 0.0)
     sums = jnp.einsum("tl,li...->ti...", jnp.asarray(np.tri(n), log_a.dtype), factors)
     visible = _align(np.tri(n, dtype=bool), sums)

@@ -100,7 +100,16 @@ def generalised_delta_chunks(
         value, carried = jnp.split(solved, [v.shape[1]], axis=1)
         within = decayed_products(q, k, decay) @ v
         scores = decayed_products(q, erase, decay)
-        return value, carried, since_start * q, within, scores, v.T @ (decay[-1] * k), decay[-1] * erase, since_start[-1]
+        return (
+            value,
+            carried,
+            since_start * q,
+            within,
+            scores,
+            v.T @ (decay[-1] * k),
+            decay[-1] * erase,
+            since_start[-1],
+        )
 
     def body(state: Array, prepared: Sequence[Array]) -> tuple[Array, Array]:
         value, carried, q, within, scores, written, erase, kept = prepared

@@ -101,7 +101,9 @@ class LstmLayer(Mixer):
         return self._advance(state, x @ self.w_x + self.bias)
 
     def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
-        return jax.lax.scan(lambda *row: self._advance(*row), self.initial_state(), x @ self.w_x + self.bias[None])[1]
+        return jax.lax.scan(lambda s, row: self._advance(s, row), self.initial_state(), x @ self.w_x + self.bias[None])[
+            1
+        ]
 
     def _advance(self, state: LstmState, driven: Float[Array, " gates"]) -> tuple[LstmState, Float[Array, " d"]]:
         i, f, g, o = jnp.split(driven + state.h @ self.w_h, 4)

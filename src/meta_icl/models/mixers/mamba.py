@@ -101,7 +101,11 @@ class MambaLayer(Mixer):
         return u, decay, (dt * u)[..., None] * b[:, None], c
 
     def _output(
-        self, h: Float[Array, "t inner n"], c: Float[Array, "t n"], u: Float[Array, "t inner"], z: Float[Array, "t inner"]
+        self,
+        h: Float[Array, "t inner n"],
+        c: Float[Array, "t n"],
+        u: Float[Array, "t inner"],
+        z: Float[Array, "t inner"],
     ) -> Float[Array, "t d"]:
         y = jnp.einsum("tin,tn->ti", h, c) + self.skip[None] * u
         return (y * jax.nn.silu(z)) @ self.w_out

@@ -1,7 +1,8 @@
 """MesaNet (von Oswald et al., 2025): a memory that solves its regression to optimality at every token.
 
-State G, "d_value d_key", and H, "d_key d_key": G <- g G + b v k^T, H <- g H + b k k^T, read G (H + Lambda)^{-1} q: ridge
-regression of values on keys with weights that decay. The system is solved exactly (Cholesky) or by conjugate gradient.
+State G, "d_value d_key", and H, "d_key d_key": G <- g G + b v k^T, H <- g H + b k k^T, read G (H + Lambda)^{-1} q:
+ridge regression of values on keys with weights that decay. The system is solved exactly (Cholesky) or by conjugate
+gradient.
 """
 
 from collections.abc import Callable
@@ -44,7 +45,7 @@ def mesa_step(
         solution = exact(keys + jnp.diag(ridge), q)
     else:
         solution = conjugate_gradient(
-            lambda x: (x @ keys + ridge[None] * x), q[None], (jnp.diag(keys) + ridge)[None], cg_steps
+            lambda x: x @ keys + ridge[None] * x, q[None], (jnp.diag(keys) + ridge)[None], cg_steps
         )[0]
     return MesaState(values, keys), values @ solution
 

@@ -10,8 +10,8 @@ a_i the layer's input and e_i the gradient at its output for token i. Reading it
 matrices; no token needs a copy of the memory. For a single matrix this is the closed form of the linear memory.
 
 The paper leaves much open. Options name the alternatives: `read` ("after" or "before" the write), `loss_scale` (1 is
-the sum of squares, 1/d_value their mean), `init`, `theta_map`, `decay_to` ("zero", or "init": M = M_0 + D, D decays) and
-`residual` (M(x) = x + layernorm(f(x))).
+the sum of squares, 1/d_value their mean), `init`, `theta_map`, `decay_to` ("zero", or "init": M = M_0 + D and D
+decays) and `residual` (M(x) = x + layernorm(f(x))).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from meta_icl.errors import choose, require
 from meta_icl.models.mixers.affine_scan import affine_scan, in_chunks, safe_log, segment_products, shifted
 from meta_icl.models.mixers.heads import HeadDescription, Memory, Tokens
 
-Weights = tuple[Float[Array, "out in"], ...]
+Weights = tuple[Float[Array, "_ _"], ...]
 READS, INITS, TARGETS, THETA_MAPS = ("after", "before"), ("learned", "zero"), ("zero", "init"), ("sigmoid", "softplus")
 FORMS = ("products", "scan", "associative")
 
@@ -50,6 +50,9 @@ class Rule(NamedTuple):
     residual: bool = False
 
 
+AS_WRITTEN = Rule()
+
+
 class Momentum(NamedTuple):
     """The memory and its past surprise."""
 
@@ -57,7 +60,9 @@ class Momentum(NamedTuple):
     surprise: Weights
 
 
-def network(layers: Sequence[Callable[[Array], Array]], x: Float[Array, "*t k"], residual: bool) -> Float[Array, "*t v"]:
+def network(
+    layers: Sequence[Callable[[Array], Array]], x: Float[Array, "*t k"], residual: bool
+) -> Float[Array, "*t v"]:
     """The memory network: linear layers with SiLU between them; `residual` adds x to the layer norm of the result."""
     h = layers[0](x)
     for layer in layers[1:]:
@@ -80,7 +85,7 @@ def surprise_loss(weights: Weights, k: Float[Array, " k"], v: Float[Array, " v"]
 
 def layer_gradients(
     weights: Weights, k: Float[Array, "t k"], v: Float[Array, "t v"], rule: Rule
-) -> tuple[list[Float[Array, "t in"]], list[Float[Array, "t out"]]]:
+) -> tuple[list[Float[Array, "t _"]], list[Float[Array, "t _"]]]:
     """For every layer its inputs a_i and the gradients e_i at its outputs; token i's gradient is e_i a_i^T."""
 
     def loss(shifts: list[Array]) -> tuple[Array, list[Array]]:
@@ -128,7 +133,7 @@ def titans_products(
     v: Float[Array, "t v"],
     gates: Gates,
     size: int,
-    rule: Rule = Rule(),
+    rule: Rule = AS_WRITTEN,
     init: Weights | None = None,
 ) -> tuple[Momentum, Float[Array, "t v"]]:
     """The memory over a sequence by matrix products. `init` is what decay tends to when `rule.decay_to` is "init"."""
@@ -173,7 +178,7 @@ def linear_products(
     v: Float[Array, "t v"],
     gates: Gates,
     size: int,
-    rule: Rule = Rule(),
+    rule: Rule = AS_WRITTEN,
     init: Weights | None = None,
 ) -> tuple[Momentum, Float[Array, "t v"]]:
     """`titans_products` for a memory of one matrix, with all that does not need the memory done before the chunks."""
@@ -214,7 +219,7 @@ def titans_scans(
     v: Float[Array, "t v"],
     gates: Gates,
     size: int,
-    rule: Rule = Rule(),
+    rule: Rule = AS_WRITTEN,
     init: Weights | None = None,
     form: str = "scan",
 ) -> tuple[Momentum, Float[Array, "t v"]]:
@@ -225,12 +230,16 @@ def titans_scans(
         gradient = jax.vmap(jax.grad(surprise_loss), (None, 0, 0, None))(state.weights, k, v, rule)
         steps = tuple(-gates.theta[:, None, None] * g for g in gradient)
         surprise = affine_scan(gates.eta, steps, state.surprise, form)
-        anchors = init if rule.decay_to == "init" and init is not None else tuple(jnp.zeros_like(w) for w in state.weights)
+        anchors = (
+            init if rule.decay_to == "init" and init is not None else tuple(jnp.zeros_like(w) for w in state.weights)
+        )
         pulled = tuple(s + gates.alpha[:, None, None] * m[None] for s, m in zip(surprise, anchors, strict=True))
         weights = affine_scan(1 - gates.alpha, pulled, state.weights, form)
         seen = weights
         if rule.read == "before":
-            seen = tuple(jnp.concatenate([w[None], all_w[:-1]]) for w, all_w in zip(state.weights, weights, strict=True))
+            seen = tuple(
+                jnp.concatenate([w[None], all_w[:-1]]) for w, all_w in zip(state.weights, weights, strict=True)
+            )
         read = jax.vmap(lambda w, x: answer(w, x, rule.residual))(seen, q)
         return jax.tree.map(lambda leaf: leaf[-1], Momentum(weights, surprise)), read
 
@@ -252,7 +261,7 @@ def titans_step(
     v: Float[Array, " v"],
     gates: Gates,
     size: int,
-    rule: Rule = Rule(),
+    rule: Rule = AS_WRITTEN,
     init: Weights | None = None,
 ) -> tuple[OnlineState, Float[Array, " v"]]:
     """One token: the equations of the module as they stand."""
@@ -296,7 +305,7 @@ class TitansMemory(Memory):
         return answer(state.now.weights, q, self.rule.residual)
 
     def gates(self, raw: Float[Array, "*t 3"]) -> Gates:
-        """alpha = sigmoid, eta = sigmoid, theta = theta_max sigmoid (or softplus) of the raw numbers plus their bias."""
+        """alpha and eta are sigmoids of the raw numbers plus bias, theta is theta_max times one, or a softplus."""
         c, z = self.config, raw + jnp.broadcast_to(self.bias, raw.shape)
         theta = c.theta_max * (jax.nn.sigmoid if c.theta_map == "sigmoid" else jax.nn.softplus)(z[..., 2])
         alpha, eta = jax.nn.sigmoid(z[..., 0]), jax.nn.sigmoid(z[..., 1])

@@ -73,7 +73,7 @@ class PersistentLayer(Mixer):
     mixer: Any
 
     def initial_state(self) -> PyTree:
-        return lax.scan(lambda *row: self.mixer.step(*row), self.mixer.initial_state(), self.tokens)[0]
+        return lax.scan(lambda s, row: self.mixer.step(s, row), self.mixer.initial_state(), self.tokens)[0]  # noqa: PLW0108
 
     def step(self, state: PyTree, x: Float[Array, " d"]) -> tuple[PyTree, Float[Array, " d"]]:
         return self.mixer.step(state, x)
@@ -106,7 +106,7 @@ class Joined(Mixer):
 
     def after_persistent(self) -> tuple[HeadState, Float[Array, "p d"]]:
         """The memory after the persistent tokens, and its outputs at them."""
-        return lax.scan(lambda *row: self.memory.step(*row), self.memory.initial_state(), self.persistent)
+        return lax.scan(lambda s, row: self.memory.step(s, row), self.memory.initial_state(), self.persistent)  # noqa: PLW0108
 
 
 class ParallelState(NamedTuple):
@@ -195,7 +195,9 @@ class MemoryAsContext(Joined):
 
     def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
         t, c = x.shape[0], self.config.segment
-        segments = jnp.pad(x, ((0, -t % c), (0, 0))).reshape(-1, c, x.shape[1])  # what follows changes nothing before it
+        segments = jnp.pad(x, ((0, -t % c), (0, 0))).reshape(
+            -1, c, x.shape[1]
+        )  # what follows changes nothing before it
         positions, visible = jnp.arange(c), jnp.tile(jnp.tri(c, dtype=bool), (1, 2))
 
         def body(memory: HeadState, segment: Array) -> tuple[HeadState, Array]:

@@ -20,7 +20,7 @@ from meta_icl.errors import require
 from meta_icl.models.mixers.affine_scan import in_chunks
 from meta_icl.models.mixers.heads import HeadDescription, Memory, Tokens
 
-Weights = tuple[Float[Array, "out in_and_bias"], ...]
+Weights = tuple[Float[Array, "_ _"], ...]  # the last column is the bias
 
 
 class Norm(NamedTuple):
