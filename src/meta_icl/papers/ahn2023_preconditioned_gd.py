@@ -63,13 +63,14 @@ class Config:
 
     seeds: int = 5
     one_layer_steps: int = 3_000
-    one_layer_batch: int = 512
+    one_layer_batch: int = 256
     contexts: int = 4_000
+    contexts_without_b: int = 12_000
     held_out: int = 40_000
     iterations: int = 400
     depths: tuple[int, ...] = (1, 2, 3, 4)
     contexts_lengths: tuple[int, ...] = (2, 5, 10, 20)
-    length_seeds: int = 3
+    length_seeds: int = 5
     adam_steps: int = 10_000
     adam_batch: int = 256
     adam_seeds: int = 5
@@ -80,15 +81,18 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        seeds=2, one_layer_steps=20, one_layer_batch=32, contexts=50, held_out=500, iterations=5, depths=(1, 2, 3),
-        contexts_lengths=(2, 20), length_seeds=1, adam_steps=20, adam_batch=8, adam_seeds=1, gradient_contexts=500
+        seeds=2, one_layer_steps=20, one_layer_batch=32, contexts=50, contexts_without_b=50, held_out=500, iterations=5,
+        depths=(1, 2, 3), contexts_lengths=(2, 20), length_seeds=1, adam_steps=20, adam_batch=8, adam_seeds=1,
+        gradient_contexts=500
     ),
-    # Sizes d, n and L are as published. Shrunk: 4,000 contexts instead of 20,000 with L-BFGS, lengths 2, 5, 10 and 20,
-    # and Adam on 256 contexts instead of 4,000 prompts (each context counts for all its w and queries).
+    # Sizes d, n, L and Adam's 10,000 steps are as published. Shrunk: 4,000 contexts instead of 20,000 with L-BFGS
+    # (12,000 without B, which costs less and fits rare contexts more), lengths 2, 5, 10 and 20, and Adam on 256
+    # contexts instead of 4,000 prompts (each context counts for all its w and queries).
     "small": Config(),
     "paper": Config(
-        contexts=20_000, iterations=4_000, contexts_lengths=tuple(range(2, 21, 2)), length_seeds=5, adam_batch=4_000,
-        gradient_contexts=200_000, raw_steps=100_000, raw_batch=20_000
+        one_layer_batch=512, contexts=20_000, contexts_without_b=20_000, iterations=4_000,
+        contexts_lengths=tuple(range(2, 21, 2)), adam_batch=4_000, gradient_contexts=200_000, raw_steps=100_000,
+        raw_batch=20_000
     ),
 }  # fmt: skip
 
@@ -291,7 +295,7 @@ def run(config: Config, run: Run) -> None:
             for kind in ("sampled", "population")
         },
     )
-    sizes = {"contexts": c.contexts, "held_out": c.held_out, "iterations": c.iterations}
+    sizes = {"held_out": c.held_out, "iterations": c.iterations}
     fits: dict[str, dict[str, Any]] = {}
     for depth in c.depths:
         fits[f"depth-{depth}"] = {
@@ -314,7 +318,10 @@ def run(config: Config, run: Run) -> None:
                 "seeds": c.length_seeds,
             }
     cost = {name: arguments["layers"] ** 2 * (1 + 9 * arguments["rewrites_inputs"]) for name, arguments in fits.items()}
-    run_parts(run, fitted, {name: {**arguments, **sizes} for name, arguments in fits.items()}, cost=cost)
+    for arguments in fits.values():
+        contexts = c.contexts if arguments["rewrites_inputs"] else c.contexts_without_b
+        arguments |= {**sizes, "contexts": contexts}
+    run_parts(run, fitted, fits, cost=cost)
     adam = {
         "layers": 3,
         "steps": c.adam_steps,
@@ -530,7 +537,7 @@ def fresh_fits(run: Run) -> dict[str, np.ndarray]:
 
 
 def a9(run: Run) -> Claim:
-    oracle, checks = run.part_arrays("references"), []
+    oracle, checks, notes = run.part_arrays("references"), [], []
     for depth, arrays in sorted(run.arrays_of_parts("depth-").items()):
         measured, plain, whitened = (
             arrays["held_out"],
@@ -552,11 +559,14 @@ def a9(run: Run) -> Claim:
                 )
             )
             checks.append(Check(f"{depth} layers: preconditioned GD below GD", is_true(), (float(whitened < plain),)))
+            near = int((measured <= 1.1 * measured.min()).sum())
+            notes.append(f"{depth} layers: {near} of {len(measured)}, losses {np.sort(measured).round(6).tolist()}")
     return Claim(
         "ahn2023/A-9",
         "Skewed: transformer below preconditioned GD below GD from two layers on, equal to it with one",
         "depth figure",
         tuple(checks),
+        note="seeds that end within 10 % of the best one, not at another local minimum: " + "; ".join(notes),
     )
 
 
