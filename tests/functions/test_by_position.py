@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from meta_icl.algorithms import Averaging, EveryPosition, Ridge, greedy_tree
+from meta_icl.algorithms import Averaging, EveryPosition, LeastSquares, Ridge, greedy_tree
 from meta_icl.analysis import (
     decodability_by_layer,
     head_importance,
@@ -24,6 +24,7 @@ from meta_icl.evaluation import (
     distance_by_position,
     errors_by_position,
     up_to,
+    weight_alignment,
     with_query,
 )
 from meta_icl.models import Decoder, Interleaved, Learner
@@ -67,6 +68,21 @@ def test_bootstrap_covers_like_the_normal_law():
     np.testing.assert_allclose(band.mean, values.mean(0))
     half = 1.645 * values.std(0) / 2000**0.5
     np.testing.assert_allclose((band.high - band.low) / 2, half, rtol=0.12)
+
+
+def test_least_squares_knows_w_as_far_as_the_context_tells():
+    """Its gradient by the query is w projected on the span, here by the normal equations in float64."""
+    drawn = FunctionRegression(Linear(4), n_context=6).sample_with_functions(20, key=jax.random.key(5))
+    w = np.asarray(drawn.functions, np.float64)
+    for k in (2, 5):
+        found = weight_alignment(LeastSquares(), up_to(drawn.prompts, k), drawn.functions)
+        x = np.asarray(drawn.prompts.x, np.float64)[:, :k]
+        inside = np.stack([np.linalg.pinv(a) @ a @ v for a, v in zip(x, w, strict=True)])
+        cosines = np.linalg.norm(inside, axis=1) / np.linalg.norm(w, axis=1)  # of w with its projection
+        np.testing.assert_allclose(found.to_projection, 1, atol=1e-5)
+        np.testing.assert_allclose(found.to_w, cosines, atol=1e-5)
+    turned = weight_alignment(Averaging(), up_to(drawn.prompts, 2), drawn.functions)
+    assert float(turned.to_projection.mean()) < 0.999
 
 
 def test_thresholds():

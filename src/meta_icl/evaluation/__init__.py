@@ -13,6 +13,7 @@ from meta_icl.evaluation.by_position import (
 )
 from meta_icl.evaluation.compare import Comparison, Estimate, compare, estimate, loss_by_context, members_first
 from meta_icl.evaluation.distances import (
+    WeightAlignment,
     gradient_error,
     model_difference,
     prediction_difference,
@@ -22,6 +23,7 @@ from meta_icl.evaluation.distances import (
     sensitivities,
     sensitivity,
     sensitivity_cosine,
+    weight_alignment,
 )
 from meta_icl.evaluation.thresholds import between_tasks, closest_approach, crossing
 
@@ -29,6 +31,7 @@ __all__ = [
     "Band",
     "Comparison",
     "Estimate",
+    "WeightAlignment",
     "alignment",
     "alignment_with",
     "answers_by_position",
@@ -55,5 +58,6 @@ __all__ = [
     "sensitivity",
     "sensitivity_cosine",
     "up_to",
+    "weight_alignment",
     "with_query",
 ]

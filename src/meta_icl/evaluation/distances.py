@@ -3,8 +3,9 @@
 Notation: f_a, f_b are two predictors, g = d f / d x_q their sensitivity to the query's input, "dy dx" per prompt.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -76,3 +77,28 @@ def reads_hidden_target(predictor: Any, prompt: Prompt) -> bool:
 
     jacobian = jax.jacfwd(answer)(prompt.y[-1])
     return bool(jnp.any(jacobian != 0))
+
+
+class WeightAlignment(NamedTuple):
+    """Cosines, per prompt, of the sensitivity with w and with w projected on the span of the context."""
+
+    to_w: Float[Array, " b"]
+    to_projection: Float[Array, " b"]
+
+
+@eqx.filter_jit
+def weight_alignment(predictor: Predictor, prompts: Prompt, w: Float[Array, "b dx"]) -> WeightAlignment:
+    """Does the prediction change with the query as w.x_q does, as far as the context tells of w? (Garg et al., 2022)
+
+    One output. For least squares without noise the second cosine is 1, and so is the first from dx examples on.
+    """
+    g = sensitivities(predictor, prompts)[:, 0]
+    vectors, sizes, _ = jnp.linalg.svd(jnp.swapaxes(prompts.x[:, :-1], 1, 2), full_matrices=False)
+    spanned = sizes > sizes[:, :1] * max(prompts.x.shape[1:]) * jnp.finfo(sizes.dtype).eps
+    inside = jnp.einsum("bdk,bk->bd", vectors, jnp.where(spanned, jnp.einsum("bdk,bd->bk", vectors, w), 0))
+
+    def cosine(v: Float[Array, "b dx"]) -> Float[Array, " b"]:
+        norms = jnp.linalg.norm(g, axis=1) * jnp.linalg.norm(v, axis=1)
+        return jnp.sum(g * v, axis=1) / jnp.maximum(norms, jnp.finfo(norms.dtype).tiny)
+
+    return WeightAlignment(cosine(w), cosine(inside))

@@ -86,7 +86,7 @@ class Config:
     """Sizes of the experiments."""
 
     seeds: int = 1
-    n_eval: int = 2_000
+    n_eval: int = 1_000
     n_baseline: int = 20_000
     learning_rate: float = 1e-3
     init_std: float = 0.125  # 1 / sqrt(64); GPT-2's 0.02 is for wider networks
@@ -189,7 +189,7 @@ def pretrain(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str, np.
             warmup_steps=rising,
             schedule_steps=t.steps - rising,
         ),
-        record=max(1, t.steps // 50),
+        record=max(1, t.steps // 40),
         probes={"at": probe},
         store=part,
     )
