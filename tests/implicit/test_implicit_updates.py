@@ -198,6 +198,33 @@ def test_trained_weights_are_weights(trained, precision):
             assert without > 1e-4 or subset == []
 
 
+@pytest.mark.parametrize("precision", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
+def test_lifted_entries_keep_the_scale_small(precision):
+    """Where the normalised answer nearly vanishes in one channel, the published patch is exact on paper only."""
+    with jax.enable_x64(precision == "float64"):
+        network, context, query = drawn("Gemma", d=8, f=12, n=6, seed=2)
+        # In the channel where the context adds most, the last matrix's answer is made to vanish but for 1e-6.
+        block, rows = network.block(0), jnp.concatenate([context, query[None]])
+        seen = jnp.arange(7)[None] >= jnp.array([[0], [6]])
+        reading = jax.vmap(lambda seen: block.contextual(rows, seen, Tap((), 0)))(seen)
+        m = block.mlp.hidden(block.mlp_in(reading.source[0, -1]))
+        j = int(jnp.argmax(jnp.abs(reading.carry[0, -1] - reading.carry[1, -1])))
+        away = jnp.zeros_like(block.mlp.w_out).at[:, j].set(m / (m @ m)) * (m @ block.mlp.w_out[:, j] - 1e-6)
+        network = eqx.tree_at(lambda net: net.blocks.mlp.w_out, network, (block.mlp.w_out - away)[None])
+        wanted = answer(network, context, query)
+        size, error = {}, {}
+        for floor in (0.0, 0.1):
+            patch = implicit_update(network, context, query, floor=floor)
+            size[floor] = float(jnp.max(jnp.abs(patch.vectors["post_norm_scale"])))
+            error[floor] = off(answer(network, context, query, None, patch), wanted)
+        assert size[0.0] > 1e4 and size[0.1] < 100
+        assert error[0.1] < EXACT[precision]
+        assert precision == "float32" or error[0.0] < 1e-8
+        assert patch.weights["w_out"].rank()[0] == 1
+    with pytest.raises(BadInput, match="floor must be at least 0 and below 1"):
+        implicit_update(network, context, query, floor=1.0)
+
+
 @pytest.mark.parametrize("kind", ["no skip", "Llama", "experts"])
 def test_least_norm_and_rank_one(x64, kind):
     """Of the first block, against the pseudo-inverse solution of the linear equations, in the papers' convention."""

@@ -11,7 +11,8 @@ The formulas of the output sides (last matrix, scale of the norm behind it) and 
 
 Expected: relative errors at most 1e-12 (float64) and 1e-5 (float32) per block, 1e-10 and 1e-4 after ten; the change of
 the norm's scale reaches 10^2 to 10^3; patches without the residual part, or of what stands before the norm, miss by
-0.1 to 1.
+0.1 to 1. A form of our own that keeps the scale's change small was added after a first run, in which one Gemma block of
+twenty missed 1e-5 in float32; the claims are judged without it.
 
 Command: `meta-icl reproduce goldwaser2025`. Times on two CPU cores: see `TIMES`.
 """
@@ -35,6 +36,7 @@ from meta_icl.analysis.implicit import (
     generate_without_prompt,
     implicit_update,
     prefix_readings,
+    replacement_error,
 )
 from meta_icl.models.blocks import (
     Attention,
@@ -58,6 +60,7 @@ from meta_icl.training import Optimiser, train
 TIMES = {"smoke": "2 CPU-min", "small": "6 CPU-min", "paper": "hours"}
 DATA_KEY, TRAIN_KEY = 2511, 0
 PRECISIONS = {"float64": True, "float32": False}
+FLOOR = 0.1  # to which the lifted form of the Gemma patch lifts entries of the normalised answer
 ONE_BLOCK = {  # name: kind of block, what is patched before the MLP
     "Llama": ("Llama", "weights"),
     "Llama, norm scale": ("Llama", "norm_scale"),
@@ -145,10 +148,15 @@ def errors(c: Config, kind: str, through: str, depth: int) -> dict[str, np.ndarr
 
     def one(network: BlockNetwork, context: Array, query: Array) -> dict[str, Array]:
         everything, half = jnp.ones(c.n_context, bool), jnp.arange(c.n_context) % 2 == 0
-        both = jax.vmap(lambda subset: implicit_update(network, context, query, subset, through=through))(
-            jnp.stack([everything, half])
-        )
-        own, of_half = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in range(2))
+        subsets = jnp.stack([everything, half])
+
+        def updates(floor: float) -> list[Patch]:
+            both = jax.vmap(lambda s: implicit_update(network, context, query, s, through=through, floor=floor))(
+                subsets
+            )
+            return [jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in range(2)]
+
+        own, of_half = updates(0.0)
         tried = {
             "all": (everything, own),
             "half": (half, of_half),
@@ -162,7 +170,11 @@ def errors(c: Config, kind: str, through: str, depth: int) -> dict[str, np.ndarr
         errors = jnp.linalg.norm(answers - wanted[None], axis=-1) / jnp.linalg.norm(wanted)
         found = dict(zip(tried, errors, strict=True))
         if "post_norm_scale" in own.vectors:
-            found["scale change"] = jnp.max(jnp.abs(own.vectors["post_norm_scale"]))
+            lifted = updates(FLOOR)
+            for part, removed, patch, bare in zip(("all", "half"), subsets, lifted, (own, of_half), strict=True):
+                found[f"{part}, lifted"] = replacement_error(network, context, query, removed, patch)
+                found[f"scale change, {part}"] = jnp.max(jnp.abs(bare.vectors["post_norm_scale"]))
+                found[f"scale change, {part}, lifted"] = jnp.max(jnp.abs(patch.vectors["post_norm_scale"]))
         return found
 
     networks = random_networks(
@@ -295,6 +307,7 @@ def claims(run: Run) -> list[Claim]:
             "Gemma blocks",
             ("Gemma", "parallel", "experts"),
             exact,
+            note_on_scales(exact),
         ),
         claim_g4(exact),
         claim_g5(exact),
@@ -303,7 +316,23 @@ def claims(run: Run) -> list[Claim]:
     ]
 
 
-def identity(id: str, statement: str, source: str, blocks: tuple[str, ...], exact: Mapping[str, Any]) -> Claim:
+def note_on_scales(exact: Mapping[str, Any]) -> str:
+    """What the change of the last norm's scale does to the precision of Gemma blocks, and what lifting changes."""
+    errors, lifted, changes, small = (
+        np.concatenate([exact["float32"][f"Gemma/{name.format(part)}"] for part in ("all", "half")])
+        for name in ("{}", "{}, lifted", "scale change, {}", "scale change, {}, lifted")
+    )
+    return (
+        f"Gemma in float32: largest error {errors.max():.1e}, where the scale changes by "
+        f"{changes[errors.argmax()]:.1e} (G4). A form of our own, in which a change of the last matrix first lifts "
+        f"entries of the normalised answer to {FLOOR}: largest error {lifted.max():.1e}, largest change "
+        f"{small.max():.2g}. "
+    )
+
+
+def identity(
+    id: str, statement: str, source: str, blocks: tuple[str, ...], exact: Mapping[str, Any], note: str = ""
+) -> Claim:
     """Every random block within 1e-12 in float64 and 1e-5 in float32, all or half of the context removed."""
     checks = [
         Check(
@@ -316,11 +345,11 @@ def identity(id: str, statement: str, source: str, blocks: tuple[str, ...], exac
         for part in ("all", "half")
         for name, limit in (("float64", 1e-12), ("float32", 1e-5))
     ]
-    return Claim(f"goldwaser2025/{id}", statement, source, tuple(checks), note=ANY_WEIGHTS)
+    return Claim(f"goldwaser2025/{id}", statement, source, tuple(checks), note=note + ANY_WEIGHTS)
 
 
 def claim_g4(exact: Mapping[str, Any]) -> Claim:
-    values = exact["float64"]["Gemma/scale change"]
+    values = exact["float64"]["Gemma/scale change, all"]
     check = Check(
         "largest change of the last norm's scale over all random blocks", at_least(100), (float(values.max()),)
     )

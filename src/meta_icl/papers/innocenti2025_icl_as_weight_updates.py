@@ -8,7 +8,8 @@ Setting (public code). w, x ~ N(0, I), y = w.x, d = 2, N = 50, tokens (x_i, y_i)
 softmax attention with 3 heads of size 1, GELU MLP four times as wide, skips, no layer norm, five blocks; half-MSE on
 128 fresh tasks a step, 100 steps, Adam at 0.1 (up to two blocks) or 0.05. The code adds 1e-8 to its denominators and
 so agrees to about 1e-6 only; here nothing is added. Settled after an early run: at d = 5 the published rate ended in
-numbers that are not finite, so wider tokens are trained at 0.01.
+numbers that are not finite, so wider tokens are trained at 0.01. In 100 steps that brings them from losses of several
+hundred down to about the predictor zero's, d / 2, and no further.
 
 Expected: patched = true at all positions and blocks, at most 1e-5 (float32) and 1e-12 (float64) in relative error; one
 update of rank one, their sum over positions of rank at most the width. In the form checked here, the patches of one
@@ -40,7 +41,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Normal
 from meta_icl.training import Optimiser, train
 
-TIMES = {"smoke": "1 CPU-min", "small": "10 CPU-min", "paper": "1 h"}
+TIMES = {"smoke": "1 CPU-min", "small": "6 CPU-min", "paper": "1 h"}
 EVAL_KEY, TRAIN_KEY = 2512, 0
 PRECISIONS = {"float64": True, "float32": False}
 ANY_WEIGHTS = (
@@ -211,7 +212,10 @@ def claims(run: Run) -> list[Claim]:
             limit = at_most(float(arrays["width"]))
             i2.append(Check(f"{start}: largest rank of the sum over positions", limit, total, share=1.0))
     squared = max(arrays["patched/squared"][-1].max() for arrays in found.values())
-    note = f"{ANY_WEIGHTS} Largest mean squared difference at the end, float32: {squared:.1e}."
+    note = (
+        f"{ANY_WEIGHTS} Largest mean squared difference at the end, float32: {squared:.1e}. The relative error is that "
+        "of the worst of all positions, whose answer, of few numbers, may nearly cancel."
+    )
     statement = "Patched and true answers agree at all positions and in all blocks"
     rank_note = (
         "The patches of a block share their input row, that of the last token alone: their sum has rank one here."

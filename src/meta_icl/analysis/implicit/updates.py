@@ -7,7 +7,9 @@ and 0 "without the subset Y". In row convention the patch of every matrix W that
 
 the change of least Frobenius norm that does so. What bypasses the MLP, carry_1 - carry_0, is added by the last bias or,
 where there is none, by the rank-one patch of the last matrix, or, if a norm stands behind that, by the norm's scale
-(Goldwaser et al., 2025). The identity holds for any weights: it says nothing about whether the network has learned.
+(Goldwaser et al., 2025). That scale is divided by an entry of the normalised answer, which may be tiny: a `floor` lifts
+such entries first, by a rank-one change of the last matrix. The identity holds for any weights: it says nothing about
+whether the network has learned.
 """
 
 from collections.abc import Sequence
@@ -34,18 +36,21 @@ def implicit_update(
     subset: Subset | None = None,
     *,
     through: str = "weights",
+    floor: float = 0.0,
 ) -> Patch:
     """The patch with which the network answers the query without a subset of the context as it answers with all of it.
 
     `subset` holds the positions of the context tokens to do without, or is a mask "n" (default: all of them). Every
     leaf of the patch has a leading layer axis: each block has its own. An empty subset gives the zero patch. `through`
     says what is changed before the MLP: the "weights" that read the query, or the "norm_scale" alone (ill-conditioned).
+    With a norm behind the MLP, entries of the normalised answer below `floor` are lifted to it: with 0 as published,
+    exact but ill-conditioned; 0.1 keeps the change of that norm's scale small, which float32 needs.
 
     Raises `BadInput` where no patch exists, because the MLP reads a zero vector without the subset (inside `jit` or
     `vmap` the same is raised as a runtime error).
     """
     tokens, removed = _checked(network, context, query, subset)
-    return update_between(network, tokens, jnp.ones(tokens.shape[0], bool), ~removed, through=through)
+    return update_between(network, tokens, jnp.ones(tokens.shape[0], bool), ~removed, through=through, floor=floor)
 
 
 def answer(
@@ -80,6 +85,7 @@ def update_between(
     *,
     position: int | Int[Array, ""] = -1,
     through: str = "weights",
+    floor: float = 0.0,
 ) -> Patch:
     """The patch that makes the answer at `position`, seeing only `without`, equal to that of seeing `with_tokens`.
 
@@ -89,7 +95,8 @@ def update_between(
     choose("through", through, THROUGH)
     if through == "norm_scale":
         require(network.blocks.norm_mlp is not None, "through", through, "'weights' for blocks without a norm")
-    patch, fine = _update(network, tokens, with_tokens, without, jnp.asarray(position), through)
+    require(0 <= floor < 1, "floor", floor, "at least 0 and below 1")
+    patch, fine = _update(network, tokens, with_tokens, without, jnp.asarray(position), through, floor)
     return reachable(patch, fine, through)
 
 
@@ -104,7 +111,7 @@ def position_updates(block: Block, tokens: Float[Array, "t d_model"]) -> Patch:
 
 
 def patch_between(
-    block: Block, with_tokens: Reading, without: Reading, through: str = "weights"
+    block: Block, with_tokens: Reading, without: Reading, through: str = "weights", floor: float = 0.0
 ) -> tuple[Patch, Bool[Array, " 3"]]:
     """The patch of one block between two readings of one token.
 
@@ -126,8 +133,12 @@ def patch_between(
     if block.skip != "none":
         d_carry = with_tokens.carry - without.carry
         if block.post_norm_mlp is not None:
-            out = block.mlp(n, Patch(weights, {}))
-            vectors["post_norm_scale"] = quotient(d_carry, block.post_norm_mlp.normalised(out))
+            norm, reads = block.post_norm_mlp, Patch(dict(weights), {})
+            answered = lifted = norm.normalised(block.mlp(n, reads))
+            if floor > 0:
+                weights[block.mlp.out_name] = lift(block, n, reads, floor)
+                lifted = norm.normalised(block.mlp(n, Patch(weights, {})))
+            vectors["post_norm_scale"] = quotient((answered - lifted) * norm.scale + d_carry, lifted)
         elif block.mlp.b_out is not None:
             vectors["b_out"] = d_carry
         else:
@@ -149,6 +160,17 @@ def output_patch(m: Float[Array, "*experts f"], wanted: Float[Array, " d"]) -> L
     outputs = jnp.broadcast_to(wanted, (*m.shape[:-1], 1, wanted.shape[0]))
     # The patch acts on the patched m itself, so an expert that is not used has a zero input row and no change.
     return LowRank(inputs, outputs)
+
+
+def lift(block: Block, n: Float[Array, " d"], reads: Patch, floor: float) -> LowRank:
+    """The least change of the last matrix that lifts the small entries of its normalised answer to the floor."""
+    out, norm = block.mlp(n, reads), block.post_norm_mlp
+    assert norm is not None
+    centred = out - jnp.mean(out) if norm.kind == "layer" else out
+    entries = norm.normalised(out)
+    missing = jnp.where(jnp.abs(entries) < floor, jnp.where(entries < 0, -floor, floor) - entries, 0)
+    size = jnp.sqrt(jnp.mean(jnp.square(centred)) + norm.eps)
+    return output_patch(block.mlp.hidden(n, reads), missing * size)
 
 
 def pseudo_inverse(a: Float[Array, "*shape"], needed: Bool[Array, ""]) -> Float[Array, "*shape"]:
@@ -200,7 +222,13 @@ def _answer(network: BlockNetwork, tokens: Array, visible: Array, patch: Patch |
 
 @eqx.filter_jit
 def _update(
-    network: BlockNetwork, tokens: Array, with_tokens: Array, without: Array, position: Array, through: str
+    network: BlockNetwork,
+    tokens: Array,
+    with_tokens: Array,
+    without: Array,
+    position: Array,
+    through: str,
+    floor: float,
 ) -> tuple[Patch, Bool[Array, "layers 3"]]:
     arrays, static = eqx.partition(network.blocks, eqx.is_array)
     start = network.embedded(tokens)
@@ -211,7 +239,7 @@ def _update(
         (full, rest), (index, layer) = streams, item
         block, tap = eqx.combine(layer, static), Tap((), index)
         reading_1, reading_0 = block.contextual(full, with_tokens, tap), block.contextual(rest, without, tap)
-        patch, fine = patch_between(block, _at(reading_1, position), _at(reading_0, position), through)
+        patch, fine = patch_between(block, _at(reading_1, position), _at(reading_0, position), through, floor)
         return (block.feed_forward(reading_1, tap), block.feed_forward(reading_0, tap, patch)), (patch, fine)
 
     return lax.scan(body, (start, start), (jnp.arange(network.n_blocks), arrays))[1]
