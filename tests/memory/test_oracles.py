@@ -38,6 +38,7 @@ def unit_rows(*shape):
 
 Q, K, V = RNG.normal(size=(T, D)), unit_rows(T, D), RNG.normal(size=(T, D))
 ALPHA, ETA, THETA = RNG.uniform(0.01, 0.2, T), RNG.uniform(0.1, 0.9, T), RNG.uniform(0.05, 0.4, T)
+SLOW = 0.1 * THETA  # a deep memory diverges at the steps of a linear one
 BETA, G = RNG.uniform(0, 1, T), RNG.uniform(0.5, 1, T)
 M0 = [0.3 * RNG.normal(size=(D, D))]
 DEEP = [0.3 * RNG.normal(size=(16, D)), 0.3 * RNG.normal(size=(D, 16))]
@@ -95,8 +96,9 @@ def test_o1f_float32_is_close():
 @pytest.mark.parametrize("form", ["scan", "associative"])
 @pytest.mark.parametrize("weights", [M0, DEEP], ids=["linear", "deep"])
 def test_o1b_o19_scans_are_the_token_loop(form, weights):
-    state, read = titans(weights, B, gates(), function=titans_scans, form=form)
-    expected, m, s = loop(weights, B)
+    theta = THETA if weights is M0 else SLOW
+    state, read = titans(weights, B, gates(theta=theta), function=titans_scans, form=form)
+    expected, m, s = loop(weights, B, theta=theta)
     np.testing.assert_allclose(read, expected, **EXACT)
     for now, then in zip(state.weights + state.surprise, m + s, strict=True):
         np.testing.assert_allclose(now, then, **EXACT)
@@ -104,23 +106,23 @@ def test_o1b_o19_scans_are_the_token_loop(form, weights):
 
 @pytest.mark.parametrize("size", [1, 4, 16, 64, 10])
 def test_o2_deep_titans_is_the_token_loop(size):
-    state, read = titans(DEEP, size, gates())
-    expected, m, s = loop(DEEP, size)
+    state, read = titans(DEEP, size, gates(theta=SLOW))
+    expected, m, s = loop(DEEP, size, theta=SLOW)
     np.testing.assert_allclose(read, expected, **EXACT)
     for now, then in zip(state.weights + state.surprise, m + s, strict=True):
         np.testing.assert_allclose(now, then, **EXACT)
 
 
 def test_o2b_a_sequence_can_be_cut_between_chunks():
-    whole = titans(DEEP, B, gates())[1]
-    rows = (jnp.asarray(Q), jnp.asarray(K), jnp.asarray(V), gates())
+    whole = titans(DEEP, B, gates(theta=SLOW))[1]
+    rows = (jnp.asarray(Q), jnp.asarray(K), jnp.asarray(V), gates(theta=SLOW))
     first, second = (jax.tree.map(lambda a, s=s: a[s], rows) for s in (slice(None, 2 * B), slice(2 * B, None)))
     state, before = titans_products(momentum(DEEP), *first, B)
     np.testing.assert_allclose(jnp.concatenate([before, titans_products(state, *second, B)[1]]), whole, **EXACT)
 
 
 def test_o2c_the_chunk_size_matters():
-    online, chunked = titans(DEEP, 1, gates())[1], titans(DEEP, B, gates())[1]
+    online, chunked = titans(DEEP, 1, gates(theta=SLOW))[1], titans(DEEP, B, gates(theta=SLOW))[1]
     assert float(jnp.linalg.norm(online - chunked) / jnp.linalg.norm(online)) > 1e-4
 
 
@@ -344,7 +346,7 @@ def test_o13_stability_edge():
 
 @pytest.mark.parametrize("weights", [M0, DEEP], ids=["linear", "deep"])
 def test_o17_outer_gradient_is_the_finite_difference(weights):
-    arguments = (tuple(map(jnp.asarray, weights)), jnp.asarray(Q), jnp.asarray(K), jnp.asarray(V), gates())
+    arguments = (tuple(map(jnp.asarray, weights)), jnp.asarray(Q), jnp.asarray(K), jnp.asarray(V), gates(theta=SLOW))
 
     @jax.jit
     def loss(arguments):
@@ -387,11 +389,12 @@ def test_no_forgetting_rate_breaks_float32(weights):
     """Chunk 64: quotients of cumulative products would overflow from alpha = 0.75 on."""
     rows = [jnp.asarray(a, jnp.float32) for a in (Q, K, V)]
     start = jax.tree.map(lambda a: a.astype(jnp.float32), momentum(weights))
+    theta, eta = jnp.float32(0.05 if weights is M0 else 0.002), jnp.float32(0.5)
 
     @jax.jit
     def value_and_gradient(alpha):
         def loss(alpha):
-            given = Gates(jnp.full(T, alpha), jnp.full(T, jnp.float32(0.5)), jnp.full(T, jnp.float32(0.05)))
+            given = Gates(jnp.full(T, alpha), jnp.full(T, eta), jnp.full(T, theta))
             return jnp.sum(jnp.square(titans_products(start, *rows, given, 64)[1]))
 
         return jax.value_and_grad(loss)(alpha)
@@ -399,6 +402,6 @@ def test_no_forgetting_rate_breaks_float32(weights):
     for alpha in (1e-6, 0.1, 0.5, 0.75, 0.9, 0.99, 1 - 1e-6):
         given = jnp.float32(alpha)
         assert all(bool(jnp.isfinite(x)) for x in value_and_gradient(given))
-        exact = loop(weights, 64, float(given), 0.5, np.float64(np.float32(0.05)))[0]
-        single = Gates(jnp.full(T, given), jnp.full(T, jnp.float32(0.5)), jnp.full(T, jnp.float32(0.05)))
+        exact = loop(weights, 64, float(given), 0.5, float(theta))[0]
+        single = Gates(jnp.full(T, given), jnp.full(T, eta), jnp.full(T, theta))
         np.testing.assert_allclose(titans_products(start, *rows, single, 64)[1], exact, rtol=0, atol=1e-5)

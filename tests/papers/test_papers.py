@@ -32,6 +32,7 @@ EXPECTED = {
     ),
     "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1"}, set()),
     "kirsch2022_gpicl": ({f"G{i}" for i in range(1, 15)}, set()),
+    "behrouz2025_titans": ({f"T-{i}" for i in range(1, 9)} | {"F-1", "F-2", "F-5"}, {"F-1", "F-2"}),
     "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
 

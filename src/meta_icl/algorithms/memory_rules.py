@@ -1,9 +1,9 @@
 """The ladder of memory rules, untrained: what each way of writing to a memory knows after t examples.
 
 A rule is a predictor: it reads its memory at x_k, then writes the pair (x_k, y_k). On noise-free linear regression with
-x and w standard normal the error E |w_hat - w|^2 / d after t examples is known in closed form for sums of outer products
-(`hebbian_error`), the normalised delta rule (`kaczmarz_error`) and least squares (`least_squares_error`); none can be
-below that of Bayes. `recall_accuracy` asks the same rules for stored values.
+x and w standard normal the error E |w_hat - w|^2 / d after t examples is known in closed form for sums of outer
+products (`hebbian_error`), the normalised delta rule (`kaczmarz_error`) and least squares (`least_squares_error`); none
+can be below that of Bayes. `recall_accuracy` asks the same rules for stored values.
 """
 
 from typing import Any
@@ -58,7 +58,7 @@ class Hebbian(MemoryRule):
 
 
 class Delta(MemoryRule):
-    """The delta rule on unit keys, S <- g S + rate (y - g S x) x^T with x and y over |x|: Kaczmarz's method at rate 1."""
+    """The delta rule on unit keys, S <- g S + rate (y - g S x) x^T x and y over |x|: Kaczmarz's method at rate 1."""
 
     rate: float = 1.0
     decay: float = 1.0

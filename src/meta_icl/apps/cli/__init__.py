@@ -14,6 +14,7 @@ COMMANDS = {
     "reproduce": "train, measure and judge the claims of a paper",
     "train": "train any model on any task, over seeds and sweeps",
     "compare": "compare a trained run with reference algorithms on the same prompts",
+    "league": "sequence mixers on the same prompts, each at its own best rate",
     "probe": "look inside a trained run or a language model",
     "runs": "list, show, query and clean up runs",
     "report": "write one HTML report of one or several runs",

@@ -101,9 +101,12 @@ class LstmLayer(Mixer):
         return self._advance(state, x @ self.w_x + self.bias)
 
     def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
-        return jax.lax.scan(lambda s, row: self._advance(s, row), self.initial_state(), x @ self.w_x + self.bias[None])[
-            1
-        ]
+        driven = x @ self.w_x + self.bias[None]
+
+        def body(state: LstmState, row: Array) -> tuple[LstmState, Array]:
+            return self._advance(state, row)
+
+        return jax.lax.scan(body, self.initial_state(), driven)[1]
 
     def _advance(self, state: LstmState, driven: Float[Array, " gates"]) -> tuple[LstmState, Float[Array, " d"]]:
         i, f, g, o = jnp.split(driven + state.h @ self.w_h, 4)

@@ -48,7 +48,8 @@ def by_steps(mixer: Any, x: Array) -> Array:
 
 def mix(mixer: Any, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
     """The outputs of anything with `initial_state` and `step`: by its own call where it has one."""
-    return mixer(x) if callable(mixer) else by_steps(mixer, x)
+    call = getattr(mixer, "__call__", None)  # noqa: B004
+    return by_steps(mixer, x) if call is None else call(x)
 
 
 def state_size(mixer: Any) -> int:
