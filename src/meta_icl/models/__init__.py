@@ -23,6 +23,7 @@ from meta_icl.models.linear_attention import (
 )
 from meta_icl.models.lstm import Lstm, LstmNetwork
 from meta_icl.models.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
+from meta_icl.models.token_attention import TokenAttention, TokenAttentionNetwork
 from meta_icl.models.trace import Intervention, Trace, ablate_head
 from meta_icl.models.transformer import Transformer, TransformerNetwork
 
@@ -63,6 +64,8 @@ __all__ = [
     "SoftmaxRegressionPredictor",
     "SparseLinearPredictor",
     "SparseLinearTransformer",
+    "TokenAttention",
+    "TokenAttentionNetwork",
     "Trace",
     "Transformer",
     "TransformerNetwork",
