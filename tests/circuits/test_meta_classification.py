@@ -123,7 +123,7 @@ def test_theory_of_the_semi_context_circuit():
 
 
 def test_ceilings_of_the_default_process():
-    """The values of the reference table: exact NCC, SCC within the spread of worlds, and every item of all-label loss."""
+    """The reference table: exact NCC, SCC within the spread of worlds, and the mean over items of all-label loss."""
     for options, ncc, low, high in (({}, 1 / 3, 0.72, 0.90), ({"n_tasks": 2}, 0.5, 0.80, 0.95)):
         task = meta_classification(key=jax.random.key(5), **options)
         found = label_ceilings(np.asarray(task.labels), 4, n_samples=4_000)

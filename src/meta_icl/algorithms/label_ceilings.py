@@ -5,7 +5,7 @@ also which labels stand in the context (but not beside which items), FCC everyth
 """
 
 from math import comb
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -95,7 +95,7 @@ def semi_context_theory(n_classes: int, n_context: int, n_tasks: int = 2) -> flo
     )
 
 
-def every_item_ceiling(labels: Int[np.ndarray, "tasks k"], n_context: int, **options: int) -> Float[np.ndarray, " n"]:
+def every_item_ceiling(labels: Int[np.ndarray, "tasks k"], n_context: int, **options: Any) -> Float[np.ndarray, " n"]:
     """The full-context ceiling at every item, after 0 .. n_context examples (all labels as targets)."""
     ncc = label_ceilings(labels, 1, **options).ncc
     return np.array([ncc, *(label_ceilings(labels, k, **options).fcc for k in range(1, n_context + 1))])

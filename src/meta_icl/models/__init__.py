@@ -27,6 +27,7 @@ from meta_icl.models.lstm import Lstm, LstmNetwork
 from meta_icl.models.mlp import Mlp, MlpNetwork
 from meta_icl.models.shifted import Shifted
 from meta_icl.models.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
+from meta_icl.models.token_attention import TokenAttention, TokenAttentionNetwork
 from meta_icl.models.trace import Intervention, Trace, ablate_head
 from meta_icl.models.transformer import Transformer, TransformerNetwork
 
@@ -74,6 +75,8 @@ __all__ = [
     "SoftmaxRegressionPredictor",
     "SparseLinearPredictor",
     "SparseLinearTransformer",
+    "TokenAttention",
+    "TokenAttentionNetwork",
     "TokenLearner",
     "TokenPredictor",
     "Trace",

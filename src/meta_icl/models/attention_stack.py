@@ -132,7 +132,7 @@ class AttentionLayers(eqx.Module):
         """One layer in full; `weights` are those of the layer alone."""
         c, w, t = self.config, weights, h.shape[0]
         h = tap("resid_pre", h)
-        x = normalised(h, w.norm) if c.norm == "pre" else h
+        x = normalised(h, w.norm) if c.norm == "pre" and w.norm is not None else h
         q, k, v = (
             tap(name, jnp.einsum("td,hdk->htk", tap(f"{name}_input", x), matrix))
             for name, matrix in (("q", w.w_q), ("k", w.w_k), ("v", w.w_v))
@@ -147,9 +147,9 @@ class AttentionLayers(eqx.Module):
         z = tap("z", jnp.einsum("hqs,hsk->hqk", pattern, v))
         written = jnp.swapaxes(z, 0, 1).reshape(t, -1) if w.w_o is None else jnp.einsum("hqk,hkd->qd", z, w.w_o)
         h = h + tap("attn_out", written)
-        h = tap("resid_mid", normalised(h, w.norm) if c.norm == "post" else h)
-        if w.w_in is not None:
-            h = h + tap("mlp_out", jax.nn.relu(h @ w.w_in + w.b_in[None]) @ w.w_out + w.b_out[None])  # pyright: ignore[reportOptionalSubscript]
+        h = tap("resid_mid", normalised(h, w.norm) if c.norm == "post" and w.norm is not None else h)
+        if w.w_in is not None and w.w_out is not None and w.b_in is not None and w.b_out is not None:
+            h = h + tap("mlp_out", jax.nn.relu(h @ w.w_in + w.b_in[None]) @ w.w_out + w.b_out[None])
         return tap("resid_post", h)
 
     def ov(self) -> Float[Array, "l heads d d"]:

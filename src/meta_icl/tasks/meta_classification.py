@@ -68,7 +68,7 @@ class MetaClassification(Task):
         k, d = self.means.shape
         context, distinct = self.n_context, self.n_context // self.repeats
         class_key, noise_key = jax.random.split(key)
-        u = draws.uniform(class_key, (n, k + context + 5), minval=jnp.finfo(float).tiny)
+        u = draws.uniform(class_key, (n, k + context + 5), minval=1e-37)
         tasks = _categorical(u[:, k + context], rank_law(self.labels.shape[0], self.beta))
         law = rank_law(k, self.alpha)
         # The largest of log(u) / p, in order, are draws without replacement of probabilities p.

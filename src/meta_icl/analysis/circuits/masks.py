@@ -38,7 +38,7 @@ def circuit_mask(circuit: str, n_context: int) -> Bool[np.ndarray, "2 t t"]:
 
 def pruned(circuit: str, n_context: int) -> tuple[Intervention, ...]:
     """The interventions that hold a two-layer network in a circuit: scores of forbidden entries are minus infinity."""
-    return (Intervention("scores", ~circuit_mask(circuit, n_context)[:, None], -jnp.inf),)
+    return (Intervention("scores", jnp.asarray(~circuit_mask(circuit, n_context)[:, None]), -jnp.inf),)
 
 
 def shuffled_labels(prompts: Prompt, kind: str, *, n_labels: int, key: Key[Array, ""]) -> Prompt:

@@ -3,14 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 
 from meta_icl.analysis.dynamics import Plateau, plateaus
 from meta_icl.errors import require
 
 
 def rises(
-    steps: Int[np.ndarray, " t"], accuracy: Float[np.ndarray, " t"], window: int = 100
+    steps: Shaped[np.ndarray, " t"], accuracy: Shaped[np.ndarray, " t"], window: int = 100
 ) -> Float[np.ndarray, " t-1"]:
     """The rise of the accuracy per `window` steps between neighbouring records: DeltaAcc of Minegishi et al. (2025)."""
     spacing = np.diff(np.asarray(steps, np.float64))
@@ -19,7 +19,11 @@ def rises(
 
 
 def accuracy_plateaus(
-    steps: Int[np.ndarray, " t"], accuracy: Float[np.ndarray, " t"], *, min_rise: float = 0.1, max_slowness: float = 0.5
+    steps: Shaped[np.ndarray, " t"],
+    accuracy: Shaped[np.ndarray, " t"],
+    *,
+    min_rise: float = 0.1,
+    max_slowness: float = 0.5,
 ) -> list[Plateau]:
     """The plateaus of an accuracy curve over the logarithm of the step, in order; `height` is the accuracy there.
 
@@ -43,7 +47,7 @@ class Phase(NamedTuple):
 
 
 def stretch_at(
-    steps: Int[np.ndarray, " t"], accuracy: Float[np.ndarray, " t"], low: float, high: float
+    steps: Shaped[np.ndarray, " t"], accuracy: Shaped[np.ndarray, " t"], low: float, high: float
 ) -> Phase | None:
     """The records from the first at which the accuracy reaches `low` to the last before it first exceeds `high`."""
     steps, accuracy = np.asarray(steps), np.asarray(accuracy, np.float64)
@@ -56,7 +60,7 @@ def stretch_at(
     return Phase(int(steps[first]), int(steps[end - 1]), float(np.median(accuracy[first:end])))
 
 
-def onset(steps: Int[np.ndarray, " t"], curve: Float[np.ndarray, " t"], share: float = 0.5) -> float:
+def onset(steps: Shaped[np.ndarray, " t"], curve: Shaped[np.ndarray, " t"], share: float = 0.5) -> float:
     """The step at which a curve first crosses `share` of the way from its start to its furthest value from there.
 
     Linear between records; NaN for a constant curve or one with NaN.
@@ -71,7 +75,7 @@ def onset(steps: Int[np.ndarray, " t"], curve: Float[np.ndarray, " t"], share: f
 
 
 def steepest_window(
-    steps: Int[np.ndarray, " t"], curve: Float[np.ndarray, " t"], share: float = 0.1
+    steps: Shaped[np.ndarray, " t"], curve: Shaped[np.ndarray, " t"], share: float = 0.1
 ) -> tuple[float, float]:
     """The stretch of `share` of the training over which a curve changes most (Olsson et al.: where the change is)."""
     x, y = np.asarray(steps, np.float64), np.asarray(curve, np.float64)
