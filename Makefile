@@ -13,7 +13,8 @@ BIN := .venv/bin
 PAPER ?= rossi2024
 PRESET ?= demo
 
-# Tests are many small programs: compile each once, quickly, and keep it for the next time.
+# Tests are many small programs: compile each once, quickly, and keep it for the next time. The tests of a file share
+# programs and fixtures, so they go to one worker (--dist loadfile).
 TEST_ENV := JAX_PLATFORMS=cpu \
   JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.cache/jax" \
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
@@ -34,7 +35,7 @@ demo: .venv/core.stamp
 	$(BIN)/meta-icl reproduce $(PAPER) --preset $(PRESET)
 
 test: lint
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 smoke: .venv/dev.stamp
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
