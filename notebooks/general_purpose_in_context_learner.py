@@ -20,7 +20,6 @@
 import os
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -127,9 +126,8 @@ for name, drawn_from in tests.items():
     series = [Series("transformer", seen, mine), Series("nearest neighbour", seen, nearest, style="dashed")]
     charts.append(Lines(name, "examples seen", "accuracy", series, h_lines=(("chance", 1 / LABELS),)))
     found[name] = improvement(mine, window=2)
-    print(
-        f"{name}: {mine[0]:.2f} without examples, {mine[-3:].mean():.2f} at the end, neighbour {nearest[-3:].mean():.2f}"
-    )
+    at_end = f"{mine[-3:].mean():.2f} at the end (nearest neighbour {nearest[-3:].mean():.2f})"
+    print(f"{name}: {mine[0]:.2f} without examples, {at_end}")
 show(Grid("Accuracy by number of examples", charts))
 
 # %%
