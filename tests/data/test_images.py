@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meta_icl.data import ImageSet, area_weights, blobs, digits, stratified_split, table
+from meta_icl.data import ImageSet, area_weights, blobs, digits, feature_set, stratified_split, table
 from meta_icl.errors import BadInput
 
 
@@ -96,6 +96,14 @@ def test_bundled_sets():
         table("win")
     with pytest.raises(BadInput, match="side"):
         table("breast_cancer", side=5)
+
+
+def test_features_stand_in_for_images():
+    images = small()
+    features = images.vectors()
+    as_set = feature_set("features", features, images.labels, images.is_train, images.class_names)
+    assert as_set.d == features.shape[1]
+    np.testing.assert_array_equal(as_set.vectors("test"), images.vectors("test"))
 
 
 def test_images_cannot_be_written_to():

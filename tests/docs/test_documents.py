@@ -1,4 +1,4 @@
-"""The README's and CONTRIBUTING's Python runs, and so does the notebook."""
+"""The README's and CONTRIBUTING's Python runs, and so do the notebooks."""
 
 import re
 import runpy
@@ -33,9 +33,10 @@ def test_the_paper_example_holds(tmp_path):
     assert claim.verdict == "holds"
 
 
-def test_notebook_runs(monkeypatch):
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("*.py")))
+def test_notebook_runs(name, monkeypatch):
     from meta_icl.plotting import draw
 
     monkeypatch.setenv("META_ICL_NOTEBOOK_STEPS", "20")
     monkeypatch.setattr("meta_icl.plotting.show", draw)
-    runpy.run_path(str(ROOT / "notebooks" / "in_context_learning_mechanism.py"))
+    runpy.run_path(str(ROOT / "notebooks" / f"{name}.py"))

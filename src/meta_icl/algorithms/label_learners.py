@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from meta_icl import draws
-from meta_icl.algorithms._checks import number
+from meta_icl.algorithms._checks import number, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import Predictor, Prompt
 
@@ -60,12 +60,15 @@ class LogisticRegression(eqx.Module):
 
     def __check_init__(self):
         require(self.steps >= 1, "steps", self.steps, "a positive integer")
+        require_entries(lambda value: value > 0, "penalty", self.penalty, "positive")
 
     def __call__(self, prompt: Prompt) -> Float[Array, "n labels"]:
         rows = jnp.arange(prompt.n_context + 1)
-        rate = 1 / (jnp.max(jnp.sum(jnp.square(prompt.x), axis=-1)) / 2 + self.penalty)
+        squares = jnp.sum(jnp.square(prompt.x), axis=-1)
 
         def answer(k: Int[Array, ""]) -> Float[Array, " labels"]:
+            rate = 1 / (jnp.max(jnp.where(rows < k, squares, 0)) / 2 + self.penalty)
+
             def step(i: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
                 w, before = carry
                 ahead = w + i / (i + 3) * (w - before)

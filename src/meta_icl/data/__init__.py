@@ -3,7 +3,7 @@
 from meta_icl.data.bundled import TABLES, blobs, digits, table
 from meta_icl.data.downloads import download
 from meta_icl.data.glyphs import characters, draw_glyphs, font_glyphs
-from meta_icl.data.images import ImageSet, area_weights, stratified_split
+from meta_icl.data.images import ImageSet, area_weights, feature_set, stratified_split
 
 __all__ = [
     "TABLES",
@@ -14,6 +14,7 @@ __all__ = [
     "digits",
     "download",
     "draw_glyphs",
+    "feature_set",
     "font_glyphs",
     "stratified_split",
     "table",

@@ -115,6 +115,17 @@ class ImageSet:
         return np.asarray(self.images[self.rows(part)], np.float32).reshape(-1, self.d)
 
 
+def feature_set(
+    name: str,
+    features: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    is_train: Bool[np.ndarray, " n"],
+    class_names: tuple[str, ...],
+) -> ImageSet:
+    """Frozen features in the place of images, such as those of a trained network: images of one row of d pixels."""
+    return ImageSet(name, np.asarray(features, np.float32)[:, None, :], labels, is_train, class_names)
+
+
 def area_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
     """The share of every old pixel in every new one along an axis: overlap of intervals, rows sum to one."""
     edges = np.arange(new + 1) * old / new
