@@ -147,7 +147,7 @@ def test_o3_titans_contains_the_others():
 
 
 def test_o4_linear_attention_is_one_gradient_step():
-    x, y = RNG.normal(size=(12, D)), RNG.normal(size=(12, 1))
+    x, y = jnp.asarray(RNG.normal(size=(12, D))), RNG.normal(size=(12, 1))
     rate = 0.3 / 12
     gradient = jax.grad(lambda w: 0.5 * jnp.sum((x @ w - y) ** 2))(jnp.zeros((D, 1)))
     state = linear_chunks(jnp.zeros((1, D)), x, x, jnp.asarray(rate * y), jnp.zeros((12, 1)), 5)[0]
