@@ -1,5 +1,7 @@
 """Every mixer x every property: steps equal the parallel form, causality, independence, finite numbers, one cost."""
 
+import time
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -89,3 +91,25 @@ def test_gradients_are_finite(name):
     loss = eqx.filter_jit(eqx.filter_grad(lambda mixer, x: jnp.sum(jnp.square(jax.vmap(mixer)(x)))))
     for x in (sequences(), jnp.zeros((3, T, D))):
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(loss(made(name), x)))
+
+
+def seconds_per_token(function, mixer, length):
+    """The shortest of three CPU times, compiled before."""
+    x = jax.random.normal(jax.random.key(6), (length, D))
+    jax.block_until_ready(function(mixer, x))
+    spent = []
+    for _ in range(3):
+        began = time.process_time()
+        jax.block_until_ready(function(mixer, x))
+        spent.append(time.process_time() - began)
+    return min(spent) / length
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MIXERS if name not in ("attention", "no positions")])
+def test_cost_per_token_is_flat_in_length(name):
+    """From 1024 to 8192 tokens, by steps and, where it is not quadratic (attention masks), in parallel."""
+    for function in (m.by_steps, m.mix) if name not in ("window", "mag", "mal") else (m.by_steps,):
+        run = eqx.filter_jit(function)
+        short, long = (seconds_per_token(run, made(name), length) for length in (1024, 8192))
+        assert long < 2 * short

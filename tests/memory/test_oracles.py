@@ -31,6 +31,16 @@ RNG = np.random.default_rng(0)
 EXACT = {"rtol": 0, "atol": 1e-12}
 
 
+# Compiled once per shape: run eagerly, every operation would be a program of its own.
+products = jax.jit(titans_products, static_argnames=("size", "rule"))
+scans = jax.jit(titans_scans, static_argnames=("size", "rule", "form"))
+linear_form = jax.jit(linear_chunks, static_argnames="size")
+delta_form = jax.jit(delta_chunks, static_argnames="size")
+rwkv_form = jax.jit(generalised_delta_chunks, static_argnames="size")
+mesa_form = jax.jit(mesa_chunks, static_argnames=("size", "cg_steps"))
+ttt_form = jax.jit(ttt_chunks, static_argnames="size")
+
+
 def unit_rows(*shape):
     x = RNG.normal(size=shape)
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
@@ -54,7 +64,7 @@ def momentum(weights):
     return Momentum(given, tuple(jnp.zeros_like(w) for w in given))
 
 
-def titans(weights, size, gates_, rule=AS_WRITTEN, k=K, v=V, function=titans_products, **options):
+def titans(weights, size, gates_, rule=AS_WRITTEN, k=K, v=V, function=products, **options):
     init = tuple(jnp.asarray(w) for w in weights)
     return function(
         momentum(weights), jnp.asarray(Q), jnp.asarray(k), jnp.asarray(v), gates_, size, rule, init, **options
@@ -88,7 +98,7 @@ def test_o1_linear_titans_is_the_token_loop(rule, options):
 
 def test_o1f_float32_is_close():
     single = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (momentum(M0), Q, K, V, gates()))
-    _, read = titans_products(*single, B)
+    _, read = products(*single, B)
     assert read.dtype == jnp.float32
     np.testing.assert_allclose(read, loop(M0, B)[0], rtol=0, atol=1e-5)
 
@@ -97,7 +107,7 @@ def test_o1f_float32_is_close():
 @pytest.mark.parametrize("weights", [M0, DEEP], ids=["linear", "deep"])
 def test_o1b_o19_scans_are_the_token_loop(form, weights):
     theta = THETA if weights is M0 else SLOW
-    state, read = titans(weights, B, gates(theta=theta), function=titans_scans, form=form)
+    state, read = titans(weights, B, gates(theta=theta), function=scans, form=form)
     expected, m, s = loop(weights, B, theta=theta)
     np.testing.assert_allclose(read, expected, **EXACT)
     for now, then in zip(state.weights + state.surprise, m + s, strict=True):
@@ -117,8 +127,8 @@ def test_o2b_a_sequence_can_be_cut_between_chunks():
     whole = titans(DEEP, B, gates(theta=SLOW))[1]
     rows = (jnp.asarray(Q), jnp.asarray(K), jnp.asarray(V), gates(theta=SLOW))
     first, second = (jax.tree.map(lambda a, s=s: a[s], rows) for s in (slice(None, 2 * B), slice(2 * B, None)))
-    state, before = titans_products(momentum(DEEP), *first, B)
-    np.testing.assert_allclose(jnp.concatenate([before, titans_products(state, *second, B)[1]]), whole, **EXACT)
+    state, before = products(momentum(DEEP), *first, B)
+    np.testing.assert_allclose(jnp.concatenate([before, products(state, *second, B)[1]]), whole, **EXACT)
 
 
 def test_o2c_the_chunk_size_matters():
@@ -142,15 +152,15 @@ def test_o3_titans_contains_the_others():
     np.testing.assert_allclose(titans(zero, T, gates(0, 0, 0.5))[1], np.tril(Q @ K.T) @ V, **EXACT)
     log_keep = jnp.log(1 - jnp.asarray(ALPHA))[:, None]
     mixed = titans(zero, T, gates(ALPHA, 0, 0.5))[1]
-    np.testing.assert_allclose(mixed, linear_chunks(jnp.zeros((D, D)), q, k, v, log_keep, B)[1], **EXACT)
+    np.testing.assert_allclose(mixed, linear_form(jnp.zeros((D, D)), q, k, v, log_keep, B)[1], **EXACT)
     np.testing.assert_allclose(mixed, naive.linear(Q, K, V, 1 - ALPHA)[0], **EXACT)
 
 
 def test_o4_linear_attention_is_one_gradient_step():
-    x, y = RNG.normal(size=(12, D)), RNG.normal(size=(12, 1))
+    x, y = jnp.asarray(RNG.normal(size=(12, D))), RNG.normal(size=(12, 1))
     rate = 0.3 / 12
     gradient = jax.grad(lambda w: 0.5 * jnp.sum((x @ w - y) ** 2))(jnp.zeros((D, 1)))
-    state = linear_chunks(jnp.zeros((1, D)), x, x, jnp.asarray(rate * y), jnp.zeros((12, 1)), 5)[0]
+    state = linear_form(jnp.zeros((1, D)), x, x, jnp.asarray(rate * y), jnp.zeros((12, 1)), 5)[0]
     np.testing.assert_allclose(state @ Q[0], -rate * gradient.T @ Q[0], **EXACT)
 
 
@@ -158,7 +168,7 @@ def test_o4_linear_attention_is_one_gradient_step():
 def test_o5_o6_delta_chunks_are_the_recurrence(size):
     for g, name in ((np.ones(T), "DeltaNet"), (G, "Gated DeltaNet")):
         arrays = [jnp.asarray(a) for a in (Q, K, V, BETA, np.log(g))]
-        state, read = delta_chunks(jnp.zeros((D, D)), *arrays, size)
+        state, read = delta_form(jnp.zeros((D, D)), *arrays, size)
         expected, s = naive.gated_delta(Q, K, V, BETA, g)
         np.testing.assert_allclose(read, expected, **EXACT, err_msg=name)
         np.testing.assert_allclose(state, s, **EXACT, err_msg=name)
@@ -167,8 +177,8 @@ def test_o5_o6_delta_chunks_are_the_recurrence(size):
 def recall(keys, values, queries, beta):
     """What DeltaNet and linear attention answer after the pairs."""
     n = len(keys)
-    delta = delta_chunks(jnp.zeros((D, D)), *map(jnp.asarray, (keys, keys, values)), jnp.full(n, beta), jnp.zeros(n), n)
-    linear = linear_chunks(jnp.zeros((D, D)), *map(jnp.asarray, (keys, keys, values)), jnp.zeros((n, 1)), n)
+    delta = delta_form(jnp.zeros((D, D)), *map(jnp.asarray, (keys, keys, values)), jnp.full(n, beta), jnp.zeros(n), n)
+    linear = linear_form(jnp.zeros((D, D)), *map(jnp.asarray, (keys, keys, values)), jnp.zeros((n, 1)), n)
     return queries @ delta[0].T, queries @ linear[0].T
 
 
@@ -192,7 +202,7 @@ RIDGE = RNG.uniform(0.5, 2, D)
 def solved(beta, g, ridge, cg_steps=None, size=B):
     start = MesaState(jnp.zeros((D, D)), jnp.zeros((D, D)))
     arrays = [jnp.asarray(a) for a in (Q, K, V, beta, np.log(g), ridge)]
-    return np.asarray(mesa_chunks(start, *arrays, size, cg_steps)[1])
+    return np.asarray(mesa_form(start, *arrays, size, cg_steps)[1])
 
 
 @pytest.mark.parametrize("size", [1, 16, 24])
@@ -211,7 +221,7 @@ def test_o7_the_gradient_of_ridge_vanishes():
 
     start = MesaState(jnp.zeros((D, D)), jnp.zeros((D, D)))
     given = (jnp.asarray(a[:n]) for a in (Q, K, V, BETA, np.log(G)))
-    values, keys = mesa_chunks(start, *given, jnp.asarray(RIDGE), B)[0]
+    values, keys = mesa_form(start, *given, jnp.asarray(RIDGE), B)[0]
     solution = values @ jnp.linalg.inv(keys + jnp.diag(RIDGE))
     assert float(jnp.abs(jax.grad(objective)(solution)).max()) < 1e-10
 
@@ -253,7 +263,7 @@ def test_o9_rwkv7():
     kappa, a, w = unit_rows(T, D), RNG.uniform(0, 1, (T, D)), RNG.uniform(0.55, 1, (T, D))
     arrays = [jnp.asarray(x) for x in (Q, kappa, a * kappa, K, V, np.log(w))]
     for size in (1, 16, 24):
-        state, read = generalised_delta_chunks(jnp.zeros((D, D)), *arrays, size)
+        state, read = rwkv_form(jnp.zeros((D, D)), *arrays, size)
         expected, s = naive.rwkv7(Q, kappa, a, K, V, w)
         np.testing.assert_allclose(read, expected, **EXACT)
         np.testing.assert_allclose(state, s, **EXACT)
@@ -261,7 +271,7 @@ def test_o9_rwkv7():
     as_delta = naive.rwkv7(Q, K, np.broadcast_to(beta, (T, D)), beta * K, V, np.ones((T, D)))[0]
     np.testing.assert_allclose(as_delta, naive.gated_delta(Q, K, V, BETA, np.ones(T))[0], **EXACT)
     given = [jnp.asarray(x) for x in (Q, K, beta * K, beta * K, V, np.zeros((T, D)))]
-    np.testing.assert_allclose(generalised_delta_chunks(jnp.zeros((D, D)), *given, B)[1], as_delta, **EXACT)
+    np.testing.assert_allclose(rwkv_form(jnp.zeros((D, D)), *given, B)[1], as_delta, **EXACT)
     for t in range(T):
         transition = np.diag(w[t]) - np.outer(kappa[t], a[t] * kappa[t])
         assert np.abs(np.linalg.eigvals(transition)).max() <= 1 + 1e-12
@@ -278,7 +288,7 @@ def test_o10_mamba2_is_its_quadratic_dual():
                 dual[t] += np.sum(decay * Q[t] * K[i]) * V[i]
         np.testing.assert_allclose(recurrent, dual, rtol=0, atol=1e-11)
         for size in (1, 16, 24, 64):
-            state, read = linear_chunks(jnp.zeros((D, D)), *map(jnp.asarray, (Q, K, V)), log_g, size)
+            state, read = linear_form(jnp.zeros((D, D)), *map(jnp.asarray, (Q, K, V)), log_g, size)
             np.testing.assert_allclose(read, dual, rtol=0, atol=1e-11)
             np.testing.assert_allclose(state, s, rtol=0, atol=1e-11)
 
@@ -300,7 +310,7 @@ def test_o11_ttt_dual_form_is_autodiff(depth):
     weights = tuple(jnp.asarray(0.3 * RNG.normal(size=(o, i + 1))) for o, i in zip(widths, [D, 2 * D], strict=False))
     norm = Norm(jnp.asarray(RNG.uniform(0.5, 1.5, D)), jnp.asarray(RNG.normal(size=D)))
     eta = RNG.uniform(0.01, 0.1, T)
-    state, read = ttt_chunks(weights, norm, *map(jnp.asarray, (Q, K, V, eta)), B)
+    state, read = ttt_form(weights, norm, *map(jnp.asarray, (Q, K, V, eta)), B)
     gradient = jax.jit(jax.grad(inner_loss))
     start, expected = weights, []
     for t in range(T):
@@ -321,7 +331,7 @@ def constant_pair(alpha, eta, theta, n, start=0.0):
     given = Gates(*(jnp.full(n, a) for a in (alpha, eta, theta)))
     m = np.zeros((D, D))
     m[1, 0] = start
-    return float(titans_products(momentum([m]), *rows, given, 1)[1][-1] @ v)
+    return float(products(momentum([m]), *rows, given, 1)[1][-1] @ v)
 
 
 def test_o12_fixed_point():
@@ -352,7 +362,7 @@ def test_o17_outer_gradient_is_the_finite_difference(weights):
     def loss(arguments):
         init, *rows = arguments
         start = Momentum(init, tuple(jnp.zeros_like(w) for w in init))
-        return jnp.sum(jnp.sin(titans_products(start, *rows, B)[1]))
+        return jnp.sum(jnp.sin(products(start, *rows, B)[1]))
 
     direction = jax.tree.map(lambda a: jnp.asarray(RNG.normal(size=a.shape)), arguments)
     moved = [jax.tree.map(lambda a, d, e=e: a + e * d, arguments, direction) for e in (1e-6, -1e-6)]
@@ -395,7 +405,7 @@ def test_no_forgetting_rate_breaks_float32(weights):
     def value_and_gradient(alpha):
         def loss(alpha):
             given = Gates(jnp.full(T, alpha), jnp.full(T, eta), jnp.full(T, theta))
-            return jnp.sum(jnp.square(titans_products(start, *rows, given, 64)[1]))
+            return jnp.sum(jnp.square(products(start, *rows, given, 64)[1]))
 
         return jax.value_and_grad(loss)(alpha)
 
@@ -404,4 +414,4 @@ def test_no_forgetting_rate_breaks_float32(weights):
         assert all(bool(jnp.isfinite(x)) for x in value_and_gradient(given))
         exact = loop(weights, 64, float(given), 0.5, float(theta))[0]
         single = Gates(jnp.full(T, given), jnp.full(T, eta), jnp.full(T, theta))
-        np.testing.assert_allclose(titans_products(start, *rows, single, 64)[1], exact, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(products(start, *rows, single, 64)[1], exact, rtol=0, atol=1e-5)

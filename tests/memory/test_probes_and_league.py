@@ -1,0 +1,125 @@
+"""Probes of memories against hand-made cases; the league's bookkeeping; a mixer of the user's on the command line."""
+
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_icl.analysis import memory as probe
+from meta_icl.apps.cli import league as command
+from meta_icl.errors import BadInput
+from meta_icl.evaluation import league
+from meta_icl.models import mixers as m
+from meta_icl.models.mixers.delta import delta_step
+
+D, T = 8, 9
+
+
+@pytest.fixture(scope="module")
+def x():
+    return jax.random.normal(jax.random.key(0), (T, D))
+
+
+@pytest.mark.usefixtures("x64")
+def test_deltanet_descends_and_linear_attention_does_not(x):
+    """Every write of DeltaNet is along minus the delta gradient exactly; of linear attention along the Hebbian one."""
+    for description, own in (
+        (m.DeltaNet(n_heads=1), probe.delta_gradient),
+        (m.LinearAttention(n_heads=1, conv=4), probe.hebbian_gradient),
+    ):
+        mixer = description(D, key=jax.random.key(1))
+        tokens = probe.heard(mixer, jnp.asarray(x, float))
+        after = probe.memory_states(mixer, tokens)[:, 0]
+        before = jnp.concatenate([jnp.zeros((1, D, D)), after[:-1]])
+        given = (before, after, tokens.k[0], tokens.v[0])
+        np.testing.assert_allclose(probe.alignment_with_rule(*given, own), 1.0, atol=1e-6)
+        both = [probe.alignment_with_rule(*given, g) for g in (probe.delta_gradient, probe.hebbian_gradient)]
+        assert float(jnp.abs(both[0] - both[1])[1:].max()) > 1e-3
+
+
+def test_what_is_read_back():
+    keys, values = jnp.eye(4), jax.random.normal(jax.random.key(2), (4, 4))
+    state = jnp.zeros((4, 4))
+    for k, v in zip(keys[:3], values[:3], strict=True):
+        state = delta_step(state, k, k, v, jnp.ones(()), jnp.zeros(()))[0]
+    np.testing.assert_allclose(probe.read_back(state, keys, values), [1, 1, 1, 0], atol=1e-5)
+
+
+def test_descent_and_ridge_are_recognised():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 5, 3)), rng.normal(size=(200, 5))
+    steps = np.array([[sum(b[i] * a[i] @ a[n] for i in range(n)) for n in range(5)] for a, b in zip(x, y, strict=True)])
+    given = jnp.asarray(x), jnp.asarray(y)
+    np.testing.assert_allclose(probe.explained_by_descent(0.37 * steps, *given)[1:], 1.0, atol=1e-5)
+    ridge = np.array(
+        [
+            [a[n] @ np.linalg.solve(a[:n].T @ a[:n] + 0.5 * np.eye(3), a[:n].T @ b[:n]) for n in range(5)]
+            for a, b in zip(x, y, strict=True)
+        ]
+    )
+    assert float(probe.ridge_distance(jnp.asarray(ridge), *given, 0.5).max()) < 1e-6
+    assert float(probe.ridge_distance(jnp.asarray(steps), *given, 0.5)[1:].min()) > 0.1
+    assert float(probe.explained_by_descent(jnp.asarray(ridge), *given)[3]) < 0.99
+
+
+def test_a_repeated_token_surprises_less():
+    mixer = m.Titans(n_heads=1, chunk_size=1, conv=0)(D, key=jax.random.key(3))
+    token = jax.random.normal(jax.random.key(4), (D,))
+    surprises = probe.surprise(mixer, jnp.tile(token[None], (6, 1)))
+    assert surprises.shape == (1, 6)
+    assert float(surprises[0, 5]) < 0.5 * float(surprises[0, 0])
+    tokens = probe.heard(mixer, token[None])
+    last = jax.tree.map(lambda leaf: leaf[-1], probe.memory_states(mixer, tokens))
+    before = jnp.sum((mixer.initial_state().memory.now.weights[0][0] @ tokens.k[0, 0] - tokens.v[0, 0]) ** 2)
+    assert float(surprises[0, 0]) == pytest.approx(float(before), rel=1e-5)
+    assert probe.recalled(last, tokens.k).shape == (1, 1, D)
+
+
+def test_the_league_keeps_books():
+    arena = league.arena("overwrite", 16)
+    out = league.play(
+        arena, m.DeltaNet(chunk_size=4, conv=0), steps=4, key=jax.random.key(0), d_model=8, n_layers=1, mlp=0,
+        rates=(1e-3, 1e-2), seeds=2, batch=4, n_eval=8,
+    )  # fmt: skip
+    assert out["losses"].shape == (2, 2) and out["rate"] in (1e-3, 1e-2)
+    assert out["losses"][list(out["rates"]).index(out["rate"])].mean() == out["losses"].mean(axis=1).min()
+    assert out["score/latest"].shape == (2,) and (out["score/latest"] <= 1).all()
+    # Embedding and read-out 32 x 8, three projections and an output 8 x 8, two raw gates, gains of norms 8 + 2 * 8 + 8.
+    assert out["parameters"] == 2 * 32 * 8 + 4 * 64 + 8 * 2 + 8 + 3 * 8
+    assert out["state"] == 2 * 4 * 4
+    assert out["flops"] > 2 * (4 * 64 + 8 * 32) and out["seconds"] > 0
+
+
+def test_scores_of_perfect_predictors():
+    arena = league.arena("overwrite", 16)
+
+    class Perfect(eqx.Module):
+        def batched(self, prompts):
+            return jax.nn.one_hot(prompts.labels, 32)
+
+    assert float(arena.score(Perfect(), arena.task, 5, jax.random.key(0))) == 1.0
+    regression = league.arena("regression", 16)
+    zero = lambda prompt: jnp.zeros_like(prompt.y)  # noqa: E731
+    assert float(regression.score(zero, regression.task, 50, jax.random.key(0))) == pytest.approx(1.0)
+
+
+def test_every_name_of_the_roster_is_a_mixer():
+    for description in league.roster(8).values():
+        assert isinstance(description, m.MixerDescription)
+
+
+def test_a_users_mixer_on_the_command_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("META_ICL_WORKERS", "0")
+    words = "--steps 2 --rates 1e-3 --seeds 1 --batch 2 --length 16 --d-model 8 --n-layers 1 --json"
+    small = words.split()
+    chosen = ["--only", "linear_attention", "--mixer", "meta_icl.models.mixers:LstmMixer", "--root", str(tmp_path)]
+    assert command.main([*small, *chosen]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["mixer"] for row in rows] == ["linear_attention", "meta_icl.models.mixers:LstmMixer"]
+    assert all(row["parameters"] > 0 and row["state"] > 0 for row in rows)
+    for wrong, words in ((["--mixer", "nothing"], "package.module:Name"), (["--only", "deltanets"], "deltanet")):
+        with pytest.raises(BadInput, match=words):
+            command.main([*small, *wrong, "--root", str(tmp_path)])
