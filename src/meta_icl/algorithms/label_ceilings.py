@@ -8,9 +8,9 @@ from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
+from meta_icl.algorithms._checks import Numbers
 from meta_icl.errors import require
 
 
@@ -26,7 +26,7 @@ def label_ceilings(
     labels: Int[np.ndarray, "tasks k"],
     n_context: int,
     *,
-    task_law: ArrayLike | None = None,
+    task_law: Numbers | None = None,
     repeats: int = 1,
     p_bursty: float = 0.0,
     distinct_query: bool = False,

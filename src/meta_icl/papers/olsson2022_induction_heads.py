@@ -19,7 +19,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -131,9 +130,9 @@ def score_of(losses: Any, period: int) -> Any:
 def heads_at_end(model: Any, prompts: TokenPrompt, period: int) -> dict[str, np.ndarray]:
     """Copying by eigenvalues, and the in-context score without each head, with later patterns kept and free."""
     stack = model.stack
-    scale = stack.norm[:, :1] if stack.norm is not None else 1.0  # the norm's scale belongs to the matrices it meets
-    values = stack.w_v * jnp.swapaxes(scale, -1, -2)[:, None]
-    unembed = model.unembed if stack.norm_final is None else stack.norm_final[0][:, None] * model.unembed
+    # The scales of the norms belong to the matrices that they meet.
+    values = stack.w_v * stack.norm[:, 0][:, None, :, None]
+    unembed = stack.norm_final[0][:, None] * model.unembed
     copying = eigenvalue_copying(model.embed, values, stack.writes(), unembed)
 
     def score(logits: Any, prompt: TokenPrompt) -> Any:
