@@ -104,6 +104,8 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         (("reproduce", "tiny", "--workers", "-1"), "--workers must be zero or more, got -1"),
         (("reproduce", "tiny", "--set", "stps=3"), "unknown field of Config 'stps'; did you mean 'steps'"),
         (("reproduce", "tiny", "--set", "steps=x"), "steps must be an integer, got 'x'"),
+        (("reproduce", "tiny", "--set", "steps=-1"), "steps must be an integer of at least 1, got -1"),
+        (("reproduce", "tiny", "--set", "sizes=4,-2"), "sizes must be integers of at least 1, got (4, -2)"),
         (("reproduce", "tiny", "--set", "steps"), "expected field=value, got 'steps'"),
         (("reproduce", "tiny", "--root"), "Missing value for argument '--root'"),
         (("runs", "lst"), "unknown action 'lst'; did you mean 'list'"),

@@ -114,10 +114,10 @@ PRESETS = {
         lstm_batch=8,
         d_hidden=8,
     ),
-    # Shrunk: five context lengths, batches of 256; up to three linear and two softmax layers at three context lengths,
-    # in 6,500 steps of 256 prompts per layer and 8,000 of 128; no LSTMs, for the reason that R-10 gives.
+    # Shrunk: five context lengths in batches of 512 (with 256 some seeds stop at a worse loss, and R-3 fails); up to
+    # three linear and two softmax layers at three context lengths, in 6,500 steps of 256 prompts per layer and 8,000 of
+    # 128; no LSTMs, for the reason that R-10 gives.
     "small": Config(
-        batch=256,
         stacks=_LINEAR + _SOFTMAX,
         stack_steps=6_500,
         softmax_steps=8_000,
@@ -458,9 +458,13 @@ def claims_depth(run: Run) -> list[Claim]:
             below = linear[depth][c]["eval"][-1] <= np.median(softmax[depth][c]["eval"][-1])
             against.append(Check(f"{depth} layers, C = {c}: below softmax", is_true(), below.astype(float)))
     none = "this preset trains no such stack"
+    flat = (
+        "two layers at C = 26 ended near 0.042 in every early run: rates from 1e-3 to 4e-3, batches of 64 and 128, the "
+        "query among the keys or not; the post states no optimiser, rate or number of steps"
+    )
     statement = "{} transformers: the loss falls with context length and depth"
     return [
-        claim(6, "Fig. 7", statement.format("Softmax"), depth_checks(softmax, "softmax"), None if softmax else none),
+        claim(6, "Fig. 7", statement.format("Softmax"), depth_checks(softmax, "softmax"), flat if softmax else none),
         claim(
             7, "Fig. 8", statement.format("Linear"), depth_checks(linear, "linear") + against, None if linear else none
         ),

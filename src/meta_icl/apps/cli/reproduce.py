@@ -93,7 +93,20 @@ def configured(paper: Any, options: Options) -> Any:
     if options.seeds is not None:
         require(options.seeds >= 1, "--seeds", options.seeds, "a positive integer")
         config = replaced(config, [f"seeds={options.seeds}"])
-    return replaced(config, options.set)
+    changed = replaced(config, options.set)
+    for field in dataclasses.fields(changed):
+        value, before = getattr(changed, field.name), getattr(config, field.name)
+        least = min([1, *_integers(before)])  # sizes: what no preset has zero of cannot be zero
+        allowed = f"{'integers' if isinstance(value, tuple) else 'an integer'} of at least {least}"
+        require(all(n >= least for n in _integers(value)), field.name, value, allowed)
+    return changed
+
+
+def _integers(value: Any) -> list[int]:
+    """The integers in a value of a configuration, however deep in tuples."""
+    if isinstance(value, tuple):
+        return [n for item in value for n in _integers(item)]
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else []
 
 
 def chosen(claims: Sequence[Claim], ids: Sequence[str]) -> list[Claim]:
