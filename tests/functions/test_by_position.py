@@ -30,6 +30,7 @@ from meta_icl.evaluation import (
 from meta_icl.models import Decoder, Interleaved, Learner
 from meta_icl.models.decoder import block
 from meta_icl.models.trace import Tap
+from meta_icl.prompt import Prompt
 from meta_icl.tasks import FunctionRegression, Linear
 
 PROMPTS = FunctionRegression(Linear(3), n_context=5, noise=0.5).sample_with_functions(40, key=jax.random.key(0))
@@ -123,28 +124,31 @@ def test_decodability_leaves_the_state_itself_out():
 def test_patching_and_pruning():
     """A patched mean equals overwriting by hand; the pruned head is the one whose output is zero."""
     learner = Learner(Decoder(8, 2, 2, 9, d_in=3, init_std=0.5), layout=Interleaved())(key=jax.random.key(1))
-    prompts = FunctionRegression(Linear(3), n_context=4).sample_batch(6, key=jax.random.key(2))
+    prompts = Prompt(PROMPTS.prompts.x[:6, 1:], PROMPTS.prompts.y[:6, 1:])
     tasks = jnp.asarray([0, 1, 0, 1, 0, 1])
 
     def loss(prompt, interventions):
         answer, _ = learner.trace(prompt, interventions)
         return jnp.sum(jnp.square(answer[-1] - prompt.y[-1]))
 
-    states = jax.vmap(lambda p: learner.trace(p)[1]["resid_post"][0, -1])(prompts)
+    states = jax.jit(jax.vmap(lambda p: learner.trace(p)[1]["resid_post"][0, -1]))(prompts)
     means = task_means(states, tasks, n_tasks=2)
     np.testing.assert_allclose(means[1], states[1::2].mean(0), rtol=1e-5, atol=1e-6)
     matrix = patching_matrix(loss, prompts, tasks, means, layer=0, position=8, n_layers=2, n_positions=9)
+
     # Layer 0's state at the last position replaced: the rest of the network from there, other rows as they are.
+    @jax.jit
+    def rise(one, mean):
+        net, (_, trace) = learner.network, learner.trace(one)
+        h = trace["resid_post"][0].at[-1].set(mean)
+        h = block(net.config, jax.tree.map(lambda leaf: leaf[1], net.blocks), h, Tap((), 1))
+        return jnp.sum(jnp.square(net.read(h)[-1] - one.y[-1])) - loss(one, ())
+
     expected = np.zeros((2, 2))
     for i in range(6):
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], prompts)
-        _, trace = learner.trace(one)
         for target in range(2):
-            h = trace["resid_post"][0].at[-1].set(means[target])
-            net = learner.network
-            h = block(net.config, jax.tree.map(lambda leaf: leaf[1], net.blocks), h, Tap((), 1))
-            patched = float(jnp.sum(jnp.square(net.read(h)[-1] - one.y[-1])))
-            expected[int(tasks[i]), target] += (patched - float(loss(one, ()))) / 3
+            one = jax.tree.map(lambda leaf, i=i: leaf[i], prompts)
+            expected[int(tasks[i]), target] += float(rise(one, means[target])) / 3
     np.testing.assert_allclose(matrix, expected, rtol=1e-3, atol=1e-5)
     importance = head_importance(loss, prompts, tasks, n_tasks=2, n_layers=2, n_heads=2)
     assert importance.shape == (2, 2, 2)

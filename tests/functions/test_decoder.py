@@ -108,24 +108,28 @@ def test_names_go_both_ways_and_are_gpt2s():
 def test_interventions_clamp_and_later_rows_follow():
     network = SMALL(key=jax.random.key(0))
     tokens = jax.random.normal(jax.random.key(1), (6, 4))
-    before, trace = network(tokens)
+    run = jax.jit(lambda interventions: network(tokens, interventions))
+    nothing = Intervention(
+        "resid_post", jnp.zeros((2, 6, 1), bool), 1.5
+    )  # the program of `patched`, so equal to the bit
+    before, trace = run((nothing,))
     patched = Intervention("resid_post", jnp.zeros((2, 6, 1), bool).at[0, 3].set(True), 1.5)
-    after, changed = network(tokens, (patched,))
+    after, changed = run((patched,))
     assert (changed["resid_post"][0, 3] == 1.5).all()
     np.testing.assert_array_equal(after[:3], before[:3])
     assert (after[3:] != before[3:]).any(axis=1).all()
-    np.testing.assert_array_equal(network(tokens, (Intervention("z", False),))[0], before)
+    np.testing.assert_allclose(run(())[0], before, rtol=1e-5, atol=1e-6)
     assert (trace["pattern"][:, :, 1, 2:] == 0).all()
 
 
 def test_layouts_and_positions():
     learner = Learner(SMALL, layout=Interleaved())(key=jax.random.key(0))
-    task = FunctionRegression(Linear(4), n_context=4)
-    prompts = task.sample_batch(3, key=jax.random.key(2))
-    answers = answer_positions(learner, prompts)
+    prompts = FunctionRegression(Linear(4), n_context=4).sample_batch(3, key=jax.random.key(2))
+    run = jax.jit(lambda prompts: answer_positions(learner, prompts))
+    answers = run(prompts)
     assert answers.shape == (3, 5, 1)
     other = Prompt(prompts.x.at[:, 3:].set(0.3), prompts.y.at[:, 2:].set(-1.0))
-    np.testing.assert_array_equal(answer_positions(learner, other)[:, :3], answers[:, :3])
+    np.testing.assert_array_equal(run(other)[:, :3], answers[:, :3])
     one = jax.tree.map(lambda leaf: leaf[0], prompts)
     tokens = np.asarray(Interleaved(own_slot=True).encode(one))
     np.testing.assert_array_equal(tokens[::2, 1:], one.x)
@@ -149,6 +153,7 @@ def test_objectives_average_over_the_positions_that_count():
         np.testing.assert_allclose(every_position_logistic(learner, now, 6, key), logistic, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_follows_the_curriculum_and_learns():
     """A decoder of one block learns that y = 2 x_1 from weights alone, through the loop and a curriculum."""
     task = FunctionRegression(Linear(5), n_context=10, curriculum=garg_curriculum(5)).with_pool(
@@ -156,13 +161,13 @@ def test_training_follows_the_curriculum_and_learns():
     )
     trained = train(
         task,
-        Learner(Decoder(16, 1, 2, 22, d_in=5, init_std=0.1), layout=Interleaved()),
+        Learner(Decoder(8, 1, 1, 22, d_in=5, init_std=0.3), layout=Interleaved()),
         steps=150,
-        batch=16,
+        batch=8,
         key=jax.random.key(0),
         objective=every_position_mse,
         optimiser=Optimiser(learning_rate=1e-2),
-        record=50,
+        record=75,
     )
     zero = float(jnp.sum(jnp.square(task.pool)))
     assert trained.history["loss"][-1, 0] < 0.1 * zero

@@ -33,6 +33,11 @@ from meta_icl.tasks import (
 
 KEY = jax.random.key(0)
 
+# One compiled program per draw: run operation by operation, the compilation of each would be most of these tests.
+drawn_from = eqx.filter_jit(lambda task, n: task.sample_with_functions(n, key=KEY))
+functions_of = eqx.filter_jit(lambda function, n, d_active=None: function.draw(n, key=KEY, d_active=d_active))
+rows_of = eqx.filter_jit(lambda law, n, d, batch: law.rows(n, d, batch, key=KEY))
+
 
 def numpy_tree(coordinates, leaves, x):
     """Recursive descent, one row."""
@@ -64,7 +69,7 @@ ORACLES = {
 def test_values_and_variance(name):
     """Every target is the function's value written in numpy, and E f^2 is what `variance` says (5 standard errors)."""
     function, oracle = ORACLES[name]
-    drawn = FunctionRegression(function, n_context=3).sample_with_functions(20_000, key=KEY)
+    drawn = drawn_from(FunctionRegression(function, n_context=3), 20_000)
     x, clean = np.asarray(drawn.prompts.x, np.float64), np.asarray(drawn.clean)
     for i in range(5):
         one = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i], np.float64 if leaf.dtype == float else None), drawn[2])
@@ -76,10 +81,10 @@ def test_values_and_variance(name):
 
 
 def test_sparse_masks_and_bases():
-    w = np.asarray(SparseLinear(7, n_active=3).draw(4000, key=KEY))
+    w = np.asarray(functions_of(SparseLinear(7, n_active=3), 4000))
     assert ((w != 0).sum(1) == 3).all()
     assert np.allclose((w != 0).mean(0), 3 / 7, atol=5 * (3 / 7 * 4 / 7 / 4000) ** 0.5)
-    visible = np.asarray(SparseLinear(7, n_active=3).draw(500, key=KEY, d_active=4))
+    visible = np.asarray(functions_of(SparseLinear(7, n_active=3), 500, 4))
     assert ((visible[:, :4] != 0).sum(1) == 3).all()
     assert (visible[:, 4:] == 0).all()
     bases = disjoint_bases(6, 3)
@@ -92,7 +97,7 @@ def test_sparse_masks_and_bases():
 
 def test_mixture_takes_each_family_and_marks_it():
     mixture = FamilyMixture((Linear(4), Quadratic(4), LeakyUnit(4)))
-    drawn = FunctionRegression(mixture, n_context=2).sample_with_functions(3000, key=KEY)
+    drawn = drawn_from(FunctionRegression(mixture, n_context=2), 3000)
     family = np.asarray(drawn.functions.family)
     assert np.allclose(np.bincount(family) / 3000, 1 / 3, atol=5 * (2 / 9 / 3000) ** 0.5)
     w = np.asarray(drawn.functions.members[1])
@@ -105,7 +110,7 @@ def test_mixture_takes_each_family_and_marks_it():
 def test_a_pool_is_a_pool_of_whole_functions(function):
     """Every prompt's function is a member of the pool, mask and coordinates included, and all members occur."""
     task = FunctionRegression(function, n_context=2).with_pool(6, key=jax.random.key(1))
-    drawn = task.sample_with_functions(400, key=KEY).functions
+    drawn = drawn_from(task, 400).functions
     rows = np.concatenate([np.asarray(leaf).reshape(400, -1) for leaf in jax.tree.leaves(drawn)], axis=1)
     members = np.concatenate([np.asarray(leaf).reshape(6, -1) for leaf in jax.tree.leaves(task.pool)], axis=1)
     same = (rows[:, None] == members[None]).all(-1)
@@ -116,11 +121,11 @@ def test_a_pool_is_a_pool_of_whole_functions(function):
 
 def test_prompt_pool_repeats_whole_prompts_and_nothing_else():
     pool = PromptPool(FunctionRegression(Linear(16), n_context=2), 5, jax.random.key(3))
-    prompts = pool.sample_batch(200, key=KEY)
+    prompts = eqx.filter_jit(lambda pool: pool.sample_batch(200, key=KEY))(pool)
     distinct = np.unique(np.asarray(prompts.x).reshape(200, -1), axis=0)
     assert len(distinct) == 5
     # No number of one prompt occurs in another (the released code shared seeds between neighbours).
-    values = np.concatenate([np.asarray(pool.member(i).x).ravel() for i in range(5)])
+    values = np.asarray(eqx.filter_jit(eqx.filter_vmap(pool.member))(jnp.arange(5)).x).ravel()
     assert len(np.unique(values)) == values.size
 
 
@@ -170,7 +175,7 @@ def test_curriculum_is_traced_and_hides_coordinates_before_labels():
 def test_noise_and_scales():
     quiet = FunctionRegression(Linear(3), n_context=4, x_scale=2.0, y_scale=0.5)
     noisy = FunctionRegression(Linear(3), n_context=4, x_scale=2.0, y_scale=0.5, noise=0.7)
-    a, b = (task.sample_with_functions(4000, key=KEY) for task in (quiet, noisy))
+    a, b = (drawn_from(task, 4000) for task in (quiet, noisy))
     np.testing.assert_array_equal(a.prompts.x, b.prompts.x)
     np.testing.assert_array_equal(a.clean, b.clean)
     difference = np.asarray(b.prompts.y - b.clean)
@@ -187,19 +192,19 @@ def test_laws_of_the_test_prompts():
     np.testing.assert_allclose(values / values[0], 1 / np.arange(1, d + 1) ** 2, rtol=1e-4)
     assert np.trace(skewed) == pytest.approx(d, rel=1e-5)
     half = half_subspace_law(d, key=KEY)
-    x = np.asarray(half.rows(n, d, batch, key=KEY))
+    x = np.asarray(rows_of(half, n, d, batch))
     singular = np.linalg.svd(x.reshape(-1, d), compute_uv=False)
     assert (singular[3:] < 1e-3 * singular[0]).all()
     assert (x**2).sum(-1).mean() == pytest.approx(d, rel=0.03)
-    x = np.asarray(Orthants().rows(n, d, batch, key=KEY))
+    x = np.asarray(rows_of(Orthants(), n, d, batch))
     signs = np.sign(x[:, :-1])
     assert (signs == signs[:, :1]).all()
     assert abs(np.sign(x[:, 0]).mean()) < 0.05
     assert abs((np.sign(x[:, -1]) == signs[:, 0]).mean() - 0.5) < 0.05  # the query knows nothing of the orthant
-    x = np.asarray(OrthogonalQuery().rows(n, d, batch, key=KEY))
+    x = np.asarray(rows_of(OrthogonalQuery(), n, d, batch))
     assert np.abs(np.einsum("bkd,bd->bk", x[:, :-1], x[:, -1])).max() < 1e-3
     assert (x[:, -1] ** 2).sum(-1).mean() == pytest.approx(d, rel=0.05)
-    x = np.asarray(MatchingQuery().rows(n, d, 400, key=KEY))
+    x = np.asarray(rows_of(MatchingQuery(), n, d, 400))
     found = (x[:, :-1] == x[:, -1:]).all(-1)
     assert (found.sum(1) == 1).all()
     assert (found.sum(0) > 50).all()

@@ -11,7 +11,7 @@ Where they have closed forms, these are expected to within three standard errors
 measurement on 1500 prompts is tabulated, to within three standard errors of the difference of two means, of 1500 and of
 our own number of prompts, plus half a unit of its last digit.
 
-Shrunk in `small`: d = 5, 11 rows, the paper's "tiny" decoder (3 layers, 2 heads, width 64), 20,000 steps of 32
+Shrunk in `small`: d = 5, 11 rows, the paper's "tiny" decoder (3 layers, 2 heads, width 64), 12,000 steps of 32
 prompts at a larger rate and with larger initial weights, no curriculum. Claims about k = 10, 20 and 40 examples are
 then measured at d/2, d and 2d, and where the paper gives an error, the bound is that error times its factor.
 Claim T-1 is ours: a decoder trained with noisy labels (standard deviation 1/2) comes within 1.3 of the Bayes error at
@@ -71,7 +71,7 @@ from meta_icl.tasks import (
 )
 from meta_icl.training import Optimiser, every_position_mse, train
 
-TIMES = {"smoke": "1 CPU-min", "small": "30 CPU-min (estimated)", "paper": "days (GPU)"}
+TIMES = {"smoke": "1 CPU-min", "small": "24 CPU-min (predicted)", "paper": "days (GPU)"}
 SIZES = {"mini": (8, 1, 2), "tiny": (64, 3, 2), "small": (128, 6, 4), "standard": (256, 12, 8)}  # width, layers, heads
 EVAL_KEY, TRAIN_KEY, POOL_KEY = 2022, 0, 1
 PUBLISHED_D = 20
@@ -118,7 +118,7 @@ class Config:
     network_steps: int = 5_000
     n_eval: int = 1_280
     trainings: tuple[Training, ...] = (Training(), Training(noise=0.5))
-    steps: int = 20_000
+    steps: int = 12_000
     batch: int = 32
     learning_rate: float = 1e-3
     decay: bool = True
@@ -352,7 +352,7 @@ def baseline_trees(config: Mapping[str, Any], inputs: str) -> dict[str, np.ndarr
     task, n = FunctionRegression(DecisionTree(PUBLISHED_D), 100), config["n_trees"]
     greedy = greedy_tree(2 if inputs == "raw" else 4, inputs)
     return {
-        "greedy": mean_error(greedy, task, n, [100]),
+        "greedy": mean_error(greedy, task, config["n_linear"], [100]),  # cheap, and 1280 prompts leave an error of 0.04
         "boosted": mean_error(boosted_trees(inputs), task, n, [100]),
     }
 
@@ -394,6 +394,17 @@ def claim(id: str, statement: str, source: str, checks: list[Check], undecided: 
     return Claim(f"garg2022/{id}", statement, source, tuple(checks), undecided=None if checks else undecided)
 
 
+def averaging_on_orthants(k: int, d: int) -> float:
+    """e_k of averaging when the context lies in one orthant: tr E (A - I)^2 / d for A = (1/k) sum x_i x_i^T.
+
+    E A = C = (1 - 2/pi) I + (2/pi) s s^T for signs s, and tr E (x x^T)^2 = d (d + 2). For d = 20 it is above 8 up to
+    k = 40, as tabulated.
+    """
+    c = 2 / np.pi
+    squares = (d - 1) * (1 - c) ** 2 + (1 - c + c * d) ** 2  # tr C^2
+    return ((d + 2) * d / k + (1 - 1 / k) * squares - d) / d
+
+
 def reference_claims(run: Run) -> list[Claim]:
     """Learners that need no training, at d = 20; tolerances by the rule in this module's docstring."""
     found = part_arrays(run, "baseline-linear")
@@ -423,10 +434,9 @@ def reference_claims(run: Run) -> list[Claim]:
         *table("plain_averaging", {5: 4.2, 10: 2.1, 20: 1.01, 30: 0.71, 40: 0.57}),
         *table("plain_neighbours", {5: 1.08, 10: 0.95, 20: 0.78, 30: 0.73, 40: 0.66}),
     ]
-    averaged = found["orthants_averaging"][[BASELINE_KS.index(k) for k in (10, 20, 40)]].min()
     changed = [
         *table("orthants_neighbours", {10: 1.44, 20: 1.27, 40: 1.23}),
-        Check("orthants, averaging: smallest e at k = 10, 20, 40", at_least(8), averaged),
+        *theory("orthants_averaging", {k: averaging_on_orthants(k, PUBLISHED_D) for k in (10, 20, 40)}),
         *table("skewed_squares", {5: 0.19, 10: 0.08, 20: 0.0}),
         *table("skewed_neighbours", {5: 0.76, 10: 0.43, 20: 0.32, 40: 0.27}),
         *theory("half_squares", {5: 0.5, 10: 0.0, 20: 0.0, 40: 0.0}),
