@@ -31,7 +31,7 @@ EXPECTED = {
         {"F-19"},
     ),
     "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1"}, set()),
-    "behrouz2025_titans": ({f"T-{i}" for i in range(1, 9)} | {"F-1", "F-2", "F-5"}, {"F-1", "F-2"}),
+    "behrouz2025_titans": ({f"T-{i}" for i in range(1, 9)} | {"F-1", "F-5"}, {"F-1"}),
     "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
 
