@@ -37,6 +37,7 @@ EXPECTED = {
     "olsson2022_induction_heads": ({f"O{i}" for i in range(1, 6)}, set()),
     "reddy2023_abrupt_icl": ({f"R{i}" for i in range(1, 10)}, set()),
     "singh2024_induction_formation": ({f"S{i}" for i in range(1, 11)}, set()),
+    "behrouz2025_titans": ({f"T-{i}" for i in range(1, 9)} | {"F-1", "F-5"}, {"F-1"}),
     "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
 

@@ -103,9 +103,9 @@ class Rwkv7Layer(Mixer):
 
     def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
         tokens, gate, bonus = self._tokens(jnp.pad(x, ((1, 0), (0, 0))))
-        chunks = jax.vmap(generalised_delta_chunks, (*(0,) * 7, None))
-        _, read = chunks(self.initial_state().memory, *tokens, self.config.chunk_size)
-        return self._finish(read, gate, bonus)
+        size = self.config.chunk_size
+        chunks = jax.vmap(lambda state, rows: generalised_delta_chunks(state, *rows, size=size)[1])
+        return self._finish(chunks(self.initial_state().memory, tokens), gate, bonus)
 
     def _tokens(self, rows: Float[Array, "t_and_one d"]) -> tuple[tuple[Array, ...], Array, Array]:
         """(q, read, erase, k, v, log_w) per head, the gate and the bonus; `rows` starts one token earlier."""
