@@ -32,7 +32,6 @@ EXPECTED = {
     ),
     "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1"}, set()),
     "kirsch2022_gpicl": ({f"G{i}" for i in range(1, 15)}, set()),
-    "behrouz2025_titans": ({f"T-{i}" for i in range(1, 9)} | {"F-1", "F-2", "F-5"}, {"F-1", "F-2"}),
     "minegishi2025_multi_phase_circuits": ({f"M{i}" for i in range(1, 33)}, set()),
     "olsson2022_induction_heads": ({f"O{i}" for i in range(1, 6)}, set()),
     "reddy2023_abrupt_icl": ({f"R{i}" for i in range(1, 10)}, set()),
