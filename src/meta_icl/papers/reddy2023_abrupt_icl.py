@@ -213,7 +213,8 @@ def claims(run: Run) -> list[Claim]:
             *(Check(f"{name} later than CLA", is_true(), [float(when(a, name) > when(a, "cla")) for a in abrupt])
               for name in ("ila", "tila"))]),
         claim(3, "With L = N in-context learning does not come", "Fig. A.5", [
-            Check("seeds that learn", at_most(1), (float(sum(a["ic"][-1] > 0.5 for a in equal)),))] if equal and learned else [],
+            Check("seeds that learn", at_most(1), (float(sum(a["ic"][-1] > 0.5 for a in equal)),)),
+        ] if equal and learned else [],
               "asked only where seeds of L > N learn in context"),
         claim(4, "Burstiness: ICL up, IWL down", "Fig. 2a", trend("B", 1, (1, 2, 4))),
         claim(5, "Classes: ICL up, IWL down", "Fig. 2a", trend("K", 1, (128, 256, 1024, 2048))),
