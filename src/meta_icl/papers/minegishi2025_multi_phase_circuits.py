@@ -385,7 +385,7 @@ def setting_claims(run: Run, default: list[dict[str, np.ndarray]]) -> list[Claim
 
     def ordered(quantity: str, names: Sequence[str], what: Callable[..., float], sign: int) -> list[Check]:
         medians = [np.median(values(name, what)) for name in names if name in found]
-        pairs = sign * np.diff(medians) >= 0
+        pairs = sign * np.diff(medians) > 0
         return [Check(quantity, is_true(), (float(pairs.all()),))] if len(medians) > 1 else []
 
     theory = [
