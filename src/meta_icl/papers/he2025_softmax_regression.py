@@ -610,22 +610,19 @@ def phase_figure(run: Run) -> Chart:
 def length_figure(run: Run) -> Chart:
     arrays = run.part_arrays("lengths")
     names = {
-        "pair": "pair of heads, formula weights",
+        "pair": "pair of heads",
         "descent": "gradient step",
-        "debiased": "debiased gradient step",
+        "debiased": "debiased step",
         "ridge": "ridge = Bayes",
         "kernel": "kernel smoother",
-        "unnormalised": "linear attention without 1/L",
+        "unnormalised": "linear, no 1/L",
     }
-    series = [
-        Series(f"{label}, exact", LENGTHS, arrays[f"exact/{name}"], style="dashed") for name, label in names.items()
-    ]
+    series = [Series(label, LENGTHS, arrays[f"exact/{name}"], style="dashed") for name, label in names.items()]
     for name in ("pair", "kernel"):
-        label = f"{names[name]}, the paper's approximation"
-        series.append(Series(label, LENGTHS, arrays[f"approximate/{name}"], style="dotted"))
+        series.append(Series(f"{name}, approximate", LENGTHS, arrays[f"approximate/{name}"], style="dotted"))
     for heads in trained_heads(run):
         values = np.stack([a["by_length"] for a in seeds_of(run, f"heads-{heads}-")])
-        series.append(over_seeds(f"{heads} trained heads", LENGTHS, values.T, "points"))
+        series.append(over_seeds(f"{heads} trained", LENGTHS, values.T, "points"))
     return Lines(
         "Loss against prompt length, trained at L = 40",
         "prompt length L",
@@ -633,6 +630,7 @@ def length_figure(run: Run) -> Chart:
         series,
         log_x=True,
         log_y=True,
+        caption="Dashed: exact losses; dotted: the paper's approximation; points: trained heads, by their number.",
     )
 
 
