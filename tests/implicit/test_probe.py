@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from meta_icl.apps import cli
 from meta_icl.apps.cli import listing
 from meta_icl.errors import BadInput
 from meta_icl.lm import Tokens, load_language_model, tokenized
-from meta_icl.models import Concatenated, InContextLearner, Interleaved
+from meta_icl.models import Concatenated, InContextLearner, Interleaved, Transformer
 from meta_icl.models.blocks import Blocks, random_network
 from meta_icl.plotting import draw
 from meta_icl.probes import implicit_updates, language_subject, learner_subject, text_subject
@@ -36,13 +37,11 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Runs of a stack of recurrent blocks from two seeds, and of a network without MLPs."""
+    """A run of a stack of recurrent blocks from two seeds."""
     folder = tmp_path_factory.mktemp("runs")
-    layer = "mixer=recurrence:d_hidden=4"
-    models = (("blocks", "d_model=3", "d_mlp=4", "n_blocks=2", "norm=layer", layer), ("transformer", "d_model=3"))
-    for (model, *fields), seeds in zip(models, ("2", "1"), strict=True):
-        names = (*TASK[:1], model, *TASK[1:], "--model", *fields, "--seeds", seeds, *NO_TRAINING)
-        assert cli.main(["train", *names, "--root", str(folder)]) == 0
+    model = ("d_model=3", "d_mlp=4", "n_blocks=2", "norm=layer", "mixer=recurrence:d_hidden=4")
+    names = (*TASK[:1], "blocks", *TASK[1:], "--model", *model, "--seeds", "2", *NO_TRAINING)
+    assert cli.main(["train", *names, "--root", str(folder)]) == 0
     return folder
 
 
@@ -91,6 +90,7 @@ def test_probe_of_a_language_model(capsys, tmp_path):
         assert status == 2 and message in err and err.count("\n") == 1
 
 
+TEXT = "x p\ny q\np\nx"  # as many tokens as the prompt above, so that nothing is compiled anew
 WORDS = ("<s>", "</s>", "\n", "x", "y", "z", "p", "q", "<unk>")
 
 
@@ -115,24 +115,24 @@ def test_probe_of_a_text(capsys, tmp_path):
     assert status == 2 and "has no tokenizer.json: give the prompt as token numbers" in err
     written_tokenizer(folder)
     found = []
-    for arguments in (("--text", "x p\ny q\nz p\nx"), ("--examples", "x p", "y q", "z p", "--text", "x")):
+    for arguments in (("--text", TEXT), ("--examples", "x p", "y q", "p", "--text", "x")):
         status, out, _ = call(capsys, *probe, *arguments)
         assert status == 0
         found.append(json.loads(out)["probes"]["implicit_updates"]["model"])
-        assert {row["of example"] for row in found[-1]} <= {"1: x p", "2: y q", "3: z p"}
+        assert {row["of example"] for row in found[-1]} <= {"1: x p", "2: y q", "3: p"}
     assert found[0] == found[1]
     page = (tmp_path / "probe-model.html").read_text()
     assert "1: x p" in page and "block 2" in page
-    tokens, model = tokenized(folder, "x p\ny q\nz p\nx"), load_language_model(folder)
-    np.testing.assert_array_equal(tokens.numbers, [0, 3, 6, 2, 4, 7, 2, 5, 6, 2, 3])  # `</s>` is left out
-    subject = text_subject(model, tokens, "x p\ny q\nz p\nx")
-    np.testing.assert_array_equal(subject.examples, [-1, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+    tokens, model = tokenized(folder, TEXT), load_language_model(folder)
+    np.testing.assert_array_equal(tokens.numbers, [0, 3, 6, 2, 4, 7, 2, 6, 2, 3])  # `</s>` is left out
+    subject = text_subject(model, tokens, TEXT)
+    np.testing.assert_array_equal(subject.examples, [-1, 0, 0, 0, 1, 1, 1, 2, 2])
     np.testing.assert_array_equal(subject.classes, [[0, 1, 0]])
     # The first block's row is the size of the update of leaving out the tokens of an example.
     rows = subject.rows()[0]
     sizes = []
-    for e in range(3):
-        patch = implicit_update(model.network, rows[:-1], rows[-1], [3 * e + 1, 3 * e + 2, 3 * e + 3])
+    for own in ([1, 2, 3], [4, 5, 6], [7, 8]):
+        patch = implicit_update(model.network, rows[:-1], rows[-1], own)
         sizes.append(np.hypot(*(patch.weights[name].norm()[0] for name in ("w_gate", "w_up"))))
     weights = [getattr(model.network.blocks.mlp, name)[0] for name in ("w_gate", "w_up")]
     assert found[0][0]["largest (mean)"] == pytest.approx(max(sizes) / np.linalg.norm(weights), rel=1e-4)
@@ -174,13 +174,19 @@ def test_what_cannot_be_probed(root, capsys, tmp_path):
     for arguments, message in (
         (("none", "--root", str(root)), "unknown run 'none'"),
         ((str(tmp_path / "other"),), "was not made by `meta-icl train`"),
-        (("train-LinearRegression-Transformer", "--root", str(root)), "d_mlp must be a width"),
         (("train-LinearRegression-Blocks", "--root", str(root), "--tokens", "1,2"), "--tokens must be given for a"),
         (("train-LinearRegression-Blocks", "--root", str(root), "--text", "a"), "--text must be given for a"),
     ):
         status, _, err = call(capsys, "probe", *arguments)
         assert status == 2 and message in err and err.count("\n") == 1
-    assert not list(root.glob("*Transformer*/probe.html"))
+    # A network without MLPs, and that nothing is written where a probe refuses.
+    network = eqx.filter_eval_shape(Transformer(3), key=jax.random.key(0))
+    prompts = Prompt(jnp.zeros((1, 3, 2)), jnp.zeros((1, 3, 1)))
+    with pytest.raises(BadInput, match="d_mlp must be a width"):
+        implicit_updates.measure(learner_subject(InContextLearner(Concatenated(), network), prompts))
+    page = tmp_path / "refused.html"
+    status, _, err = call(capsys, "probe", "train", "--root", str(root), "--prompts", "0", "--out", str(page))
+    assert status == 2 and "--prompts must be a positive integer" in err and not page.exists()
     for mixer, message in (
         ("lstm", "unknown mixer (ContextualLayer) 'lstm'"),
         ("memory:mixer=x", "mixer must be a function, which"),
