@@ -1,6 +1,7 @@
 """The token tasks against their definitions, sample by sample."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -77,7 +78,7 @@ def test_sparse_parity():
     masks = np.asarray(task.draw(300, key=jax.random.key(0)))
     assert (masks.sum(axis=1) == 2).all() and (masks.sum(axis=0) > 50).all()
     for mask in masks[:5]:
-        np.testing.assert_array_equal(task.evaluate(mask, x), x[:, mask > 0].prod(axis=1))
+        np.testing.assert_array_equal(task.evaluate(jnp.asarray(mask), jnp.asarray(x)), x[:, mask > 0].prod(axis=1))
 
 
 def test_automata_speak_their_language():
@@ -97,12 +98,15 @@ def test_automata_speak_their_language():
                 node, run = edges[node][token], run + 1
             assert node == after
         assert runs and min(runs) >= 1 and max(runs) <= 49
-        legal = np.asarray(task.legal(automaton, nodes))
+        legal = np.asarray(task.legal(jax.tree.map(jnp.asarray, automaton), jnp.asarray(nodes)))
         spoken = prompt.tokens[1:] > 0
         assert legal[:-1][spoken, prompt.tokens[1:][spoken] - 1].all()
         assert (legal.sum(axis=1) == automaton.n_edges[nodes]).all()
-        logits = np.concatenate([np.zeros((120, 1)), legal], axis=1)
-        assert float(legal_share(logits, legal)) == 1.0 and float(legal_share(-logits, legal)) == 0.0
+        logits = jnp.concatenate([jnp.zeros((120, 1)), legal], axis=1)
+        assert (
+            float(legal_share(logits, jnp.asarray(legal))) == 1.0
+            and float(legal_share(-logits, jnp.asarray(legal))) == 0.0
+        )
 
 
 def _leaves(prompts):

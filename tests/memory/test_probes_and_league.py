@@ -53,7 +53,7 @@ def test_descent_and_ridge_are_recognised():
     x, y = rng.normal(size=(200, 5, 3)), rng.normal(size=(200, 5))
     steps = np.array([[sum(b[i] * a[i] @ a[n] for i in range(n)) for n in range(5)] for a, b in zip(x, y, strict=True)])
     given = jnp.asarray(x), jnp.asarray(y)
-    np.testing.assert_allclose(probe.explained_by_descent(0.37 * steps, *given)[1:], 1.0, atol=1e-5)
+    np.testing.assert_allclose(probe.explained_by_descent(jnp.asarray(0.37 * steps), *given)[1:], 1.0, atol=1e-5)
     ridge = np.array(
         [
             [a[n] @ np.linalg.solve(a[:n].T @ a[:n] + 0.5 * np.eye(3), a[:n].T @ b[:n]) for n in range(5)]
