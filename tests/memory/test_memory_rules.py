@@ -19,11 +19,11 @@ from meta_icl.algorithms import (
     softmax_recall,
 )
 from meta_icl.prompt import Prompt, answer_positions
-from meta_icl.tasks import LinearRegression
+from meta_icl.tasks import LinearRegression, Normal
 
 D, N = 10, 1000
-TASK = LinearRegression(d=D, n_context=2 * D)
-T = np.arange(2 * D + 1)
+TASK = LinearRegression(d=D, n_context=2 * D, x_law=Normal())
+T = jnp.arange(2.0 * D + 1)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ CURVES = {
     "linear attention, one scale": (Hebbian(raw=True), lambda: scaled_hebbian_error(T, D, 1.0)),
     "delta": (Delta(), lambda: kaczmarz_error(T, D)),
     "delta, rate 1/2": (Delta(rate=0.5), lambda: kaczmarz_error(T, D, 0.5)),
-    "mesa": (RecursiveRidge(), lambda: least_squares_error(jnp.asarray(T), D)),
+    "mesa": (RecursiveRidge(), lambda: least_squares_error(T, D)),
 }
 
 

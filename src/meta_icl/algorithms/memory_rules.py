@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from meta_icl import draws
 from meta_icl.errors import require
@@ -145,7 +145,7 @@ def recall_accuracy(rule: Any, n_pairs: int, d: int, n_prompts: int, *, key: Key
     raw = draws.normal(key, (n_prompts, 2, n_pairs, d))
     unit = raw / jnp.linalg.norm(raw, axis=-1, keepdims=True)
 
-    def correct(pair: Float[Array, "2 n d"]) -> Float[Array, " n"]:
+    def correct(pair: Float[Array, "2 n d"]) -> Bool[Array, " n"]:
         keys, values = pair
         if isinstance(rule, MemoryRule):
             memory = lax.scan(lambda m, row: (rule.write(m, *row), None), rule.start(d, d), (keys, values))[0]
@@ -154,7 +154,7 @@ def recall_accuracy(rule: Any, n_pairs: int, d: int, n_prompts: int, *, key: Key
             answers = rule(keys, values, keys)
         return jnp.argmax(answers @ values.T, axis=1) == jnp.arange(n_pairs)  # the nearest, as values are units
 
-    return jnp.mean(lax.map(correct, unit) * 1.0)
+    return jnp.mean(lax.map(correct, unit), dtype=float)
 
 
 def softmax_recall(

@@ -47,7 +47,7 @@ from meta_icl.prompt import answer_positions
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, absolute, at_least, at_most, is_true, within
 from meta_icl.sweeps import run_parts
-from meta_icl.tasks import LinearRegression
+from meta_icl.tasks import LinearRegression, Normal
 
 TIMES = {"smoke": "2 min", "small": "not run yet", "paper": "hours (GPU)"}
 CHUNKS = (1, 4, 64)  # besides the preset's own
@@ -136,7 +136,7 @@ def run(config: Config, run: Run) -> None:
 def ladder(config: Config) -> dict[str, np.ndarray]:
     """Errors over d by position of the untrained rules, their standard errors, their closed forms; recall."""
     d, n = config.d_ladder, 3 * config.d_ladder
-    prompts = LinearRegression(d=d, n_context=n).sample_batch(config.n_ladder, key=jax.random.key(1))
+    prompts = LinearRegression(d=d, n_context=n, x_law=Normal()).sample_batch(config.n_ladder, key=jax.random.key(1))
     t = np.arange(n + 1)
     rules = {"hebbian": Hebbian(), "delta": Delta(), "ridge": RecursiveRidge(), "surprise": Surprise()}
     known = {"hebbian": hebbian_error(t, d), "delta": kaczmarz_error(t, d)}
