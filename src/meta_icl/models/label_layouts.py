@@ -4,7 +4,7 @@ A layout places items and positions in vectors; the labels stay numbers, which t
 own (`LabelTokens`). Read-out: the logits of the last token or, with `every_item`, of every item, one row per position.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,6 +25,7 @@ class LabelTokens(NamedTuple):
 class LabelLayout(Layout):
     """Items alone, without any position: for networks with rotary ones. A label's vector is zero."""
 
+    takes_labels: ClassVar[bool] = True
     every_item: bool = eqx.field(static=True, default=False)
 
     @property

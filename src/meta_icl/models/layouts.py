@@ -20,6 +20,7 @@ class Layout(eqx.Module):
 
     reads_last_token: ClassVar[bool] = True  # a network may then return the last row only
     tokens_per_pair: ClassVar[int] = 1  # of the context; the query has one
+    takes_labels: ClassVar[bool] = False  # prompts with integer labels, not real targets
 
     def encode(self, prompt: Prompt) -> Float[Array, "t d"]:
         """The tokens of one prompt."""

@@ -20,6 +20,7 @@ class Shifted(Layout):
     """
 
     reads_last_token: ClassVar[bool] = False
+    takes_labels: ClassVar[bool] = True
     n_labels: int = eqx.field(static=True)
 
     def __check_init__(self):

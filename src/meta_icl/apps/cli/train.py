@@ -259,10 +259,12 @@ def task_classes() -> dict[str, type]:
 
 
 def model_classes() -> dict[str, type]:
-    """The public model descriptions: dataclasses that draw a network or a predictor when called with a key."""
+    """The public descriptions of models for real targets: dataclasses that draw one when called with a key."""
     from meta_icl import models
 
-    return spec.public(models, lambda cls: drawn_by(cls) is not None and cls is not models.Learner)
+    wrappers = (models.Learner, models.TokenLearner, models.Clamped)
+    of_labels = (models.Induction, models.AttentionStack, models.TokenAttention)
+    return spec.public(models, lambda cls: drawn_by(cls) is not None and cls not in (*wrappers, *of_labels))
 
 
 def mixer_classes() -> dict[str, type]:
@@ -274,10 +276,11 @@ def mixer_classes() -> dict[str, type]:
 
 
 def layout_classes() -> dict[str, type]:
-    """All public layouts."""
+    """All public layouts of prompts with real targets."""
     from meta_icl import models
 
-    return spec.public(models, lambda cls: issubclass(cls, models.Layout) and cls is not models.Layout)
+    base = models.Layout
+    return spec.public(models, lambda cls: issubclass(cls, base) and cls is not base and not cls.takes_labels)
 
 
 def optimiser_classes() -> dict[str, type]:

@@ -91,10 +91,10 @@ def exact(matrix: Float[Array, "k k"], q: Float[Array, " k"]) -> Float[Array, " 
 def conjugate_gradient(
     times: Callable[[Array], Array], q: Float[Array, "t k"], diagonal: Float[Array, "t k"], steps: int
 ) -> Float[Array, "t k"]:
-    """`steps` rounds on each row's own system from the start q / diagonal."""
+    """`steps` rounds on each row's own system from the start q / diagonal; a row that is solved to rounding rests."""
     x = q / diagonal
     residual = q - times(x)
-    tiny = jnp.finfo(q.dtype).tiny
+    eps = jnp.finfo(q.dtype).eps
 
     def dot(a: Array, b: Array) -> Array:
         return jnp.sum(a * b, axis=-1, keepdims=True)
@@ -102,9 +102,11 @@ def conjugate_gradient(
     def body(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         x, residual, direction = carry
         image, before = times(direction), dot(residual, residual)
-        rate = before / jnp.maximum(dot(direction, image), tiny)
+        open_row = before > eps**2 * dot(q, q)  # quotients of what is left of a solved row have no finite gradient
+        rate = jnp.where(open_row, before / jnp.where(open_row, dot(direction, image), 1), 0)
         x, after = x + rate * direction, residual - rate * image
-        return (x, after, after + dot(after, after) / jnp.maximum(before, tiny) * direction), None
+        turn = jnp.where(open_row, dot(after, after) / jnp.where(open_row, before, 1), 0)
+        return (x, after, after + turn * direction), None
 
     return lax.scan(body, (x, residual, residual), None, length=steps)[0][0]
 
