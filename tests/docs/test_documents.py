@@ -33,7 +33,13 @@ def test_the_paper_example_holds(tmp_path):
     assert claim.verdict == "holds"
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("*.py")))
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
+SLOW = {"general_purpose_in_context_learner"}  # minutes, most of them compilation
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NOTEBOOKS]
+)
 def test_notebook_runs(name, monkeypatch):
     from meta_icl.plotting import draw
 
