@@ -35,7 +35,7 @@ from meta_icl.runs import Check, Claim, Rule, Run, absolute, at_least, at_most, 
 from meta_icl.sweeps import run_parts
 from meta_icl.training import FiniteSet, OnMap, Optimiser, finite_set_loss, gradient_flow, train
 
-TIMES = {"smoke": "30 s", "small": "6 min", "paper": "1 h"}
+TIMES = {"smoke": "30 s", "small": "7 CPU-min", "paper": "1 h"}
 N = 31
 KEY = 2025
 
