@@ -57,7 +57,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Uniform
 from meta_icl.training import Optimiser, train
 
-TIMES = {"demo": "1.5 min", "smoke": "2 min", "small": "25 CPU-min", "paper": "hours (GPU)"}
+TIMES = {"demo": "1.5 min", "smoke": "2 min", "small": "20 CPU-min", "paper": "hours (GPU)"}
 ADAM = {"learning_rate": 1e-3, "b2": 0.98, "clip_norm": 1e-3}
 EVAL_KEY, TRAIN_KEY = 2024, 0
 LOOPS, DAMPENINGS = 50, (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
@@ -94,7 +94,7 @@ _LINEAR = tuple(("linear", depth, c) for depth in (2, 3) for c in (2, 10, 26))
 _SOFTMAX = tuple(("softmax", depth, c) for depth in (1, 2) for c in (2, 10, 26))
 
 PRESETS = {
-    "demo": Config(seeds=1, n_rollout=1_000, contexts=(2, 10, 50), steps=1_500, batch=256),
+    "demo": Config(seeds=1, n_rollout=1_000, contexts=(4, 10, 50), steps=1_500, batch=256),
     "smoke": Config(
         seeds=2,
         n_eval=200,
