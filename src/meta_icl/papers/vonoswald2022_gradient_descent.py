@@ -10,6 +10,8 @@ in the code: Adam with b2 0.98, rate 1e-3 (5e-4 from four layers on), gradient c
 batch 2048, activations clipped to 10 from four layers on.
 Settled after early runs, not before: losses of GD and GD++ and roll-outs are medians over several evaluation sets,
 since one set of 10,000 prompts may hold a few that outweigh all others.
+The order of events in VO-22 counts the drop from the plateau of the zero predictor, with steps interpolated between
+records; deep models at scaled inputs (VO-16) are medians over five sets. Both were changed after a run had been seen.
 
 Command: `meta-icl reproduce vonoswald2022`. Times on two CPU cores: see `TIMES`.
 """
