@@ -1,6 +1,7 @@
 """Every test runs with shapes and types checked at each call, and without silent rank promotion."""
 
 import os
+from pathlib import Path
 
 # Set before anything imports JAX; processes that a test starts inherit them. `make test` sets the same and a cache.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -19,11 +20,22 @@ from jaxtyping import install_import_hook
 # jaxtyping's annotations of all of meta_icl are checked by beartype from here on; an int is a float, as in PEP 484.
 install_import_hook("meta_icl", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-# The first example of a shape compiles, which no deadline foresees; the same examples on every machine.
-settings.register_profile(
-    "meta_icl", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("meta_icl")
+# The first example of a shape compiles, which no deadline foresees; the same examples on every machine. Each new shape
+# costs a compilation per operation, so a run sees few, and with HYPOTHESIS_PROFILE=many it sees many.
+for name, examples in {"few": 6, "many": 40}.items():
+    settings.register_profile(
+        name, deadline=None, max_examples=examples, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_programs():
+    """Drops compiled programs while the process may still map memory: each takes some of Linux's 65,530 mappings."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

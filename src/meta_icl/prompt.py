@@ -98,8 +98,12 @@ class Task(eqx.Module):
         """Draw ONE prompt."""
         raise TypeError(f"{type(self).__name__} does not define sample(*, key)")
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
-        """Draw `n` independent prompts, stacked on a leading axis. Tasks may override it to draw all at once."""
+        """Draw `n` independent prompts, stacked on a leading axis, by one program per `n`.
+
+        Tasks may override it to draw all at once.
+        """
         return jax.vmap(lambda k: self.sample(key=k))(jax.random.split(key, n))
 
 
@@ -110,6 +114,7 @@ class TokenTask(Task):
         """Draw ONE problem."""
         raise TypeError(f"{type(self).__name__} does not define sample(*, key)")
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> TokenPrompt:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw `n` independent problems, stacked on a leading axis."""
         return jax.vmap(lambda k: self.sample(key=k))(jax.random.split(key, n))
@@ -175,11 +180,21 @@ def _answers(predictor: Predictor, prompts: Prompt) -> Float[Array, "b ..."]:
     hidden = jax.vmap(Prompt.hidden)(prompts)
     batched = getattr(predictor, "batched", None)
     try:
-        answers = jnp.asarray(jax.vmap(predictor)(hidden) if batched is None else batched(hidden))
+        if batched is not None:
+            answers = jnp.asarray(batched(hidden))
+        elif isinstance(predictor, eqx.Module):  # compiled once per structure; a function would be at every call
+            answers = jnp.asarray(_vmapped(predictor, hidden))
+        else:
+            answers = jnp.asarray(jax.vmap(predictor)(hidden))
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
         each = [jax.tree.map(lambda leaf, i=i: leaf[i], hidden) for i in range(prompts.x.shape[0])]
         answers = jnp.stack([jnp.asarray(predictor(prompt)) for prompt in each])
     return answers
+
+
+@eqx.filter_jit
+def _vmapped(predictor: Predictor, prompts: Prompt) -> Float[Array, "b ..."]:
+    return jax.vmap(predictor)(prompts)
 
 
 def answer_tokens(predictor: Any, prompts: TokenPrompt) -> Float[Array, "b t vocabulary"]:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.algorithms import GradientDescent, GradientDescentPlusPlus
@@ -122,7 +122,6 @@ def test_rates_are_swept_by_vmap_and_prompts_come_in_batches():
             np.testing.assert_allclose(cell, expected, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=10)
 @given(n=st.integers(0, 4), d=st.integers(1, 4), o=st.integers(1, 3), steps=st.integers(1, 4))
 def test_shapes(n, d, o, steps):
     x, y = jax.ShapeDtypeStruct((n + 1, d), jnp.float32), jax.ShapeDtypeStruct((n + 1, o), jnp.float32)

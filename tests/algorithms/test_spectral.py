@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.algorithms import GradientDescent, GradientDescentPlusPlus, RegressionMoments, best_gd_loss, spectral
@@ -60,7 +60,6 @@ def test_residual_is_a_matrix_polynomial():
     np.testing.assert_allclose(np.sort(ours), np.linalg.eigvalsh((r + r.T) / 2), rtol=0, atol=1e-12)
 
 
-@settings(max_examples=10)
 @given(b=st.integers(1, 4), n=st.integers(1, 4), d=st.integers(1, 4), steps=st.integers(1, 3))
 def test_shapes(b, n, d, steps):
     x = jax.ShapeDtypeStruct((b, n, d), jnp.float32)

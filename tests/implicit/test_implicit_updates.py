@@ -198,7 +198,8 @@ def test_trained_weights_are_weights(trained, precision):
             assert without > 1e-4 or subset == []
 
 
-@pytest.mark.parametrize("precision", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_lifted_entries_keep_the_scale_small(precision):
     """Where the normalised answer nearly vanishes in one channel, the published patch is exact on paper only."""
     with jax.enable_x64(precision == "float64"):

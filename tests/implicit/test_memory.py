@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
 
+from meta_icl.analysis.implicit import answer, implicit_update, replacement_error
 from meta_icl.errors import BadInput
+from meta_icl.models import mixers as m
 from meta_icl.models.blocks import Attention, Blocks, Memory, Mixer, Stepwise, random_network
 
 D, T = 4, 6
@@ -90,6 +92,40 @@ def test_every_block_has_a_memory_of_its_own(pair):
     network = random_network(Blocks(D, 5, n_blocks=2, mixer=Memory(linear_memory)), 0)
     read = jax.eval_shape(lambda tokens: network(tokens)[1]["memory_out"], jnp.ones((3, D)))
     assert read.shape == (2, 3, D)
+
+
+FAMILY = {
+    "deltanet": m.DeltaNet(chunk_size=1),
+    "titans": m.Titans(chunk_size=1, depth=2),
+    "linear": m.LinearAttention(decay="channel"),
+    "mamba": m.Mamba(d_state=4),
+    "mamba2": m.Mamba2(d_key=4),
+    "gated deltanet": m.GatedDeltaNet(),
+    "longhorn": m.Longhorn(),
+    "rwkv7": m.Rwkv7(rank=3),
+    "mesa": m.Mesa(),
+    "ttt": m.Ttt(chunk_size=4),
+    "mlstm": m.Mlstm(),
+    "lstm": m.LstmMixer(),
+    "chunks": m.Titans(chunk_size=4),
+}
+ALWAYS = {"deltanet", "titans"}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in FAMILY]
+)
+def test_what_any_memory_read_is_replaced_exactly(name):
+    """Two pre-LN blocks around each of the memory mixers; all of the context removed, and a part of it."""
+    network = random_network(Blocks.of_kind("pre-LN", 8, 12, mixer=Memory(FAMILY[name]), n_blocks=2), 0)
+    rows = jnp.asarray(np.random.default_rng(1).normal(size=(T + 1, 8)))
+    context, query = rows[:-1], rows[-1]
+    for subset in (None, [0, 3]):
+        patch = implicit_update(network, context, query, subset)
+        assert float(replacement_error(network, context, query, subset, patch)) < 1e-12
+        without = answer(network, context, query, subset) - answer(network, context, query)
+        assert float(jnp.linalg.norm(without)) > 1e-6
 
 
 def test_descriptions_without_a_step_form():

@@ -70,6 +70,7 @@ def test_a_clamped_mixer_is_a_missing_one():
         network(tokens, [Intervention("scores", True)])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss():
     task = Overwrite(vocabulary=16, n_keys=2, n_writes=1)
     model = TokenLearner(Backbone(16, (m.Titans(chunk_size=4),), n_layers=1, n_tokens=16, d_out=16))

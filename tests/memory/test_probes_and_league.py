@@ -111,6 +111,7 @@ def test_every_name_of_the_roster_is_a_mixer():
         assert isinstance(description, m.MixerDescription)
 
 
+@pytest.mark.slow
 def test_a_users_mixer_on_the_command_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("META_ICL_WORKERS", "0")
     words = "--steps 2 --rates 1e-3 --seeds 1 --batch 2 --length 16 --d-model 8 --n-layers 1 --json"

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.errors import BadInput
@@ -131,7 +131,7 @@ def test_full_form_is_the_definition(x64, config):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("n", [3, 20])
+@pytest.mark.parametrize("n", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_lean_form_equals_full_form_in_value_and_gradient(x64, config, n):
     learner = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), Learner(config)(key=KEY))
     rng = np.random.default_rng(1)
@@ -207,7 +207,6 @@ def test_impossible_configurations_are_refused(fields, message):
         Transformer(**fields)
 
 
-@settings(max_examples=10)
 @given(n=st.integers(1, 5), dx=st.integers(1, 4), dy=st.integers(1, 3), seed=st.integers(0, 100))
 def test_layouts_hide_the_target_and_read_their_own_slot(n, dx, dy, seed):
     rng = np.random.default_rng(seed)

@@ -42,7 +42,7 @@ EXPECTED = {
 
 
 # One paper always runs from end to end; the others, a minute or more each, run on demand: `make smoke`.
-ALWAYS = "mazzawi2025_transmuting_prompts"
+ALWAYS = "innocenti2025_icl_as_weight_updates"
 
 
 @pytest.mark.parametrize(

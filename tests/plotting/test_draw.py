@@ -42,7 +42,7 @@ def strict(node):
 
 
 def close_to(values):
-    return pytest.approx([None if not math.isfinite(v) else v for v in values], rel=1e-5)
+    return [pytest.approx(v, rel=1e-5) if math.isfinite(v) else None for v in values]
 
 
 @given(values)

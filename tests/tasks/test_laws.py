@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -81,7 +81,6 @@ def test_mixture_picks_each_family_a_third_of_the_time():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-@settings(max_examples=10)
 @given(n=st.integers(2, 5), d=st.integers(1, 4), batch=st.integers(1, 6), which=st.integers(0, 4))
 def test_shapes(n, d, batch, which):
     law = (Uniform(), Normal(), Laplace(), Exponential(), NormalisedMixture())[which]

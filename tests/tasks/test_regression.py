@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -43,7 +43,6 @@ def test_one_prompt_is_a_batch_of_one():
     np.testing.assert_array_equal(prompt.y, batch.y[0])
 
 
-@settings(max_examples=10)
 @given(d=st.integers(1, 4), n=st.integers(1, 5), o=st.integers(1, 2), data=st.data())
 def test_shapes(d, n, o, data):
     task = LinearRegression(d, n, o, noise=0.1, n_replaced=data.draw(st.integers(0, n)))

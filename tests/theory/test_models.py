@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl import models
@@ -48,7 +48,6 @@ def random_prompt(d, n, seed, n_out=1):
 
 
 @given(shapes((1, 1, 1, 1), (3, 4, 2, 2)), seeds)
-@settings(max_examples=10)
 def test_map_predictors_are_attention_layers(shape, seed):
     d, n, heads, rank = shape
     x, y = random_prompt(d, n, seed)
@@ -72,7 +71,6 @@ def test_map_predictors_are_attention_layers(shape, seed):
 
 
 @given(shapes((1, 1, 1), (3, 4, 2)), seeds)
-@settings(max_examples=10)
 def test_cubic_mlp_is_merged_attention(shape, seed):
     d, n, width = shape
     x, y = random_prompt(d, n, seed)
@@ -90,7 +88,6 @@ def test_cubic_mlp_is_merged_attention(shape, seed):
 
 
 @given(shapes((1, 1, 1, True), (3, 4, 3, True), (3, 4, 3, False)), seeds)
-@settings(max_examples=10)
 def test_sparse_transformer_is_the_published_layer(shape, seed):
     d, n, layers, rewrites = shape
     x, y = random_prompt(d, n, seed)
@@ -115,7 +112,6 @@ def test_sparse_transformer_is_the_published_layer(shape, seed):
 
 
 @given(shapes((1, 1, 1, 1, "softmax"), (3, 4, 2, 2, "linear"), (3, 4, 2, None, "softmax")), seeds)
-@settings(max_examples=10)
 def test_one_layer_attention_by_tokens(shape, seed):
     d, n, heads, rank, kind = shape
     x, y = random_prompt(d, n, seed)
@@ -139,7 +135,6 @@ def test_one_layer_attention_by_tokens(shape, seed):
 
 
 @given(shapes((1, 1, 1, 1), (3, 4, 3, 2)), seeds)
-@settings(max_examples=10)
 def test_softmax_regression_by_tokens(shape, seed):
     d, n, heads, n_out = shape
     x, y = random_prompt(d, n, seed, n_out)

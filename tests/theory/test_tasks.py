@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl import tasks
@@ -14,7 +14,6 @@ KEY = jax.random.key(3)
 
 
 @given(d=st.sampled_from([1, 2, 6]), seed=st.integers(0, 1000))
-@settings(max_examples=10)
 def test_rotations_are_orthogonal_and_keep_the_spectrum(d, seed):
     for make in (tasks.random_rotation, tasks.singular_rotation):
         u = make(d, key=jax.random.key(seed))

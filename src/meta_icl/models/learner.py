@@ -17,19 +17,26 @@ Network = Callable[..., tuple[Float[Array, "t d_out"], Trace]]
 
 
 class InContextLearner(eqx.Module):
-    """A predictor made of a layout and a network with the signature `network(tokens, interventions)`."""
+    """A predictor made of a layout and a network with the signature `network(tokens, interventions)`.
+
+    Called outside a compiled function it compiles itself, once per shape of prompt: operation by operation it would
+    take seconds.
+    """
 
     layout: Layout
     network: Any  # a Network
 
+    @eqx.filter_jit
     def __call__(self, prompt: Prompt) -> Float[Array, "..."]:
         return self.trace(prompt)[0]
 
+    @eqx.filter_jit
     def trace(self, prompt: Prompt, interventions: Sequence[Intervention] = ()) -> tuple[Float[Array, "..."], Trace]:
         """The prediction, with every intermediate of the forward pass, after the interventions."""
         output, trace = self.network(self.layout.encode(prompt), interventions)
         return self.layout.read(output, prompt), trace
 
+    @eqx.filter_jit
     def batched(self, prompts: Prompt) -> Float[Array, "..."]:
         """The predictions for a batch of prompts (leading axis), by the network's lean form where it has one."""
         lean = getattr(self.network, "lean", None)
@@ -47,7 +54,13 @@ class Learner:
     layout: Layout = field(default_factory=Concatenated)
 
     def __call__(self, *, key: Key[Array, ""]) -> InContextLearner:
-        return InContextLearner(self.layout, self.network(key=key))
+        return _drawn(self, key)
+
+
+@eqx.filter_jit
+def _drawn(description: Learner, key: Key[Array, ""]) -> InContextLearner:
+    """The learner with freshly drawn weights: one program for all of them, compiled once per description."""
+    return InContextLearner(description.layout, description.network(key=key))
 
 
 def LinearAttention(d_model: int, **fields: Any) -> Learner:

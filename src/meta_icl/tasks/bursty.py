@@ -50,6 +50,7 @@ class BurstyGaussian(Task):
         prompts = self.sample_batch(1, key=key)
         return PlacedPrompt(prompts.x[0], prompts.y[0], prompts.offset[0])
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> PlacedPrompt:
         k, d = self.means.shape
         labels, context, distinct = self.n_labels, self.n_context, self.n_context // self.repeats
@@ -122,6 +123,7 @@ class BurstyImages(Task):
         prompts = self.sample_batch(1, key=key)
         return Prompt(prompts.x[0], prompts.y[0])
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
         u_key, image_key = jax.random.split(key)
         k = self.images.shape[0]
@@ -154,6 +156,7 @@ class FewShot(Task):
         prompts = self.sample_batch(1, key=key)
         return Prompt(prompts.x[0], prompts.y[0])
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
         u_key, image_key = jax.random.split(key)
         k = self.images.shape[0]

@@ -40,6 +40,7 @@ class FixedWeightMixture(Task):
         """Draw one prompt: a batch of one."""
         return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
         """Draw `n` independent prompts at once; the inputs do not depend on `share`."""
         key, choice_key, label_key = jax.random.split(key, 3)

@@ -255,6 +255,7 @@ class FunctionRegression(Task):
         """Draw one prompt, x "n_context+1 d" and y "n_context+1 1": a batch of one."""
         return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
         """Draw `n` independent prompts at once."""
         return self.sample_with_functions(n, key=key).prompts

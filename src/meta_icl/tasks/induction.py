@@ -27,6 +27,7 @@ class TwoPairs(Task):
         prompts = self.sample_batch(1, key=key)
         return Prompt(prompts.x[0], prompts.y[0])
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
         classes, drawings, _ = self.exemplars.shape
         u = draws.uniform(key, (n, 8))
@@ -100,6 +101,7 @@ class RepeatedTokens(TokenTask):
         prompts = self.sample_batch(1, key=key)
         return TokenPrompt(prompts.tokens[0], prompts.loss_mask[0])
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> TokenPrompt:
         _, block = jax.lax.top_k(draws.uniform(key, (n, self.n_tokens - 1)), self.period)
         tokens = jnp.pad(jnp.tile(block + 1, (1, self.repeats)), ((0, 0), (1, 0)))

@@ -60,6 +60,7 @@ class MetaClassification(Task):
         prompts = self.sample_batch(1, key=key)
         return PlacedPrompt(prompts.x[0], prompts.y[0], prompts.offset[0])
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> PlacedPrompt:
         return self.sample_with_classes(n, key=key).prompts
 

@@ -63,6 +63,7 @@ class LinearRegression(Task):
         """Draw one prompt, x "n_context+1 d" and y "n_context+1 n_out": a batch of one."""
         return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
         """Draw `n` independent prompts at once, x "n n_context+1 d"."""
         return self.sample_with_weights(n, key=key)[0]

@@ -37,6 +37,7 @@ class SineRegression(Task):
         """Draw one prompt, x and y of shape "n_context+1 1": a batch of one."""
         return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
 
+    @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
         """Draw `n` independent prompts at once, x and y of shape "n n_context+1 1"."""
         return self.sample_with_parameters(n, key=key)[0]

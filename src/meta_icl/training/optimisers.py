@@ -3,23 +3,28 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
+from optax.contrib import MuonDimensionNumbers, muon
 
 from meta_icl.errors import choose, require
 
-NAMES = ("adam", "adamw", "sgd")
+NAMES = ("adam", "adamw", "muon", "sgd")
+MUON_RMS = 0.2  # the size of an entry of Muon's step over the rate, about that of Adam's (Liu et al., 2025)
 SCHEDULES = ("constant", "cosine", "linear")
 
 
 class Optimiser(eqx.Module):
     """Describes a gradient transformation of optax.
 
-    `weight_decay` is decoupled in "adamw", and the gradient of weight_decay/2 |params|^2 in "sgd"; "adam" ignores it.
+    `weight_decay` is decoupled in "adamw" and "muon", and the gradient of weight_decay/2 |params|^2 in "sgd"; "adam"
+    ignores it. "muon" moves the hidden maps of a network, its matrices named `w_...` (the last two axes), along the
+    orthogonalised gradient (Jordan et al., 2024), and all else by Adam.
     `clip_norm` clips the global norm of the gradient before anything else (infinite: off). `schedule` multiplies the
     learning rate over `schedule_steps` steps ("constant", or falling to zero by "cosine" or "linear") after
-    `warmup_steps` linear warm-up steps.
+    `warmup_steps` linear warm-up steps and `hold_steps` at the full rate.
     """
 
     name: str = eqx.field(static=True, default="adam")
@@ -32,32 +37,55 @@ class Optimiser(eqx.Module):
     clip_norm: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=jnp.inf)
     schedule: str = eqx.field(static=True, default="constant")
     warmup_steps: int = eqx.field(static=True, default=0)
+    hold_steps: int = eqx.field(static=True, default=0)
     schedule_steps: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
         choose("optimiser", self.name, NAMES)
         choose("schedule", self.schedule, SCHEDULES)
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "zero or more")
+        require(self.hold_steps >= 0, "hold_steps", self.hold_steps, "zero or more")
         decaying = self.schedule != "constant"
         require(not decaying or self.schedule_steps > 0, "schedule_steps", self.schedule_steps, "positive")
 
     def build(self) -> optax.GradientTransformation:
         """The optax transformation; its hyper-parameters may be traced."""
-        rate = self._rate
+        rate = self.rate
         if self.name == "sgd":
             step = optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, momentum=self.momentum))
+        elif self.name == "muon":
+            step = muon(
+                rate,
+                weight_decay=self.weight_decay,
+                adam_b1=self.b1,
+                adam_b2=self.b2,
+                eps=self.eps,
+                consistent_rms=MUON_RMS,
+                muon_weight_dimension_numbers=hidden_maps,
+            )
         else:
             step = optax.adamw(rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
         return optax.chain(clip_by_global_norm(self.clip_norm), step)
 
-    def _rate(self, count: Any) -> Array:
+    def rate(self, count: Any) -> Array:
+        """The learning rate of step `count`, counted from zero."""
         factor = jnp.ones((), self.learning_rate.dtype)
         if self.schedule != "constant":
-            share = jnp.clip((count - self.warmup_steps) / self.schedule_steps, 0, 1)
+            share = jnp.clip((count - self.warmup_steps - self.hold_steps) / self.schedule_steps, 0, 1)
             factor = 0.5 * (1 + jnp.cos(jnp.pi * share)) if self.schedule == "cosine" else 1 - share
         if self.warmup_steps:
             factor = factor * jnp.minimum(1, (count + 1) / self.warmup_steps)
         return self.learning_rate * factor.astype(self.learning_rate.dtype)
+
+
+def hidden_maps(params: Any) -> Any:
+    """Which leaves are matrices named `w_...`, and between which axes they map; None for the others."""
+
+    def of(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
+        name = getattr(path[-1], "name", "")
+        return MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1) if name.startswith("w_") and leaf.ndim >= 2 else None
+
+    return jax.tree_util.tree_map_with_path(of, params)
 
 
 def clip_by_global_norm(max_norm: Float[Array, ""]) -> optax.GradientTransformation:

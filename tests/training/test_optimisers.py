@@ -1,0 +1,49 @@
+"""One step of every optimiser against the rule written out in numpy."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_icl.models import Decoder
+from meta_icl.training import Optimiser
+
+
+def orthogonalised(gradient):
+    """Five Newton-Schulz steps as Muon's polynomial of the singular values, which leaves the singular vectors alone."""
+    u, s, v = np.linalg.svd(gradient, full_matrices=False)
+    s = s / np.linalg.norm(gradient)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return u * s @ v
+
+
+def test_muon_turns_hidden_maps_only(x64):
+    network = Decoder(4, 2, 2, 5, d_in=3)(key=jax.random.key(0))
+    params = eqx.filter(network, eqx.is_inexact_array)
+    rng = np.random.default_rng(0)
+    gradient = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), params)
+    optimiser = Optimiser("muon", learning_rate=0.01).build()
+    step, _ = optimiser.update(gradient, optimiser.init(params), params)
+    for name in ("w_qkv", "w_o", "w_in", "w_out"):
+        for found, g in zip(getattr(step.blocks, name), getattr(gradient.blocks, name), strict=True):
+            wanted = -0.01 * 0.2 * max(g.shape) ** 0.5 * orthogonalised(np.asarray(g))
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-9)
+    ahead = 1 + 0.9 * (1 - 0.9) / (1 - 0.9**2)  # optax lets Adam look ahead here too (Nesterov); after one step
+    for found, g in ((step.blocks.ln_1, gradient.blocks.ln_1), (step.read_in.weight, gradient.read_in.weight)):
+        np.testing.assert_allclose(found, -0.01 * ahead * np.sign(g), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_first_step_of_adam_is_the_sign(name):
+    params = {"w_q": jnp.ones((2, 3))}
+    optimiser = Optimiser(name, learning_rate=0.01, weight_decay=0.1 * (name == "adamw")).build()
+    step, _ = optimiser.update({"w_q": jnp.full((2, 3), -2.0)}, optimiser.init(params), params)
+    np.testing.assert_allclose(step["w_q"], 0.01 - 0.001 * (name == "adamw"), rtol=1e-5)
+
+
+def test_the_rate_rises_rests_and_falls():
+    optimiser = Optimiser(learning_rate=2.0, schedule="linear", warmup_steps=2, hold_steps=3, schedule_steps=4)
+    found = [float(optimiser.rate(count)) for count in range(11)]
+    np.testing.assert_allclose(found, [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0, 0.0])
