@@ -35,7 +35,7 @@ from meta_icl.runs import Check, Claim, Rule, Run, at_least, at_most, is_true, r
 from meta_icl.sweeps import run_parts
 from meta_icl.training import Optimiser, gradient_flow, train
 
-TIMES = {"smoke": "1 min", "small": "6 min", "paper": "1 day"}
+TIMES = {"smoke": "1 min", "small": "8 CPU-min", "paper": "1 day"}
 D, L, NOISE, KEY = 5, 40, 0.1, 2025
 GIVEN: dict[str, Any] = {"d": D, "n_context": L, "noise_variance": NOISE}
 LENGTHS = (10, 20, 40, 100)
