@@ -1,5 +1,7 @@
 """The transformer against a float64 loop, its lean form, its trace and interventions, and the layouts."""
 
+from dataclasses import dataclass
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -288,3 +290,18 @@ def test_batched_answers_hide_the_target():
     prompts = Prompt(jax.random.normal(KEY, (3, 5, 3)), jax.random.normal(KEY, (3, 5, 1)))
     moved = Prompt(prompts.x, prompts.y.at[:, -1].add(5.0))
     np.testing.assert_array_equal(answer_batch(learner, prompts), answer_batch(learner, moved))
+
+
+def test_a_description_that_cannot_be_hashed_draws_as_well():
+    """The same weights, by operations instead of a program."""
+
+    @dataclass
+    class Sized:
+        sizes: list
+
+        def __call__(self, *, key):
+            return Transformer(*self.sizes)(key=key)
+
+    plain, listed = (Learner(network)(key=KEY) for network in (Transformer(4), Sized([4])))
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(listed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)

@@ -54,13 +54,18 @@ class Learner:
     layout: Layout = field(default_factory=Concatenated)
 
     def __call__(self, *, key: Key[Array, ""]) -> InContextLearner:
-        return _drawn(self, key)
+        try:
+            hash(self)
+        except TypeError:  # of a description with lists or arrays no program can be kept
+            return _drawn(self, key)
+        return _compiled(self, key)
 
 
-@eqx.filter_jit
 def _drawn(description: Learner, key: Key[Array, ""]) -> InContextLearner:
-    """The learner with freshly drawn weights: one program for all of them, compiled once per description."""
     return InContextLearner(description.layout, description.network(key=key))
+
+
+_compiled = eqx.filter_jit(_drawn)  # one program for all weights, compiled once per description
 
 
 def LinearAttention(d_model: int, **fields: Any) -> Learner:
