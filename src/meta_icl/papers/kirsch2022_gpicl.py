@@ -58,7 +58,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import UNLIMITED, ProjectedImages, RandomPoints, projected_images
 from meta_icl.training import Optimiser, every_position_cross_entropy, train
 
-TIMES = {"smoke": "3 CPU-min", "small": "60 CPU-min (estimated)", "paper": "weeks (GPU)"}
+TIMES = {"smoke": "3 CPU-min", "small": "50 CPU-min", "paper": "weeks (GPU)"}
 POOL_KEY, TRAIN_KEY, EVAL_KEY = 25, 26, 27
 RANDOM = "random"  # the Random set is no set of images
 ENDS = 5  # positions averaged at both ends of a curve
