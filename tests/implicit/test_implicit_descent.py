@@ -276,6 +276,7 @@ def test_updates_of_examples(x64):
             example_updates(network, context, query, bad)
 
 
+@pytest.mark.slow
 def test_greedy_decoding_without_the_prompt():
     """Patches recomputed at every step give the same tokens; a fixed patch and none do not."""
     blocks = Blocks.of_kind("Gemma", 16, 24, n_blocks=2, mixer=Attention(n_heads=4, rope=100.0))

@@ -20,7 +20,13 @@ HYBRID = (m.TitansBlock("context", m.Titans(chunk_size=2), segment=4, n_persiste
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("mixers", [(m.GatedDeltaNet(chunk_size=4),), HYBRID], ids=["one", "hybrid"])
+@pytest.mark.parametrize(
+    "mixers",
+    [
+        pytest.param((m.GatedDeltaNet(chunk_size=4),), id="one"),
+        pytest.param(HYBRID, id="hybrid", marks=pytest.mark.slow),
+    ],
+)
 def test_decoding_is_the_full_pass(mixers):
     network = Backbone(8, mixers, n_tokens=7, d_out=7)(key=jax.random.key(0))
     tokens = jax.random.randint(jax.random.key(1), (T,), 0, 7)

@@ -71,6 +71,7 @@ def test_no_position_reads_its_own_target_or_later_rows(rule):
     assert (before[6:] != after[6:]).all()
 
 
+@pytest.mark.slow
 def test_published_recall():
     """The sheet's accuracies at d = 32 for N / d = 1/2, 1, 2, to their two digits and our error."""
     expected = {
@@ -85,6 +86,7 @@ def test_published_recall():
     assert float(recall_accuracy(softmax_recall, 64, 32, 20, key=jax.random.key(0))) == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_rules_are_the_mixers_rules():
     """The same recurrences as in the layers, on unit keys."""

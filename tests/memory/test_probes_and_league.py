@@ -78,6 +78,7 @@ def test_a_repeated_token_surprises_less():
     assert probe.recalled(last, tokens.k).shape == (1, 1, D)
 
 
+@pytest.mark.slow
 def test_the_league_keeps_books():
     arena = league.arena("overwrite", 16)
     out = league.play(

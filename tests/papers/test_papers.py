@@ -41,13 +41,10 @@ EXPECTED = {
 }
 
 
-# One paper always runs from end to end; the others, a minute or more each, run on demand: `make smoke`.
-ALWAYS = "innocenti2025_icl_as_weight_updates"
-
-
-@pytest.mark.parametrize(
-    "name", [name if name == ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in sorted(EXPECTED)]
-)
+# A minute or more each, so on demand: `make smoke`. In every run the small papers of tests/cli and CONTRIBUTING go from
+# end to end.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_smoke(name, tmp_path, monkeypatch):
     monkeypatch.setenv("META_ICL_WORKERS", "0")
     paper = importlib.import_module(f"meta_icl.papers.{name}")
