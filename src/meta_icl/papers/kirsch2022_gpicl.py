@@ -616,7 +616,9 @@ def image_figure(a: Mapping[str, np.ndarray]) -> Chart:
         Panel(f"label {int(a['shown_labels'][i])}, answer {int(a['shown_answers'][i])}", a["shown"][i])
         for i in range(len(a["shown"]) - n, len(a["shown"]))
     ]
-    return Heatmaps("The last examples of a new task, as the network sees them", panels, "Every pixel is mixed.")
+    return Heatmaps(
+        "The last examples of a new task, as the network sees them", panels, "Every pixel is mixed.", shared_scale=True
+    )
 
 
 def phase_figure(pools: Found, main: Found) -> Chart:
