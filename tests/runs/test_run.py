@@ -324,6 +324,7 @@ def test_results(tmp_path):
 
 WRITER = """
 import sys
+import time
 import numpy as np
 from meta_icl.runs import Run
 
@@ -334,6 +335,7 @@ x = state["x"]
 print("going", flush=True)
 while step < 90:
     step += 1
+    time.sleep(0.01)  # 25 steps at most between two kills
     x = np.sin(x) + step
     run.log({"step": step, "loss": float(x.sum()), "noise": [1.0, float("nan")]})
     if step % 3 == 0:

@@ -12,7 +12,7 @@ import pytest
 
 from meta_icl.errors import BadInput
 from meta_icl.runs import Run
-from meta_icl.runs.lock import holder, last_holder
+from meta_icl.runs.lock import Lock, holder, holders, last_holder
 from meta_icl.sweeps import PartFailed, run_parts
 from meta_icl.sweeps.work import find_function, function_name
 
@@ -195,3 +195,12 @@ def test_a_part_computed_elsewhere_is_waited_for(run):
     results = run_parts(run, jobs.square, arguments, workers=2, progress=False)
     assert other.wait(timeout=20) == 0
     assert len(calls(run)) == 4 and np.isclose(float(results["x=3"]["square"]), 9)
+
+
+def test_a_lock_remembers_who_held_it(tmp_path):
+    """A dead worker's part is known even when another worker has taken it already."""
+    (tmp_path / "lock").write_text("11\n12\n")
+    lock = Lock(tmp_path)
+    assert holders(tmp_path) == [11, 12, os.getpid()] and holder(tmp_path) == os.getpid()
+    lock.release()
+    assert holder(tmp_path) is None and last_holder(tmp_path) == os.getpid()

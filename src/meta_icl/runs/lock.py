@@ -8,6 +8,7 @@ from typing import IO
 
 from meta_icl.errors import BadInput
 
+MOST_KEPT = 100  # processes that the file remembers
 ATTEMPTS = 5  # a reader that asks `holder` takes the lock for an instant; that must not look like a second process
 
 
@@ -31,8 +32,9 @@ class Lock:
             self._file.close()
             who = "this very process" if pid == os.getpid() else f"process {pid}"
             raise Locked(f"run {folder} is in use by {who}; wait for it, or stop it first", pid)
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
+        if len(_pids(self._file)) >= MOST_KEPT:
+            self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")  # after those who held it before
         self._file.flush()
 
     def release(self) -> None:
@@ -65,14 +67,24 @@ def holder(folder: Path) -> int | None:
 
 def last_holder(folder: Path) -> int | None:
     """The process that held the lock last, alive or dead."""
+    pids = holders(folder)
+    return pids[-1] if pids else None
+
+
+def holders(folder: Path) -> list[int]:
+    """The processes that held the lock, alive or dead, the last one last."""
     try:
         with open(folder / "lock", encoding="utf-8") as file:
-            return _pid(file)
+            return _pids(file)
     except FileNotFoundError:
-        return None
+        return []
 
 
 def _pid(file: IO[str]) -> int | None:
+    pids = _pids(file)
+    return pids[-1] if pids else None
+
+
+def _pids(file: IO[str]) -> list[int]:
     file.seek(0)
-    text = file.read().strip()
-    return int(text) if text.isdigit() else None
+    return [int(line) for line in file.read().split() if line.isdigit()]

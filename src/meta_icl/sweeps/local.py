@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meta_icl.runs import Run, stop_requested
-from meta_icl.runs.lock import holder, last_holder
+from meta_icl.runs.lock import holder, holders, last_holder
 from meta_icl.sweeps.environment import worker_environment
 from meta_icl.sweeps.progress import Progress
 from meta_icl.sweeps.work import ERROR, GRACE_SECONDS, ORDER, PartFailed, raise_kept_error
@@ -81,7 +81,9 @@ def _explain(run: Run, worker: subprocess.Popen[bytes], folders: dict[str, Path]
         return
     for name, folder in folders.items():
         raise_kept_error(name, folder)
-    name = next((name for name, folder in folders.items() if last_holder(folder) == worker.pid), None)
+    # Another worker may have taken the part already; only the dead one's last part can be open.
+    held = [name for name, folder in folders.items() if worker.pid in holders(folder)]
+    name = next((name for name in held if not (folders[name] / "DONE").exists()), None)
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     if status > 0 or name is None:
         lines = (run.folder / LOG).read_text(errors="replace").splitlines()[-8:]
