@@ -11,6 +11,7 @@ from meta_icl.prompt import answer_tokens
 from meta_icl.tasks import (
     BurstyImages,
     FewShot,
+    NoSupport,
     RepeatedTokens,
     TwoPairs,
     bursty_gaussian,
@@ -96,6 +97,35 @@ def test_few_shot_prompts(replacement):
     for row, labels in zip(classes[:50], y[:50], strict=True):
         for label in (0, 1):
             assert len(set(row[labels == label])) == 1
+
+
+def test_chan_few_shot_ceiling():
+    """Knowing every image, but not which of two labels a class shown under both has: .95 with replacement of 10."""
+    for replacement, ceiling in ((True, 0.95), (False, 1.0)):
+        prompts = FewShot(images(10), replacement=replacement).sample_batch(N, key=jax.random.key(3))
+        classes, y = np.asarray(prompts.x[..., 0], int), np.asarray(prompts.y)
+        votes = ((classes[:, :8] == classes[:, 8:]) * (2 * y[:, :8] - 1)).sum(1)
+        right = np.where(votes == 0, 0.5, (votes > 0) == y[:, 8]).mean()
+        assert abs(right - ceiling) < 5 * np.sqrt(0.05 / N) * replacement + 1e-12
+
+
+def test_chan_no_support():
+    law = 1 / np.arange(1, 7)
+    law /= law.sum()
+    prompts = NoSupport(images(6), zipf=1.0, polysemy=2).sample_batch(N, key=jax.random.key(0))
+    classes, y = np.asarray(prompts.x[..., 0], int), np.asarray(prompts.y)
+    context, query = classes[:, :8], classes[:, 8]
+    assert not (context == query[:, None]).any()
+    np.testing.assert_array_equal(y // 2, classes)
+    np.testing.assert_allclose(np.bincount(query, minlength=6) / N, law, atol=0.05)
+    for q in range(3):  # given the query, the law without it
+        share = np.bincount(context[query == q].ravel(), minlength=6) / (8 * (query == q).sum())
+        np.testing.assert_allclose(share, law * (np.arange(6) != q) / (1 - law[q]), atol=0.04)
+    common = NoSupport(images(6), zipf=1.0, n_common=2).sample_batch(N, key=jax.random.key(0))
+    query = np.asarray(common.x[:, 8, 0], int)
+    assert abs(query.mean() - 0.5) < 0.05 and query.max() == 1
+    with pytest.raises(BadInput, match="n_common"):
+        NoSupport(images(6), n_common=7)
 
 
 def test_two_pairs():

@@ -34,6 +34,7 @@ EXPECTED = {
     "kirsch2022_gpicl": ({f"G{i}" for i in range(1, 15)}, set()),
     "minegishi2025_multi_phase_circuits": ({f"M{i}" for i in range(1, 33)}, set()),
     "olsson2022_induction_heads": ({f"O{i}" for i in range(1, 6)}, set()),
+    "chan2022_data_properties": ({f"C{i}" for i in range(1, 10)}, set()),
     "reddy2023_abrupt_icl": ({f"R{i}" for i in range(1, 10)}, set()),
     "singh2024_induction_formation": ({f"S{i}" for i in range(1, 11)}, set()),
     "behrouz2025_titans": ({f"T-{i}" for i in range(1, 9)} | {"F-1", "F-5"}, {"F-1"}),

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from meta_icl.errors import BadInput
 from meta_icl.models import Decoder
 from meta_icl.training import Optimiser
 
@@ -47,3 +48,11 @@ def test_the_rate_rises_rests_and_falls():
     optimiser = Optimiser(learning_rate=2.0, schedule="linear", warmup_steps=2, hold_steps=3, schedule_steps=4)
     found = [float(optimiser.rate(count)) for count in range(11)]
     np.testing.assert_allclose(found, [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0, 0.0])
+
+
+def test_the_rate_falls_as_the_inverse_square_root():
+    optimiser = Optimiser(learning_rate=3.0, schedule="inverse_sqrt", warmup_steps=2, hold_steps=2)
+    found = [float(optimiser.rate(step - 1)) for step in (1, 2, 3, 4, 9, 16, 400)]
+    np.testing.assert_allclose(found, [1.5, 3.0, 3.0, 3.0, 2.0, 1.5, 0.3], rtol=1e-6)
+    with pytest.raises(BadInput, match="warmup_steps"):
+        Optimiser(schedule="inverse_sqrt")

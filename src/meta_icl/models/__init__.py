@@ -6,6 +6,7 @@ from meta_icl.models.blocks import BlockNetwork, Blocks
 from meta_icl.models.clamped import Clamped, ClampedLearner
 from meta_icl.models.decoder import Decoder, DecoderNetwork
 from meta_icl.models.fast_weight_lstm import FastWeightLstm, FastWeightLstmNetwork
+from meta_icl.models.image_encoder import ImageEncoder, ImageEncoderNetwork
 from meta_icl.models.induction import Induction, InductionNetwork
 from meta_icl.models.label_layouts import ItemIndex, LabelLayout, LabelTokens, Window
 from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
@@ -25,6 +26,7 @@ from meta_icl.models.linear_attention import (
 )
 from meta_icl.models.lstm import Lstm, LstmNetwork
 from meta_icl.models.mlp import Mlp, MlpNetwork
+from meta_icl.models.sequence_classifier import AffineEncoder, SequenceClassifier, SequenceClassifierNetwork
 from meta_icl.models.shifted import Shifted
 from meta_icl.models.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
 from meta_icl.models.token_attention import TokenAttention, TokenAttentionNetwork
@@ -32,6 +34,7 @@ from meta_icl.models.trace import Intervention, Trace, ablate_head
 from meta_icl.models.transformer import Transformer, TransformerNetwork
 
 __all__ = [
+    "AffineEncoder",
     "AttentionLayers",
     "AttentionStack",
     "Backbone",
@@ -47,6 +50,8 @@ __all__ = [
     "DecoderNetwork",
     "FastWeightLstm",
     "FastWeightLstmNetwork",
+    "ImageEncoder",
+    "ImageEncoderNetwork",
     "InContextLearner",
     "Induction",
     "InductionNetwork",
@@ -70,6 +75,8 @@ __all__ = [
     "Separate",
     "SeparateLinearAttention",
     "SeparatePredictor",
+    "SequenceClassifier",
+    "SequenceClassifierNetwork",
     "Shifted",
     "SoftmaxRegression",
     "SoftmaxRegressionPredictor",

@@ -34,12 +34,13 @@ ATTENTIONS = ("softmax", "linear")
 class Decoder:
     """Describes a GPT-2 decoder; called with a key it draws the weights (`DecoderNetwork`).
 
-    Exactly one of `n_tokens` (integer tokens, embedded) and `d_in` (vectors, mapped affinely) is given. The read-out
-    maps to `d_out` channels or, with `d_out=None`, is the transposed token embedding. `read_bias` gives the maps of
-    vectors in and out a bias. Weights are normal of deviation `init_std`, those that write to the residual stream
-    divided by sqrt(2 n_layers), biases zero; `read_init="torch"` draws the maps in and out uniform in
-    +-1/sqrt(fan_in) instead, as the code of Garg et al. (2022) does. `attention="linear"` weighs values by
-    phi(q).phi(k), phi = elu + 1, over their sum, so that the past is kept in sums (Katharopoulos et al., 2020).
+    Exactly one of `n_tokens` (integer tokens, embedded), `d_in` (vectors, mapped affinely) and `embedded` (rows that
+    are the residual stream already, with positions of their own) is given. The read-out maps to `d_out` channels or,
+    with `d_out=None`, is the transposed token embedding. `read_bias` gives the maps of vectors in and out a bias.
+    Weights are normal of deviation `init_std`, those that write to the residual stream divided by sqrt(2 n_layers),
+    biases zero; `read_init="torch"` draws the maps in and out uniform in +-1/sqrt(fan_in) instead, as the code of Garg
+    et al. (2022) does. `attention="linear"` weighs values by phi(q).phi(k), phi = elu + 1, over their sum, so that the
+    past is kept in sums (Katharopoulos et al., 2020).
     """
 
     d_model: int
@@ -53,6 +54,7 @@ class Decoder:
     read_init: str = "gpt2"
     init_std: float = 0.02
     attention: str = "softmax"
+    embedded: bool = False
 
     def __post_init__(self):
         for field in ("d_model", "n_layers", "n_heads", "n_positions"):
@@ -61,8 +63,8 @@ class Decoder:
             value = getattr(self, field)
             require(value is None or value >= 1, field, value, "a positive integer or nothing")
         require(self.d_model % self.n_heads == 0, "n_heads", self.n_heads, f"a divisor of d_model = {self.d_model}")
-        one = (self.d_in is None) != (self.n_tokens is None)
-        require(one, "d_in", self.d_in, "given for vectors, or n_tokens for tokens, not both")
+        given = (self.d_in is not None) + (self.n_tokens is not None) + self.embedded
+        require(given == 1, "d_in", self.d_in, "given for vectors, or n_tokens for tokens, or embedded, and one alone")
         tied = self.d_out is None and self.n_tokens is None
         require(not tied, "d_out", None, "given, because only a token embedding can also read out")
         choose("read_init", self.read_init, INITS)
@@ -114,7 +116,7 @@ class DecoderNetwork(eqx.Module):
 
     embed: Float[Array, "v d"] | None
     read_in: Affine | None
-    positions: Float[Array, "p d"]
+    positions: Float[Array, "p d"] | None
     blocks: DecoderBlock
     ln_f: Float[Array, "2 d"]
     read_out: Affine | None
@@ -153,7 +155,7 @@ class DecoderNetwork(eqx.Module):
             w_out=normal(n, 4 * d, d, divisor=writes),
             b_out=jnp.zeros((n, d)),
         )
-        self.positions = normal(c.n_positions, d)
+        self.positions = None if c.embedded else normal(c.n_positions, d)
         self.embed = normal(c.n_tokens, d) if c.n_tokens else None
         self.read_in = affine(c.d_in, d) if c.d_in else None
         self.read_out = affine(d, c.d_out) if c.d_out else None
@@ -165,27 +167,40 @@ class DecoderNetwork(eqx.Module):
     ) -> tuple[Float[Array, "t d_out"], Trace]:
         """Run all blocks; returns the output of every position and the trace, stacked over layers."""
         check_sites(interventions, SITES)
-        h = self.embedded(tokens)
+        h, sites = self.through(self.embedded(tokens), interventions, self.blocks)
+        return self.read(h), Trace(sites)
+
+    def last(self, tokens: Shaped[Array, "t ..."]) -> Float[Array, " d_out"]:
+        """The output of the last token alone: the last block computes what its row reads and nothing else."""
+        before, final = (jax.tree.map(lambda leaf, rows=rows: leaf[rows], self.blocks) for rows in (slice(-1), -1))
+        h = self.through(self.embedded(tokens), (), before)[0]
+        return self.read(block(self.config, final, h, Tap((), 0), last=True))[0]
+
+    def through(
+        self, h: Float[Array, "t d"], interventions: Sequence[Intervention], blocks: DecoderBlock
+    ) -> tuple[Float[Array, "t d"], dict[str, Array]]:
+        """The residual stream after stacked blocks, and their sites stacked."""
+        n_layers = blocks.w_o.shape[0]
 
         def body(h: Array, item: tuple[Any, DecoderBlock]) -> tuple[Array, dict[str, Array]]:
             index, weights = item
             tap = Tap(interventions, index)
             return block(self.config, weights, h, tap), tap.sites
 
-        if self.config.n_layers >= SCAN_FROM:
-            h, sites = lax.scan(jax.checkpoint(body), h, (jnp.arange(self.config.n_layers), self.blocks))
-        else:
-            each = []
-            for index in range(self.config.n_layers):
-                h, sites = body(h, (index, jax.tree.map(lambda leaf, i=index: leaf[i], self.blocks)))
-                each.append(sites)
-            sites = jax.tree.map(lambda *per_layer: jnp.stack(per_layer), *each)
-        return self.read(h), Trace(sites)
+        if n_layers >= SCAN_FROM:
+            return lax.scan(jax.checkpoint(body), h, (jnp.arange(n_layers), blocks))
+        each = []
+        for index in range(n_layers):
+            h, sites = body(h, (index, jax.tree.map(lambda leaf, i=index: leaf[i], blocks)))
+            each.append(sites)
+        return h, jax.tree.map(lambda *per_layer: jnp.stack(per_layer), *each) if each else {}
 
     def embedded(self, tokens: Shaped[Array, "t ..."]) -> Float[Array, "t d"]:
-        """The residual stream before the first block: the embedded tokens plus the learned positions."""
+        """The residual stream before the first block: the embedded tokens plus the learned positions, if any."""
         t = tokens.shape[0]
         require(t <= self.config.n_positions, "tokens", t, f"at most n_positions = {self.config.n_positions} of them")
+        if self.positions is None:
+            return tokens
         if self.embed is not None:
             return _rows(self.embed, tokens) + self.positions[:t]
         assert self.read_in is not None
@@ -204,14 +219,21 @@ def _rows(embed: Float[Array, "v d"], tokens: Int[Array, " t"]) -> Float[Array, 
     return embed[tokens]
 
 
-def block(c: Decoder, weights: DecoderBlock, h: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
-    """One block; every intermediate is named, so it can be captured and clamped. Heads come first: "heads t d_head"."""
+def block(
+    c: Decoder, weights: DecoderBlock, h: Float[Array, "t d"], tap: Tap, *, last: bool = False
+) -> Float[Array, "q d"]:
+    """One block; every intermediate is named, so it can be captured and clamped. Heads come first: "heads t d_head".
+
+    With `last` only the last row is computed.
+    """
     t = h.shape[0]
     h = tap("resid_pre", h)
     qkv = layer_norm(h, weights.ln_1) @ weights.w_qkv + weights.b_qkv[None]
     heads = qkv.reshape(t, 3, c.n_heads, c.d_head)
     q, k, v = (tap(name, jnp.swapaxes(heads[:, i], 0, 1)) for i, name in enumerate("qkv"))
     visible = jnp.tril(jnp.ones((t, t), bool))[None]
+    if last:
+        q, visible, h = q[:, -1:], visible[:, -1:], h[-1:]
     if c.attention == "linear":
         products = jnp.einsum("hqd,hsd->hqs", jax.nn.elu(q) + 1, jax.nn.elu(k) + 1)
         scores = tap("scores", jnp.where(visible, products, 0))
@@ -221,7 +243,7 @@ def block(c: Decoder, weights: DecoderBlock, h: Float[Array, "t d"], tap: Tap) -
         scores = tap("scores", jnp.where(visible, products, -jnp.inf))
         pattern = tap("pattern", jax.nn.softmax(scores, axis=-1))
     z = tap("z", jnp.einsum("hqs,hsd->hqd", pattern, v))
-    attn_out = jnp.swapaxes(z, 0, 1).reshape(t, c.d_model) @ weights.w_o + weights.b_o[None]
+    attn_out = jnp.swapaxes(z, 0, 1).reshape(h.shape) @ weights.w_o + weights.b_o[None]
     h = tap("resid_mid", h + tap("attn_out", attn_out))
     mlp_in = tap("mlp_in", layer_norm(h, weights.ln_2))
     hidden = gelu(mlp_in @ weights.w_in + weights.b_in[None])

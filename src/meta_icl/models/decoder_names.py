@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meta_icl.errors import BadInput
+from meta_icl.errors import BadInput, require
 from meta_icl.models.decoder import Affine, Decoder, DecoderNetwork
 
 # Checkpoint name -> field of DecoderBlock, and the row of that field for a norm's scale and bias.
@@ -33,7 +33,9 @@ BLOCK_NAMES = {
 
 
 def to_names(network: DecoderNetwork, prefix: str = "transformer.") -> dict[str, np.ndarray]:
-    """The weights by checkpoint name."""
+    """The weights by checkpoint name; rows that are embedded elsewhere have none in GPT-2 and raise `BadInput`."""
+    require(network.positions is not None, "embedded", True, "False for a GPT-2, which embeds its tokens itself")
+    assert network.positions is not None
     named = {
         f"{prefix}wpe.weight": network.positions,
         f"{prefix}ln_f.weight": network.ln_f[0],
@@ -58,6 +60,7 @@ def from_names(config: Decoder, arrays: Mapping[str, np.ndarray], prefix: str = 
 
     Raises `BadInput` if an array is missing or has another shape than the description says.
     """
+    require(not config.embedded, "embedded", True, "False for a GPT-2, which embeds its tokens itself")
     like = eqx.filter_eval_shape(DecoderNetwork, config, key=jax.random.key(0))
 
     def array(name: str, shape: tuple[int, ...]) -> np.ndarray:

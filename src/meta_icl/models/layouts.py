@@ -113,7 +113,7 @@ class Interleaved(Layout):
         return self.sign * output[::2, : prompt.y.shape[-1]]
 
 
-def positional_code(n_tokens: int, width: int) -> Float[Array, "t width"]:
-    """Sinusoidal positions: sin(p / 10000^(2j/width)) for j < width/2, then the cosines (Vaswani et al., 2017)."""
-    angles = np.arange(n_tokens)[:, None] / 10000 ** (2 * np.arange(width // 2) / width)
+def positional_code(n_tokens: int, width: int, base: float = 10000.0) -> Float[Array, "t width"]:
+    """Sinusoidal positions: sin(p / base^(2j/width)) for j < width/2, then the cosines (Vaswani et al., 2017)."""
+    angles = np.arange(n_tokens)[:, None] / base ** (2 * np.arange(width // 2) / width)
     return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], axis=-1), jnp.result_type(float))

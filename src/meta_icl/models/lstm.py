@@ -106,10 +106,21 @@ class LstmNetwork(eqx.Module):
         self, tokens: Float[Array, "t d_in"], interventions: Sequence[Intervention] = ()
     ) -> tuple[Float[Array, "t d_out"], Trace]:
         check_sites(interventions, SITES)
+        h, hidden = self.through(tokens, interventions)
+        return h @ self.w_out + self.b_out[None], Trace({"hidden": jnp.stack(hidden)})
+
+    def last(self, tokens: Float[Array, "t d_in"]) -> Float[Array, " d_out"]:
+        """The output of the last token alone."""
+        return self.through(tokens, ())[0][-1] @ self.w_out + self.b_out
+
+    def through(
+        self, tokens: Float[Array, "t d_in"], interventions: Sequence[Intervention]
+    ) -> tuple[Float[Array, "t d_hidden"], list[Array]]:
+        """The states of the last layer, and those of every layer."""
         h, hidden = tokens, []
         for index, layer in enumerate(self.cells):
             tap = Tap(interventions, index)
             both = [cell(h, reverse=direction == 1) for direction, cell in enumerate(layer)]
             h = tap("hidden", jnp.concatenate(both, axis=-1))
             hidden.append(h)
-        return h @ self.w_out + self.b_out[None], Trace({"hidden": jnp.stack(hidden)})
+        return h, hidden

@@ -1,7 +1,7 @@
 """Distributions over prompts, and the laws of their inputs and weights."""
 
 from meta_icl.tasks.automata import Automaton, RandomAutomata, legal_share
-from meta_icl.tasks.bursty import BurstyGaussian, BurstyImages, FewShot, bursty_gaussian
+from meta_icl.tasks.bursty import BurstyGaussian, BurstyImages, FewShot, NoSupport, bursty_gaussian
 from meta_icl.tasks.copying import SelectiveCopying
 from meta_icl.tasks.covariance import (
     Masked,
@@ -69,6 +69,7 @@ __all__ = [
     "MetaSample",
     "Mqar",
     "Needle",
+    "NoSupport",
     "Normal",
     "NormalisedMixture",
     "Orthants",

@@ -173,6 +173,51 @@ class FewShot(Task):
         return Prompt(draw_images(self.images, classes, self.noise, image_key), labels)
 
 
+class NoSupport(Task):
+    """Chan's test of what is in the weights: the query's class does not stand in the context, all labels are true.
+
+    The query comes from the law (rank + 1)^-zipf or, with `n_common`, uniformly from that many first classes; the 8
+    items of the context come from the law without the query's class, with replacement. Labels as in `BurstyImages`.
+    """
+
+    images: Float[Array, "classes drawings dx"]
+    zipf: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
+    noise: Float[Array, ""] | None = None
+    polysemy: int = eqx.field(static=True, default=1)
+    n_common: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        k, common = self.images.shape[-3], self.n_common
+        require(k >= 2, "classes", k, "at least 2")
+        require(common is None or 1 <= common <= k, "n_common", common, f"from 1 to the {k} classes, or nothing")
+
+    def sample(self, *, key: Key[Array, ""]) -> Prompt:
+        prompts = self.sample_batch(1, key=key)
+        return Prompt(prompts.x[0], prompts.y[0])
+
+    @eqx.filter_jit
+    def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
+        u_key, image_key = jax.random.split(key)
+        k = self.images.shape[0]
+        u = draws.uniform(u_key, (n, 8 + 2))
+        law = rank_law(k, self.zipf)
+        upper = jnp.cumsum(law)
+        if self.n_common is None:
+            query = jnp.minimum(jnp.searchsorted(upper, u[:, 8], side="right"), k - 1)
+        else:
+            query = jnp.minimum((u[:, 8] * self.n_common).astype(int), self.n_common - 1)
+        # By inversion of the law with the query's interval cut out: numbers behind the gap are moved past it.
+        gap, start = law[query][:, None], (upper - law)[query][:, None]
+        v = u[:, :8] * (1 - gap)
+        v = jnp.where(v < start, v, v + gap)
+        context = jnp.minimum(jnp.searchsorted(upper, v.reshape(-1), side="right").reshape(n, 8), k - 1)
+        # Rounding at the ends of the gap may still hit the query.
+        context = jnp.where(context == query[:, None], (context + 1) % k, context)
+        classes = jnp.concatenate([context, query[:, None]], axis=1)
+        which = jnp.minimum((u[:, 9:] * self.polysemy).astype(int), self.polysemy - 1)
+        return Prompt(draw_images(self.images, classes, self.noise, image_key), classes * self.polysemy + which)
+
+
 def draw_images(
     images: Float[Array, "classes drawings dx"],
     classes: Int[Array, "b n"],

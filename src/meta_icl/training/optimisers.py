@@ -13,7 +13,7 @@ from meta_icl.errors import choose, require
 
 NAMES = ("adam", "adamw", "muon", "sgd")
 MUON_RMS = 0.2  # the size of an entry of Muon's step over the rate, about that of Adam's (Liu et al., 2025)
-SCHEDULES = ("constant", "cosine", "linear")
+SCHEDULES = ("constant", "cosine", "inverse_sqrt", "linear")
 
 
 class Optimiser(eqx.Module):
@@ -24,7 +24,8 @@ class Optimiser(eqx.Module):
     orthogonalised gradient (Jordan et al., 2024), and all else by Adam.
     `clip_norm` clips the global norm of the gradient before anything else (infinite: off). `schedule` multiplies the
     learning rate over `schedule_steps` steps ("constant", or falling to zero by "cosine" or "linear") after
-    `warmup_steps` linear warm-up steps and `hold_steps` at the full rate.
+    `warmup_steps` linear warm-up steps and `hold_steps` at the full rate; "inverse_sqrt" falls as sqrt(s / step) from
+    step s = warmup_steps + hold_steps on, without end.
     """
 
     name: str = eqx.field(static=True, default="adam")
@@ -45,8 +46,10 @@ class Optimiser(eqx.Module):
         choose("schedule", self.schedule, SCHEDULES)
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "zero or more")
         require(self.hold_steps >= 0, "hold_steps", self.hold_steps, "zero or more")
-        decaying = self.schedule != "constant"
-        require(not decaying or self.schedule_steps > 0, "schedule_steps", self.schedule_steps, "positive")
+        ends = self.schedule in ("cosine", "linear")
+        require(not ends or self.schedule_steps > 0, "schedule_steps", self.schedule_steps, "positive")
+        begins = self.schedule != "inverse_sqrt" or self.warmup_steps + self.hold_steps > 0
+        require(begins, "warmup_steps", self.warmup_steps, "positive, or hold_steps is")
 
     def build(self) -> optax.GradientTransformation:
         """The optax transformation; its hyper-parameters may be traced."""
@@ -70,7 +73,10 @@ class Optimiser(eqx.Module):
     def rate(self, count: Any) -> Array:
         """The learning rate of step `count`, counted from zero."""
         factor = jnp.ones((), self.learning_rate.dtype)
-        if self.schedule != "constant":
+        if self.schedule == "inverse_sqrt":
+            start = self.warmup_steps + self.hold_steps
+            factor = jnp.sqrt(start / jnp.maximum(count + 1, start))
+        elif self.schedule != "constant":
             share = jnp.clip((count - self.warmup_steps - self.hold_steps) / self.schedule_steps, 0, 1)
             factor = 0.5 * (1 + jnp.cos(jnp.pi * share)) if self.schedule == "cosine" else 1 - share
         if self.warmup_steps:
