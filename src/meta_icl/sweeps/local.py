@@ -23,7 +23,8 @@ MOST_DEATHS = 2  # of workers on the same part, before the part is given up
 def run_on_workers(run: Run, names: Sequence[str], n_workers: int, progress: Progress) -> None:
     """Have worker processes compute the named parts, in this order; returns when all are done."""
     run.save_json(ORDER, list(names))
-    folders = {name: run.part_folder(name) for name in names}
+    every = {name: run.part_folder(name) for name in names}
+    folders = dict(every)  # of the parts that are not done
     workers: list[subprocess.Popen[bytes]] = []
     deaths: Counter[str] = Counter()
     for folder in folders.values():
@@ -38,7 +39,7 @@ def run_on_workers(run: Run, names: Sequence[str], n_workers: int, progress: Pro
                 raise KeyboardInterrupt
             for worker in [worker for worker in workers if worker.poll() is not None]:
                 workers.remove(worker)
-                _explain(run, worker, folders, deaths)
+                _explain(run, worker, every, deaths)
             # A worker leaves when it finds every part done or taken; a part that is open again, because its worker
             # died, needs another.
             if len(workers) < n_workers and _waiting(folders, workers):
@@ -81,9 +82,9 @@ def _explain(run: Run, worker: subprocess.Popen[bytes], folders: dict[str, Path]
         return
     for name, folder in folders.items():
         raise_kept_error(name, folder)
-    # Another worker may have taken the part already; only the dead one's last part can be open.
+    # Another worker may have taken the part already, or even finished it; only the dead one's last part can be open.
     held = [name for name, folder in folders.items() if worker.pid in holders(folder)]
-    name = next((name for name in held if not (folders[name] / "DONE").exists()), None)
+    name = next((name for name in held if not (folders[name] / "DONE").exists()), held[-1] if held else None)
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     if status > 0 or name is None:
         lines = (run.folder / LOG).read_text(errors="replace").splitlines()[-8:]
