@@ -100,11 +100,20 @@ class Task(eqx.Module):
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
-        """Draw `n` independent prompts, stacked on a leading axis, by one program per `n`.
-
-        Tasks may override it to draw all at once.
-        """
+        """Draw `n` independent prompts, stacked on a leading axis, by one program per `n`."""
         return jax.vmap(lambda k: self.sample(key=k))(jax.random.split(key, n))
+
+
+class BatchTask(Task):
+    """A task that draws all prompts of a batch at once: it defines `sample_batch`, and one prompt is a batch of one."""
+
+    def sample(self, *, key: Key[Array, ""]) -> Prompt:
+        """Draw ONE prompt."""
+        return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
+
+    def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
+        """Draw `n` independent prompts, stacked on a leading axis; compiled by the task that defines it."""
+        raise TypeError(f"{type(self).__name__} does not define sample_batch(n, *, key)")
 
 
 class TokenTask(Task):
@@ -180,20 +189,20 @@ def _answers(predictor: Predictor, prompts: Prompt) -> Float[Array, "b ..."]:
     hidden = jax.vmap(Prompt.hidden)(prompts)
     batched = getattr(predictor, "batched", None)
     try:
-        if batched is not None:
-            answers = jnp.asarray(batched(hidden))
-        elif isinstance(predictor, eqx.Module):  # compiled once per structure; a function would be at every call
-            answers = jnp.asarray(_vmapped(predictor, hidden))
-        else:
-            answers = jnp.asarray(jax.vmap(predictor)(hidden))
+        answers = jnp.asarray(_each(predictor, hidden) if batched is None else batched(hidden))
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
         each = [jax.tree.map(lambda leaf, i=i: leaf[i], hidden) for i in range(prompts.x.shape[0])]
         answers = jnp.stack([jnp.asarray(predictor(prompt)) for prompt in each])
     return answers
 
 
+def _each(predictor: Any, prompts: Any) -> Any:
+    """One prompt's answer after the other by `vmap`, compiled for modules; for a function it would be at every call."""
+    return _each_compiled(predictor, prompts) if isinstance(predictor, eqx.Module) else jax.vmap(predictor)(prompts)
+
+
 @eqx.filter_jit
-def _vmapped(predictor: Predictor, prompts: Prompt) -> Float[Array, "b ..."]:
+def _each_compiled(predictor: Any, prompts: Any) -> Any:
     return jax.vmap(predictor)(prompts)
 
 
@@ -203,7 +212,7 @@ def answer_tokens(predictor: Any, prompts: TokenPrompt) -> Float[Array, "b t voc
     A predictor of tokens maps a `TokenPrompt` to logits "t vocabulary"; row i has seen the tokens up to and with i.
     """
     batched = getattr(predictor, "batched", None)
-    return jax.vmap(predictor)(prompts) if batched is None else batched(prompts)
+    return _each(predictor, prompts) if batched is None else batched(prompts)
 
 
 def take_rows(prompt: Prompt, rows: slice) -> Prompt:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from pathlib import Path
 
 import jobs
@@ -14,6 +15,7 @@ from meta_icl.errors import BadInput
 from meta_icl.runs import Run
 from meta_icl.runs.lock import Lock, holder, holders, last_holder
 from meta_icl.sweeps import PartFailed, run_parts
+from meta_icl.sweeps.local import _explain
 from meta_icl.sweeps.work import find_function, function_name
 
 
@@ -204,3 +206,27 @@ def test_a_lock_remembers_who_held_it(tmp_path):
     assert holders(tmp_path) == [11, 12, os.getpid()] and holder(tmp_path) == os.getpid()
     lock.release()
     assert holder(tmp_path) is None and last_holder(tmp_path) == os.getpid()
+
+
+def test_the_part_of_a_dead_worker_may_be_finished_by_another(run):
+    """No failure: the death counts against the part, and only the second one gives it up."""
+    folder = run.part_folder("a")
+    folder.mkdir(parents=True)
+    (folder / "DONE").touch()
+    deaths: Counter[str] = Counter()
+
+    def dead_worker():
+        worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        worker.kill()
+        (folder / "lock").write_text(f"{worker.pid}\n{os.getpid()}\n")
+        return worker
+
+    _explain(run, dead_worker(), {"a": folder}, deaths)
+    assert deaths == {"a": 1}
+    with pytest.raises(PartFailed, match="part a: 2 workers died of SIGKILL"):
+        _explain(run, dead_worker(), {"a": folder}, deaths)
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    stranger.kill()
+    (run.folder / "workers.log").touch()
+    with pytest.raises(PartFailed, match="a worker failed"):
+        _explain(run, stranger, {"a": folder}, deaths)

@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.prompt import PlacedPrompt, Prompt, Task
+from meta_icl.prompt import BatchTask, PlacedPrompt, Prompt
 from meta_icl.tasks.meta_classification import rank_law
 
 EVALUATIONS = ("test", "ic", "ic2", "iw")
 
 
-class BurstyGaussian(Task):
+class BurstyGaussian(BatchTask):
     """Reddy's task: Gaussian items around class means, with labels k mod L fixed for every class k.
 
     With probability `p_bursty` the context holds N / repeats classes of distinct labels (a random set of labels, then
@@ -45,10 +45,6 @@ class BurstyGaussian(Task):
         require(k % self.n_labels == 0, "n_labels", self.n_labels, f"a divisor of the number of classes {k}")
         require(n // b <= self.n_labels, "n_context", n, f"at most repeats times n_labels = {b * self.n_labels}")
         require(self.n_positions >= t, "n_positions", self.n_positions, f"at least 2 n_context + 1 = {t}")
-
-    def sample(self, *, key: Key[Array, ""]) -> PlacedPrompt:
-        prompts = self.sample_batch(1, key=key)
-        return PlacedPrompt(prompts.x[0], prompts.y[0], prompts.offset[0])
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> PlacedPrompt:
@@ -104,7 +100,7 @@ def bursty_gaussian(n_classes: int = 256, d: int = 63, *, key: Key[Array, ""], *
     return BurstyGaussian(draws.normal(key, (n_classes, d)) / jnp.sqrt(float(d)), **fields)  # pyright: ignore[reportArgumentType]
 
 
-class BurstyImages(Task):
+class BurstyImages(BatchTask):
     """Chan's sequences over any set of images: 8 pairs and a query, labels fixed per class.
 
     With probability `p_bursty` two classes come 3 times each, two more items are independent, all in random order, and
@@ -118,10 +114,6 @@ class BurstyImages(Task):
     zipf: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
     noise: Float[Array, ""] | None = None
     polysemy: int = eqx.field(static=True, default=1)
-
-    def sample(self, *, key: Key[Array, ""]) -> Prompt:
-        prompts = self.sample_batch(1, key=key)
-        return Prompt(prompts.x[0], prompts.y[0])
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
@@ -141,7 +133,7 @@ class BurstyImages(Task):
         return Prompt(draw_images(self.images, classes, self.noise, image_key), classes * self.polysemy + which)
 
 
-class FewShot(Task):
+class FewShot(BatchTask):
     """Chan's in-context test: two held-out classes with the labels 0 and 1 at random, 4 times each, then one of them.
 
     The public code draws the two classes with replacement, which bounds the accuracy (.95 for 10 classes);
@@ -151,10 +143,6 @@ class FewShot(Task):
     images: Float[Array, "classes drawings dx"]
     noise: Float[Array, ""] | None = None
     replacement: bool = eqx.field(static=True, default=False)
-
-    def sample(self, *, key: Key[Array, ""]) -> Prompt:
-        prompts = self.sample_batch(1, key=key)
-        return Prompt(prompts.x[0], prompts.y[0])
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
@@ -173,7 +161,7 @@ class FewShot(Task):
         return Prompt(draw_images(self.images, classes, self.noise, image_key), labels)
 
 
-class NoSupport(Task):
+class NoSupport(BatchTask):
     """Chan's test of what is in the weights: the query's class does not stand in the context, all labels are true.
 
     The query comes from the law (rank + 1)^-zipf or, with `n_common`, uniformly from that many first classes; the 8
@@ -190,10 +178,6 @@ class NoSupport(Task):
         k, common = self.images.shape[-3], self.n_common
         require(k >= 2, "classes", k, "at least 2")
         require(common is None or 1 <= common <= k, "n_common", common, f"from 1 to the {k} classes, or nothing")
-
-    def sample(self, *, key: Key[Array, ""]) -> Prompt:
-        prompts = self.sample_batch(1, key=key)
-        return Prompt(prompts.x[0], prompts.y[0])
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:

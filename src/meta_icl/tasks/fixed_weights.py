@@ -11,14 +11,14 @@ from jaxtyping import Array, Float, Key
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.prompt import Prompt, Task
+from meta_icl.prompt import BatchTask, Prompt
 from meta_icl.tasks.laws import number, numbers, require_entries
 from meta_icl.tasks.regression import LinearRegression
 
 CONTEXTS = ("labels", "noise")
 
 
-class FixedWeightMixture(Task):
+class FixedWeightMixture(BatchTask):
     """Prompts of `regression` with probability `share`, else prompts whose labels come from `fixed`, "d n_out".
 
     `context="labels"`: the context of a fixed-weight prompt shows its labels; "noise": its context labels are N(0, 1)
@@ -35,10 +35,6 @@ class FixedWeightMixture(Task):
         require_entries(lambda value: (value >= 0) & (value <= 1), "share", self.share, "between 0 and 1")
         shape = (self.regression.d, self.regression.n_out)
         require(self.fixed.shape == shape, "fixed", self.fixed.shape, f"of shape {shape}")
-
-    def sample(self, *, key: Key[Array, ""]) -> Prompt:
-        """Draw one prompt: a batch of one."""
-        return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from meta_icl import draws
 from meta_icl.errors import require
-from meta_icl.prompt import Prompt, Task
+from meta_icl.prompt import BatchTask, Prompt
 from meta_icl.tasks.curriculum import Curriculum
 from meta_icl.tasks.laws import Law, Normal, number, require_entries
 
@@ -199,7 +199,7 @@ class FunctionSample(NamedTuple):
     functions: Any
 
 
-class FunctionRegression(Task):
+class FunctionRegression(BatchTask):
     """Prompts of `n_context` pairs and a query with y = y_scale f(x) + noise, f drawn once per prompt.
 
     Inputs are `x_scale` times rows of `x_law`; y has shape "n 1". Noise of standard deviation `noise` is added to every
@@ -250,10 +250,6 @@ class FunctionRegression(Task):
     def position_weights(self, n: int) -> Float[Array, " n"]:
         """1 for the rows that the curriculum has reached, 0 for the others."""
         return jnp.ones(n) if self.curriculum is None else (jnp.arange(n) < self.curriculum.points(self.step)) * 1.0
-
-    def sample(self, *, key: Key[Array, ""]) -> Prompt:
-        """Draw one prompt, x "n_context+1 d" and y "n_context+1 1": a batch of one."""
-        return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:

@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from meta_icl import draws
 from meta_icl.errors import require
-from meta_icl.prompt import Prompt, Task, TokenPrompt, TokenTask
+from meta_icl.prompt import BatchTask, Prompt, TokenPrompt, TokenTask
 
 
-class TwoPairs(Task):
+class TwoPairs(BatchTask):
     """Two exemplars of different classes with two different labels in any order, then one of the two classes again.
 
     Classes and label pairs are drawn per prompt, so that nothing can be learned in the weights but how to look labels
@@ -22,10 +22,6 @@ class TwoPairs(Task):
 
     exemplars: Float[Array, "classes drawings dx"]
     label_pairs: Int[Array, "pairs 2"]
-
-    def sample(self, *, key: Key[Array, ""]) -> Prompt:
-        prompts = self.sample_batch(1, key=key)
-        return Prompt(prompts.x[0], prompts.y[0])
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.prompt import PlacedPrompt, Task
+from meta_icl.prompt import BatchTask, PlacedPrompt
 
 ASSIGNMENTS = ("shift", "random", "bijection")
 
@@ -27,7 +27,7 @@ class MetaSample(NamedTuple):
     classes: Int[Array, "b n"]
 
 
-class MetaClassification(Task):
+class MetaClassification(BatchTask):
     """Items x = (mu_c + eps eta) / sqrt(1 + eps^2), eta ~ N(0, I/d), labelled by one map out of several.
 
     The map tau has probability ~ (tau + 1)^-beta, the N / repeats distinct classes of the context follow the ranks'
@@ -55,10 +55,6 @@ class MetaClassification(Task):
         classes = self.means.shape[-2]
         require(n // b < classes, "n_context", n, f"below repeats times the number of classes = {b * classes}")
         require(self.n_positions >= t, "n_positions", self.n_positions, f"at least 2 n_context + 1 = {t}")
-
-    def sample(self, *, key: Key[Array, ""]) -> PlacedPrompt:
-        prompts = self.sample_batch(1, key=key)
-        return PlacedPrompt(prompts.x[0], prompts.y[0], prompts.offset[0])
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> PlacedPrompt:

@@ -9,13 +9,13 @@ from jaxtyping import Array, Float, Key
 
 from meta_icl import draws
 from meta_icl.errors import require
-from meta_icl.prompt import Prompt, Task
+from meta_icl.prompt import BatchTask, Prompt
 from meta_icl.tasks.laws import Law, Normal, Uniform, number, optional_numbers, require_entries
 
 CLOSED_FORM_LAWS = "a law of independent entries with mean zero (Uniform, Laplace, Normal without covariance)"
 
 
-class LinearRegression(Task):
+class LinearRegression(BatchTask):
     """Prompts of `n_context` pairs and a query with y = w^T x, w of shape "d n_out" drawn once per prompt.
 
     Inputs are `x_scale` times rows of `x_law` (context and query alike). The n_out columns of w are `w_scale` times
@@ -58,10 +58,6 @@ class LinearRegression(Task):
         """This task restricted to a finite pool of `m` weight matrices, drawn from `w_law` once and for all."""
         require(isinstance(m, int) and m >= 1, "m", m, "a positive integer")
         return eqx.tree_at(lambda t: t.pool, self, self._weights(m, key=key), is_leaf=lambda leaf: leaf is None)
-
-    def sample(self, *, key: Key[Array, ""]) -> Prompt:
-        """Draw one prompt, x "n_context+1 d" and y "n_context+1 n_out": a batch of one."""
-        return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:

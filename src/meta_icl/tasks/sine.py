@@ -9,13 +9,13 @@ from jaxtyping import Array, Float, Key
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.prompt import Prompt, Task
+from meta_icl.prompt import BatchTask, Prompt
 from meta_icl.tasks.laws import number, require_entries
 
 FAMILIES = ("paper", "released_code")
 
 
-class SineRegression(Task):
+class SineRegression(BatchTask):
     """Prompts of `n_context` pairs and a query with scalar x ~ U(-half_range, half_range) and y = a sin(x + phi).
 
     `family="paper"`: a ~ U(0.1, 5) and phi ~ U(0, pi), independent (von Oswald et al., 2022).
@@ -32,10 +32,6 @@ class SineRegression(Task):
         require(good, "n_context", self.n_context, "a positive integer")
         choose("family", self.family, FAMILIES)
         require_entries(lambda value: value > 0, "half_range", self.half_range, "positive")
-
-    def sample(self, *, key: Key[Array, ""]) -> Prompt:
-        """Draw one prompt, x and y of shape "n_context+1 1": a batch of one."""
-        return jax.tree.map(lambda leaf: leaf[0], self.sample_batch(1, key=key))
 
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
