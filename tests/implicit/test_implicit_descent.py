@@ -40,7 +40,7 @@ def drawn(kind, seed=0, **fields):
     return network, jnp.asarray(rng.normal(size=(N, D))), jnp.asarray(rng.normal(size=D))
 
 
-@pytest.mark.parametrize("kind", ["no skip", "pre-LN"])
+@pytest.mark.parametrize("kind", ["no skip", pytest.param("pre-LN", marks=pytest.mark.slow)])
 def test_additive_chain(x64, kind):
     """Literal gradient descent on trace(D_i^T W), by automatic differentiation, ends at the one-shot patch."""
     network, context, query = drawn(kind)

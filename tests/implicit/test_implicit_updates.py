@@ -273,7 +273,9 @@ def control_errors(network, context, query, other):
     return jnp.linalg.norm(found - wanted[None], axis=-1) / jnp.linalg.norm(wanted)
 
 
-@pytest.mark.parametrize("kind", ["pre-LN", "Gemma", "experts"])
+@pytest.mark.parametrize(
+    "kind", ["pre-LN", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("Gemma", "experts"))]
+)
 def test_negative_controls_fail(x64, kind):
     """By 0.1 to 1 and more, in the median over random blocks."""
     found = []

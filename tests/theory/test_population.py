@@ -59,9 +59,9 @@ def test_white_time_course_and_conservation(seed):
 @pytest.mark.parametrize(
     ("name", "eigenvalues", "rotated", "end"),
     [
-        ("linear", tasks.linear_spectrum(4), True, 20_000),
-        ("geometric", np.array([0.8, 0.4, 0.2, 0.1]), False, 4_000),
-        ("power", tasks.power_spectrum(4, 0.8, trace=2.0), True, 2_000),
+        ("linear", tasks.linear_spectrum(4), True, 60_000),
+        ("geometric", np.array([0.8, 0.4, 0.2, 0.1]), False, 60_000),
+        ("power", tasks.power_spectrum(4, 0.8, trace=2.0), True, 10_000),
     ],
 )
 def test_plateaus_of_separate_attention(name, eigenvalues, rotated, end):
@@ -69,8 +69,8 @@ def test_plateaus_of_separate_attention(name, eigenvalues, rotated, end):
     d = len(eigenvalues)
     rotation = tasks.random_rotation(d, key=jax.random.key(9)) if rotated else None
     loss = map_loss(tasks.covariance_from(eigenvalues, rotation), 31)
-    start = models.SeparateLinearAttention(d, d + 1, 1, 0.05)(key=jax.random.key(0))
-    times = np.linspace(0, end, 2001)
+    start = models.SeparateLinearAttention(d, d + 1, 1, 0.03)(key=jax.random.key(0))
+    times = np.linspace(0, end, 4001)
     flow = training.gradient_flow(start, training.OnMap(loss), times, probes={"conserved": conserved})
     heights = [plateau.height for plateau in analysis.plateaus(flow.times, flow.loss, min_drop=0.02)]
     np.testing.assert_allclose(heights, loss.levels()[1:-1], atol=1e-3, err_msg=name)

@@ -21,12 +21,12 @@ def orthogonalised(gradient):
 
 
 def test_muon_turns_hidden_maps_only(x64):
-    network = Decoder(4, 2, 2, 5, d_in=3)(key=jax.random.key(0))
+    network = eqx.filter_jit(Decoder(4, 2, 2, 5, d_in=3))(key=jax.random.key(0))
     params = eqx.filter(network, eqx.is_inexact_array)
     rng = np.random.default_rng(0)
     gradient = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), params)
     optimiser = Optimiser("muon", learning_rate=0.01).build()
-    step, _ = optimiser.update(gradient, optimiser.init(params), params)
+    step, _ = jax.jit(optimiser.update)(gradient, optimiser.init(params), params)
     for name in ("w_qkv", "w_o", "w_in", "w_out"):
         for found, g in zip(getattr(step.blocks, name), getattr(gradient.blocks, name), strict=True):
             wanted = -0.01 * 0.2 * max(g.shape) ** 0.5 * orthogonalised(np.asarray(g))
