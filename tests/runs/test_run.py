@@ -62,7 +62,7 @@ def test_provenance(tmp_path):
     assert {"version"} <= set(told["code"])
     start = told["starts"][0]
     assert start["started"] <= start["ended"] and start["wall_seconds"] >= 0 and start["command"]
-    assert told["resumed"] == 0
+    assert told["resumed"] == 0 and told["generator"] == os.environ["JAX_DEFAULT_PRNG_IMPL"]
     with Run.open(tmp_path / "r", {}) as run:  # a finished run is not touched by asking again
         assert run.provenance == told
 

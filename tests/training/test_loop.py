@@ -19,7 +19,7 @@ from meta_icl.evaluation import loss_on, mean_loss
 from meta_icl.models import Learner, Transformer
 from meta_icl.prompt import Ensemble, Prompt
 from meta_icl.tasks import LinearRegression, Uniform
-from meta_icl.training import Optimiser, half_mse, record_steps, train
+from meta_icl.training import Optimiser, from_arrays, half_mse, record_steps, to_arrays, train
 
 TASK = LinearRegression(d=3, n_context=4, x_law=Uniform(half_range=1.0))
 MODEL = Learner(Transformer(4))
@@ -232,3 +232,9 @@ def test_kill_minus_nine_then_the_same_command(tmp_path):
     assert start(tmp_path / "b").wait(timeout=240) == 0
     a, b = (Run.load(tmp_path / name).load_arrays("result")["qk"] for name in ("a", "b"))
     np.testing.assert_array_equal(a, b)
+
+
+def test_keys_come_back_with_their_generator():
+    tree = {"key": jax.random.key(3, impl="rbg"), "x": jnp.arange(2)}
+    back = from_arrays(tree, to_arrays(tree, "state"), "state")
+    assert back["key"] == tree["key"] and jax.random.key_impl(back["key"]) == jax.random.key_impl(tree["key"])

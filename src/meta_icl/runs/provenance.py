@@ -38,6 +38,12 @@ def devices() -> list[str]:
     return [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
 
 
+def generator() -> str | None:
+    """The random generator of new keys, if this process uses jax at all: the same key gives other numbers in another."""
+    jax = sys.modules.get("jax")
+    return None if jax is None or not hasattr(jax, "config") else jax.config.jax_default_prng_impl
+
+
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Installed versions of Python and packages; those that are not installed are left out."""
     found = {"python": platform.python_version()}

@@ -103,7 +103,7 @@ class Run:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Code, versions, devices, and for every start its command, times and wall seconds."""
+        """Code, versions, devices, random generator, and for every start its command, times and wall seconds."""
         return read_versioned(self.folder / "provenance.json")
 
     def finish(self) -> None:
@@ -243,7 +243,7 @@ class Run:
             return
         path = self.folder / "provenance.json"
         starts = read_versioned(path)["starts"] if path.exists() else []
-        self._provenance = {"format": FORMAT, **origin.provenance(), "devices": []}
+        self._provenance = {"format": FORMAT, **origin.provenance(), "devices": [], "generator": None}
         self._provenance |= {"resumed": len(starts), "wall_seconds": 0.0, "starts": [*starts, origin.start()]}
         write_json(path, self._provenance)
 
@@ -252,7 +252,7 @@ class Run:
         starts[-1]["wall_seconds"] = round(time.monotonic() - self._began, 3)
         starts[-1]["ended"] = ended
         self._provenance["wall_seconds"] = round(sum(one["wall_seconds"] for one in starts), 3)
-        self._provenance["devices"] = origin.devices()
+        self._provenance |= {"devices": origin.devices(), "generator": origin.generator()}
         write_json(self.folder / "provenance.json", self._provenance)
 
     def _metrics(self) -> MetricsLog:

@@ -38,7 +38,7 @@ def from_arrays(like: T, arrays: dict[str, np.ndarray], prefix: str) -> T:
                 f"{expected.dtype}{list(expected.shape)}: it belongs to another model or version"
             )
         array = jnp.asarray(raw)
-        restored.append(jax.random.wrap_key_data(array) if _is_key(leaf) else array)
+        restored.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array)
     return eqx.combine(jax.tree_util.tree_unflatten(treedef, restored), static)
 
 
