@@ -12,13 +12,13 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import require
 from meta_icl.models.mixers.affine_scan import in_chunks, segment_products, shifted
 from meta_icl.models.mixers.heads import HeadDescription, Memory, Tokens
 from meta_icl.models.mixers.linear import RateDecay, decayed_products, linear_chunks, linear_step
+from meta_icl.models.mixers.solves import unit_lower_inverse
 
 
 def delta_step(
@@ -51,7 +51,7 @@ def delta_chunks(
         decay, since_start = segment_products(log_g), jnp.exp(jnp.cumsum(log_g))[:, None]
         system = jnp.tril(beta[:, None] * (k @ k.T) * decay, -1)
         right = jnp.concatenate([beta[:, None] * v, beta[:, None] * since_start * k], axis=1)
-        solved = solve_triangular(system, right, lower=True, unit_diagonal=True)
+        solved = unit_lower_inverse(system) @ right
         value, erased = jnp.split(solved, [v.shape[1]], axis=1)
         return value, erased, since_start * q, (q @ k.T) * decay, decay[-1][:, None] * k, since_start[-1, 0]
 
@@ -96,7 +96,7 @@ def generalised_delta_chunks(
         before = shifted(decay, 0.0)  # products up to the token before
         system = decayed_products(read, erase, before)
         right = jnp.concatenate([decayed_products(read, k, before) @ v, shifted(since_start, 1.0) * read], axis=1)
-        solved = solve_triangular(system, right, lower=True, unit_diagonal=True)
+        solved = unit_lower_inverse(system) @ right
         value, carried = jnp.split(solved, [v.shape[1]], axis=1)
         within = decayed_products(q, k, decay) @ v
         scores = decayed_products(q, erase, decay)
