@@ -1,4 +1,4 @@
-"""The linear systems of mixers against numpy, and that none of them calls LAPACK, which can block a program for ever."""
+"""The linear systems of mixers against numpy; none of them calls LAPACK, which can block a program for ever."""
 
 import jax
 import jax.numpy as jnp

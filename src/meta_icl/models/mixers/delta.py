@@ -153,14 +153,19 @@ def implicit_rate(b: Float[Array, ""], k: Float[Array, " k"]) -> Float[Array, ""
 
 
 @dataclass(frozen=True)
-class DeltaNet(HeadDescription):
-    """DeltaNet (Schlag et al., 2021; Yang et al., 2024): unit keys, beta = beta_max sigmoid; 2 allows reflections."""
+class DeltaDescription(HeadDescription):
+    """What describes all delta rules of rate beta = beta_max sigmoid(raw); beta_max 2 allows reflections."""
 
     beta_max: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
         require(0 < self.beta_max <= 2, "beta_max", self.beta_max, "in (0, 2]")
+
+
+@dataclass(frozen=True)
+class DeltaNet(DeltaDescription):
+    """DeltaNet (Schlag et al., 2021; Yang et al., 2024), with unit keys."""
 
     def n_gates(self, d_key: int) -> int:
         del d_key
@@ -172,7 +177,7 @@ class DeltaNet(HeadDescription):
 
 
 @dataclass(frozen=True)
-class GatedDeltaNet(DeltaNet):
+class GatedDeltaNet(DeltaDescription):
     """Gated DeltaNet (Yang et al., 2025): the delta rule on a decayed memory, with a gated output."""
 
     output_gate: bool = True

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from meta_icl.errors import require
 from meta_icl.models.mixers.affine_scan import in_chunks, segment_products
 from meta_icl.models.mixers.heads import HeadDescription, Memory, Tokens
-from meta_icl.models.mixers.solves import solve_positive
+from meta_icl.models.mixers.solves import positive_inverse, solve_positive
 
 
 class MesaState(NamedTuple):
@@ -124,6 +124,10 @@ class MesaMemory(Memory):
     def scan(self, state: MesaState, tokens: Tokens) -> tuple[MesaState, Float[Array, "t v"]]:
         gates, size = self.gates(tokens.raw), self.chunk_size
         return mesa_chunks(state, tokens.q, tokens.k, tokens.v, *gates, self.ridge, size, self.cg_steps)
+
+    def weights(self, state: MesaState) -> Float[Array, "v k"]:
+        """The ridge solution G (H + Lambda)^{-1}, solved exactly."""
+        return state.values @ positive_inverse(state.keys + jnp.diag(self.ridge))
 
     def gates(self, raw: Float[Array, "*t 2"]) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
         """The weight b of each token and the logarithm of its decay."""

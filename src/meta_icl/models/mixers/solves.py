@@ -4,7 +4,6 @@ LAPACK is not called: on CPU, jax spreads a batch of LAPACK calls over the threa
 them; two such batches at once block each other for ever where there are few threads (jaxlib 0.10).
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float
 
 
 def unit_lower_inverse(lower: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """(I + A)^{-1} for the strictly lower part A of a matrix, from the diagonal blocks of size 1, 2, 4, .. to all of it.
+    """(I + A)^{-1} for the strictly lower part A of a matrix, by diagonal blocks of size 1, 2, 4, .. up to all of it.
 
     A block of twice the size has the inverses of its halves on the diagonal and -D^{-1} C B^{-1} below it.
     """
