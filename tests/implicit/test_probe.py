@@ -49,7 +49,8 @@ def test_probe_of_a_run(root, capsys, tmp_path):
     arguments = ("probe", "train-LinearRegression-Blocks", "--prompts", "3", "--root", str(root))
     status, out, _ = call(capsys, *arguments, "--json")
     told = json.loads(out)
-    assert status == 0 and set(told["probes"]) == set(listing.probes()) == {"implicit_updates"}
+    assert status == 0 and set(listing.probes()) == {"implicit_updates", "memories"}
+    assert set(told["probes"]) == {"implicit_updates"}  # the one that can look at blocks
     by_label = told["probes"]["implicit_updates"]
     assert set(by_label) == {"seed 0", "seed 1", "untrained"}
     for rows in by_label.values():
@@ -176,6 +177,7 @@ def test_what_cannot_be_probed(root, capsys, tmp_path):
         ((str(tmp_path / "other"),), "was not made by `meta-icl train`"),
         (("train-LinearRegression-Blocks", "--root", str(root), "--tokens", "1,2"), "--tokens must be given for a"),
         (("train-LinearRegression-Blocks", "--root", str(root), "--text", "a"), "--text must be given for a"),
+        (("train-LinearRegression-Blocks", "--root", str(root), "--probe", "memories"), "a backbone with memories of"),
     ):
         status, _, err = call(capsys, "probe", *arguments)
         assert status == 2 and message in err and err.count("\n") == 1

@@ -23,12 +23,23 @@ def x():
     return jax.random.normal(jax.random.key(0), (T, D))
 
 
+def delta_gradient(state, k, v):
+    """Of 1/2 |S k - v|^2, written out."""
+    return (state @ k - v)[:, None] * k[None]
+
+
+def hebbian_gradient(state, k, v):
+    """Of -<S k, v>."""
+    del state
+    return -v[:, None] * k[None]
+
+
 @pytest.mark.usefixtures("x64")
 def test_deltanet_descends_and_linear_attention_does_not(x):
     """Every write of DeltaNet is along minus the delta gradient exactly; of linear attention along the Hebbian one."""
     for description, own in (
-        (m.DeltaNet(n_heads=1), probe.delta_gradient),
-        (m.LinearAttention(n_heads=1, conv=4), probe.hebbian_gradient),
+        (m.DeltaNet(n_heads=1), delta_gradient),
+        (m.LinearAttention(n_heads=1, conv=4), hebbian_gradient),
     ):
         mixer = description(D, key=jax.random.key(1))
         tokens = probe.heard(mixer, jnp.asarray(x, float))
@@ -36,8 +47,54 @@ def test_deltanet_descends_and_linear_attention_does_not(x):
         before = jnp.concatenate([jnp.zeros((1, D, D)), after[:-1]])
         given = (before, after, tokens.k[0], tokens.v[0])
         np.testing.assert_allclose(probe.alignment_with_rule(*given, own), 1.0, atol=1e-6)
-        both = [probe.alignment_with_rule(*given, g) for g in (probe.delta_gradient, probe.hebbian_gradient)]
+        both = [probe.alignment_with_rule(*given, g) for g in (delta_gradient, hebbian_gradient)]
         assert float(jnp.abs(both[0] - both[1])[1:].max()) > 1e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_course_of_a_memory_against_numpy(x):
+    """The delta rule and ridge regression, written out, on what the two heads hear; persistent tokens come first."""
+    x = jnp.asarray(x, float)
+    layer = m.Persistent(m.DeltaNet(), n_tokens=3)(D, key=jax.random.key(1))
+    course = probe.course_of(layer, x)
+    heard = probe.heard(layer.mixer, jnp.concatenate([layer.tokens, x]))
+    keys, values, rates = (np.asarray(a) for a in (heard.k, heard.v, jax.nn.sigmoid(heard.raw[..., 0])))
+    for h in range(2):
+        state, befores = np.zeros((D // 2, D // 2)), []
+        for k, v, b in zip(keys[h], values[h], rates[h], strict=True):
+            befores.append(state)
+            state = state + b * np.outer(v - state @ k, k)
+        np.testing.assert_allclose(course.before[h], befores[3:], atol=1e-12)
+        np.testing.assert_allclose(course.after[h, -1], state, atol=1e-12)
+        errors = [np.sum((s @ k - v) ** 2) for s, k, v in zip(befores, keys[h], values[h], strict=True)]
+        np.testing.assert_allclose(probe.surprise(course)[h], errors[3:], atol=1e-12)
+        left = np.sum((keys[h] @ state.T - values[h]) ** 2, axis=1)
+        np.testing.assert_allclose(probe.lost(course)[h], left[3:], atol=1e-12)
+    np.testing.assert_allclose(probe.alignment(course, probe.delta_loss), 1.0, atol=1e-5)
+    mesa = m.Mesa(n_heads=1)(D, key=jax.random.key(2))
+    course = probe.course_of(mesa, x)
+    (k,), (v,), (raw,) = (np.asarray(a) for a in (course.tokens.k, course.tokens.v, course.tokens.raw))
+    b, log_g = (np.asarray(a) for a in jax.tree.map(lambda leaf: leaf[0], mesa.memory).gates(jnp.asarray(raw)))
+    weights = b * np.exp(np.cumsum(log_g[::-1])[::-1] - log_g)  # what is left of each token at the end
+    ridge = np.linalg.solve((k.T * weights) @ k + np.eye(D), (k.T * weights) @ v).T
+    np.testing.assert_allclose(course.after[0, -1], ridge, atol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_what_memories_of_other_families_answer(x):
+    """Read at its own query, the memory after a token answers what the layer's step reads there."""
+    x = jnp.asarray(x, float)
+    for description in (m.Titans(depth=2, chunk_size=4), m.Mlstm(), m.Ttt(chunk_size=1), m.Longhorn(diagonal=True)):
+        mixer = description(D, key=jax.random.key(5))
+        course = probe.course_of(mixer, x)
+        reads = eqx.filter_vmap(lambda memory, tokens: memory.scan(memory.start(), tokens)[1])
+        answers = eqx.filter_vmap(lambda memory, after, q: jax.vmap(memory.answer)(after, q))
+        expected = reads(mixer.memory, course.tokens)
+        np.testing.assert_allclose(answers(mixer.memory, course.after, course.tokens.q), expected, atol=1e-10)
+    gate = m.TitansBlock("gate", m.Titans(chunk_size=4), segment=4)(D, key=jax.random.key(6))
+    assert probe.surprise(probe.course_of(gate, x)).shape == (2, T)
+    for description in (m.Attention(), m.LstmMixer(), m.TitansBlock("context", m.Titans(chunk_size=4), segment=4)):
+        assert not probe.has_course(description(D, key=jax.random.key(7)))
 
 
 def test_what_is_read_back():
@@ -68,14 +125,12 @@ def test_descent_and_ridge_are_recognised():
 def test_a_repeated_token_surprises_less():
     mixer = m.Titans(n_heads=1, chunk_size=1, conv=0)(D, key=jax.random.key(3))
     token = jax.random.normal(jax.random.key(4), (D,))
-    surprises = probe.surprise(mixer, jnp.tile(token[None], (6, 1)))
+    surprises = probe.surprise(probe.course_of(mixer, jnp.tile(token[None], (6, 1))))
     assert surprises.shape == (1, 6)
     assert float(surprises[0, 5]) < 0.5 * float(surprises[0, 0])
     tokens = probe.heard(mixer, token[None])
-    last = jax.tree.map(lambda leaf: leaf[-1], probe.memory_states(mixer, tokens))
     before = jnp.sum((mixer.initial_state().memory.now.weights[0][0] @ tokens.k[0, 0] - tokens.v[0, 0]) ** 2)
     assert float(surprises[0, 0]) == pytest.approx(float(before), rel=1e-5)
-    assert probe.recalled(last, tokens.k).shape == (1, 1, D)
 
 
 @pytest.mark.slow

@@ -24,6 +24,11 @@ from meta_icl.plotting import Chart, Heatmaps, Lines, Panel, Series
 from meta_icl.probes._subject import Subject
 
 
+def check(subject: Subject) -> None:
+    """Raise `BadInput` unless the model is a stack of blocks with MLPs, or can be seen as one."""
+    blocks_of(subject.network)
+
+
 def measure(subject: Subject) -> dict[str, np.ndarray]:
     """Sizes and similarities of the examples' updates, "prompts layers m" and "prompts layers m m".
 

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from meta_icl.sweeps import use_compilation_cache
 EXAMPLES = (
     "train-LinearRegression-Transformer",
     "train-LinearRegression-Blocks --probe implicit_updates --prompts 50 --json",
+    "train-LinearRegression-Backbone --probe memories",
     "./gpt2 --tokens 464,2068,7586,21831,11687 --out fox.html",
     "./gpt2 --examples 'hot -> cold' 'big -> small' 'fast -> slow' --text 'high ->'",
     "./llama --tokens 306,29871,29974,13,319,29871,29899,13,306 --separator 13",
@@ -38,7 +39,7 @@ class Options:
     subject: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN-or-CHECKPOINT")]
     """The run (its folder, name, or the beginning of it), or the folder of a language model."""
     probe: tuple[str, ...] = ()
-    """The probes (default: all there are)."""
+    """The probes (default: all that can look at the model)."""
     prompts: int = 20
     """Prompts of the task of a run."""
     key: int = 1
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, command="probe", examples=EXAMPLES)
     require(options.prompts >= 1, "--prompts", options.prompts, "a positive integer")
     listed = listing.probes()
-    names = [choose("probe", name, listed) for name in options.probe] or list(listed)
+    wanted = [choose("probe", name, listed) for name in options.probe]
     use_compilation_cache()
     if is_language_model(Path(options.subject)):
         name, subjects, provenance = language_model(options)
@@ -75,8 +76,10 @@ def main(arguments: Sequence[str]) -> int:
         name, provenance = run.name, dict(run.provenance) | {"config": run.config}
         path = options.out or run.folder / "probe.html"
     found, charts, intro = {}, {}, []
+    modules = {probe: importlib.import_module(f"meta_icl.probes.{probe}") for probe in wanted or listed}
+    names = wanted or fitting(modules, next(iter(subjects.values())))
     for probe in names:
-        module = importlib.import_module(f"meta_icl.probes.{probe}")
+        module = modules[probe]
         measured = {label: module.measure(subject) for label, subject in subjects.items()}
         found[probe] = {label: module.rows(arrays) for label, arrays in measured.items()}
         charts |= {f"{probe}-{key}": chart for key, chart in module.figures(measured).items()}
@@ -94,6 +97,19 @@ def main(arguments: Sequence[str]) -> int:
                 console().print(table)
         print(f"report  {path}")
     return 0
+
+
+def fitting(modules: Mapping[str, Any], subject: Any) -> list[str]:
+    """The probes that can look at a subject; `BadInput` with all their reasons if none can."""
+    refused: dict[str, str] = {}
+    for name, module in modules.items():
+        try:
+            module.check(subject)
+        except BadInput as error:
+            refused[name] = str(error)
+    if len(refused) == len(modules):
+        raise BadInput("no probe can look at this model: " + "; ".join(f"{n}: {why}" for n, why in refused.items()))
+    return [name for name in modules if name not in refused]
 
 
 def is_language_model(folder: Path) -> bool:

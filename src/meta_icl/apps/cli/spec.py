@@ -152,7 +152,7 @@ def _number(text: str, what: str) -> float:
 
 def _sequence(arguments: tuple[Any, ...], text: str, field: str, classes: Mapping[str, type]) -> list[Any]:
     hints = [argument for argument in arguments if argument is not Ellipsis]
-    items = _json(text) if text.startswith("[") else [part for part in text.split(",") if part]
+    items = _json(text) if text.startswith("[") else _items(text)
     if not isinstance(items, list):
         raise _Mismatch("a sequence such as 1,2,3")
     if Ellipsis not in arguments and len(hints) != len(items) and len(hints) > 1:
@@ -160,6 +160,18 @@ def _sequence(arguments: tuple[Any, ...], text: str, field: str, classes: Mappin
     each = hints if len(hints) == len(items) else (hints or [Any])[:1] * len(items)
     texts = [item if isinstance(item, str) else json.dumps(item) for item in items]
     return [converted(hint, item, field, classes) for hint, item in zip(each, texts, strict=True)]
+
+
+def _items(text: str) -> list[str]:
+    """`a:x=1,y=2,b` at the commas that do not continue the fields of an object."""
+    parts: list[str] = []
+    for part in text.split(","):
+        name, equals, _ = part.partition("=")
+        if equals and ":" not in name and parts:
+            parts[-1] += "," + part
+        elif part:
+            parts.append(part)
+    return parts
 
 
 def _array(text: str) -> Any:

@@ -24,6 +24,8 @@ EXAMPLES = (
     "linear_regression transformer --task d=5 n_context=10 --model d_model=15 --layout separate:d_position=10",
     "function_regression decoder --task function=sparse_linear:d=5 n_context=10 --model d_model=64 n_layers=3 "
     "n_heads=2 n_positions=22 d_in=5 init_std=0.125 --layout interleaved --objective every_position_mse --batch 32",
+    "linear_regression backbone --task d=5 n_context=20 --model d_model=32 d_in=5 mixers=deltanet:n_heads=1 n_layers=1 "
+    "--layout interleaved --objective every_position_mse --batch 64",
     "--resume train-LinearRegression-Transformer",
 )
 
@@ -114,7 +116,9 @@ def describe(options: Options) -> dict[str, Any]:
     classes = task_classes()
     tasks = {name: cls for name, cls in classes.items() if issubclass(cls, Task)}
     task = spec.described("task", options.task_name, options.task, tasks, classes)
-    model = spec.described("model", options.model_name, options.model, model_classes(), mixer_classes())
+    models = model_classes()
+    parts = part_classes(spec.find("model", options.model_name, models))
+    model = spec.described("model", options.model_name, options.model, models, parts)
     optimiser = spec.described(
         "optimiser", "Optimiser", [f"learning_rate={options.learning_rate}", *options.optimiser], optimiser_classes()
     )
@@ -242,7 +246,7 @@ def optimiser_of(config: Mapping[str, Any]) -> Any:
 
 def model_of(config: Mapping[str, Any]) -> Any:
     """The model of a configuration: called with a key it draws a predictor."""
-    model = spec.built(config["model"], model_classes() | mixer_classes())
+    model = spec.built(config["model"], model_classes() | part_classes(config["model"]["name"]))
     if config["layout"] is None:
         return model
     from meta_icl.models import Learner
@@ -267,10 +271,12 @@ def model_classes() -> dict[str, type]:
     return spec.public(models, lambda cls: drawn_by(cls) is not None and cls not in (*wrappers, *of_labels))
 
 
-def mixer_classes() -> dict[str, type]:
-    """The contextual layers of which a model of blocks can be made."""
-    from meta_icl.models import blocks
+def part_classes(model_name: str) -> dict[str, type]:
+    """What a model can be made of: sequence mixers for a backbone, contextual layers for blocks."""
+    from meta_icl.models import Backbone, blocks, mixers
 
+    if model_name == Backbone.__name__:
+        return {name: getattr(mixers, name) for name in mixers.DESCRIPTIONS}
     base = blocks.ContextualLayer
     return spec.public(blocks, lambda cls: issubclass(cls, base) and cls is not base)
 

@@ -14,7 +14,14 @@ from meta_icl.models.mixers.titans import Titans
 from meta_icl.models.mixers.titans_blocks import Persistent, TitansBlock
 from meta_icl.models.mixers.ttt import Ttt
 
+# The layers that can be named where text describes a model.
+DESCRIPTIONS = (
+    *("Attention", "DeltaNet", "GatedDeltaNet", "LinearAttention", "Longhorn", "LstmMixer", "Mamba", "Mamba2", "Mesa"),
+    *("Mlstm", "Persistent", "Rwkv7", "Titans", "TitansBlock", "Ttt"),
+)
+
 __all__ = [
+    "DESCRIPTIONS",
     "Attention",
     "DeltaNet",
     "GatedDeltaNet",

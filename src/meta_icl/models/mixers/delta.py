@@ -12,13 +12,13 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import require
 from meta_icl.models.mixers.affine_scan import in_chunks, segment_products, shifted
 from meta_icl.models.mixers.heads import HeadDescription, Memory, Tokens
 from meta_icl.models.mixers.linear import RateDecay, decayed_products, linear_chunks, linear_step
+from meta_icl.models.mixers.solves import unit_lower_inverse
 
 
 def delta_step(
@@ -51,7 +51,7 @@ def delta_chunks(
         decay, since_start = segment_products(log_g), jnp.exp(jnp.cumsum(log_g))[:, None]
         system = jnp.tril(beta[:, None] * (k @ k.T) * decay, -1)
         right = jnp.concatenate([beta[:, None] * v, beta[:, None] * since_start * k], axis=1)
-        solved = solve_triangular(system, right, lower=True, unit_diagonal=True)
+        solved = unit_lower_inverse(system) @ right
         value, erased = jnp.split(solved, [v.shape[1]], axis=1)
         return value, erased, since_start * q, (q @ k.T) * decay, decay[-1][:, None] * k, since_start[-1, 0]
 
@@ -96,7 +96,7 @@ def generalised_delta_chunks(
         before = shifted(decay, 0.0)  # products up to the token before
         system = decayed_products(read, erase, before)
         right = jnp.concatenate([decayed_products(read, k, before) @ v, shifted(since_start, 1.0) * read], axis=1)
-        solved = solve_triangular(system, right, lower=True, unit_diagonal=True)
+        solved = unit_lower_inverse(system) @ right
         value, carried = jnp.split(solved, [v.shape[1]], axis=1)
         within = decayed_products(q, k, decay) @ v
         scores = decayed_products(q, erase, decay)
@@ -153,14 +153,19 @@ def implicit_rate(b: Float[Array, ""], k: Float[Array, " k"]) -> Float[Array, ""
 
 
 @dataclass(frozen=True)
-class DeltaNet(HeadDescription):
-    """DeltaNet (Schlag et al., 2021; Yang et al., 2024): unit keys, beta = beta_max sigmoid; 2 allows reflections."""
+class DeltaDescription(HeadDescription):
+    """What describes all delta rules of rate beta = beta_max sigmoid(raw); beta_max 2 allows reflections."""
 
     beta_max: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
         require(0 < self.beta_max <= 2, "beta_max", self.beta_max, "in (0, 2]")
+
+
+@dataclass(frozen=True)
+class DeltaNet(DeltaDescription):
+    """DeltaNet (Schlag et al., 2021; Yang et al., 2024), with unit keys."""
 
     def n_gates(self, d_key: int) -> int:
         del d_key
@@ -172,7 +177,7 @@ class DeltaNet(HeadDescription):
 
 
 @dataclass(frozen=True)
-class GatedDeltaNet(DeltaNet):
+class GatedDeltaNet(DeltaDescription):
     """Gated DeltaNet (Yang et al., 2025): the delta rule on a decayed memory, with a gated output."""
 
     output_gate: bool = True

@@ -44,6 +44,14 @@ class Memory(eqx.Module):
         """The same for a whole sequence, by the parallel form; a chunk starts with its first token."""
         raise TypeError(f"{type(self).__name__} does not define scan")
 
+    def weights(self, state: PyTree) -> PyTree:
+        """What of a state answers queries, its fast weights: by default the state, a matrix "d_value d_key"."""
+        return state
+
+    def answer(self, weights: PyTree, q: Float[Array, "*t d_key"]) -> Float[Array, "*t d_value"]:
+        """What fast weights answer, without anything being written; a skip of the values is left out."""
+        return q @ weights.T
+
 
 @dataclass(frozen=True)
 class HeadDescription:

@@ -41,6 +41,10 @@ class MlstmMemory(Memory):
         state, read = linear_chunks(state, tokens.q, tokens.k, written, log_f, self.chunk_size)
         return state, read[:, :-1] / jnp.maximum(1.0, jnp.abs(read[:, -1:]))
 
+    def answer(self, weights: Float[Array, "v1 k"], q: Float[Array, "*t k"]) -> Float[Array, "*t v"]:
+        read = q @ weights.T
+        return read[..., :-1] / jnp.maximum(1.0, jnp.abs(read[..., -1:]))
+
     def gates(self, token: Tokens) -> tuple[Float[Array, " 1"], Float[Array, " v1"]]:
         """The logarithm of the forget gate, and the value with a one behind it times the input gate."""
         raw = token.raw + self.bias

@@ -1,8 +1,7 @@
 """MesaNet (von Oswald et al., 2025): a memory that solves its regression to optimality at every token.
 
 State G, "d_value d_key", and H, "d_key d_key": G <- g G + b v k^T, H <- g H + b k k^T, read G (H + Lambda)^{-1} q:
-ridge regression of values on keys with weights that decay. The system is solved exactly (Cholesky) or by conjugate
-gradient.
+ridge regression of values on keys with weights that decay. The system is solved exactly or by conjugate gradient.
 """
 
 from collections.abc import Callable
@@ -13,12 +12,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import require
 from meta_icl.models.mixers.affine_scan import in_chunks, segment_products
 from meta_icl.models.mixers.heads import HeadDescription, Memory, Tokens
+from meta_icl.models.mixers.solves import positive_inverse, solve_positive
 
 
 class MesaState(NamedTuple):
@@ -42,7 +41,7 @@ def mesa_step(
     values = jnp.exp(log_g) * state.values + beta * v[:, None] * k[None]
     keys = jnp.exp(log_g) * state.keys + beta * k[:, None] * k[None]
     if cg_steps is None:
-        solution = exact(keys + jnp.diag(ridge), q)
+        solution = solve_positive(keys + jnp.diag(ridge), q)
     else:
         solution = conjugate_gradient(
             lambda x: x @ keys + ridge[None] * x, q[None], (jnp.diag(keys) + ridge)[None], cg_steps
@@ -68,7 +67,7 @@ def mesa_chunks(
         weights, kept = segment_products(log_g) * beta[None], jnp.exp(jnp.cumsum(log_g))[:, None]
         if cg_steps is None:
             moments = kept[..., None] * state.keys[None] + jnp.einsum("ti,ik,il->tkl", weights, k, k)
-            solution = jax.vmap(exact)(moments + jnp.diag(ridge)[None], q)
+            solution = jax.vmap(solve_positive)(moments + jnp.diag(ridge)[None], q)
         else:
 
             def times(x: Array) -> Array:
@@ -81,11 +80,6 @@ def mesa_chunks(
         return MesaState(kept[-1, 0] * state.values + v.T @ last, kept[-1, 0] * state.keys + k.T @ last), read
 
     return in_chunks(body, state, (q, k, v, beta, log_g), size)
-
-
-def exact(matrix: Float[Array, "k k"], q: Float[Array, " k"]) -> Float[Array, " k"]:
-    """The solution of a positive definite system."""
-    return cho_solve((jnp.linalg.cholesky(matrix), True), q)
 
 
 def conjugate_gradient(
@@ -130,6 +124,10 @@ class MesaMemory(Memory):
     def scan(self, state: MesaState, tokens: Tokens) -> tuple[MesaState, Float[Array, "t v"]]:
         gates, size = self.gates(tokens.raw), self.chunk_size
         return mesa_chunks(state, tokens.q, tokens.k, tokens.v, *gates, self.ridge, size, self.cg_steps)
+
+    def weights(self, state: MesaState) -> Float[Array, "v k"]:
+        """The ridge solution G (H + Lambda)^{-1}, solved exactly."""
+        return state.values @ positive_inverse(state.keys + jnp.diag(self.ridge))
 
     def gates(self, raw: Float[Array, "*t 2"]) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
         """The weight b of each token and the logarithm of its decay."""

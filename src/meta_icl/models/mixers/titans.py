@@ -300,9 +300,11 @@ class TitansMemory(Memory):
         now, read = titans_products(*inputs) if c.form == "products" else titans_scans(*inputs, form=c.form)
         return OnlineState(now, now.weights, jnp.zeros((), jnp.int32)), read
 
-    def recall(self, state: OnlineState, q: Float[Array, "*t k"]) -> Float[Array, "*t v"]:
-        """Read without writing."""
-        return answer(state.now.weights, q, self.rule.residual)
+    def weights(self, state: OnlineState) -> Weights:
+        return state.now.weights
+
+    def answer(self, weights: Weights, q: Float[Array, "*t k"]) -> Float[Array, "*t v"]:
+        return answer(weights, q, self.rule.residual)
 
     def gates(self, raw: Float[Array, "*t 3"]) -> Gates:
         """alpha and eta are sigmoids of the raw numbers plus bias, theta is theta_max times one, or a softplus."""

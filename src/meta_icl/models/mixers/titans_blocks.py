@@ -20,7 +20,7 @@ from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.models.mixers.attention import Attention, AttentionLayer, Cache
 from meta_icl.models.mixers.heads import HeadMixer, HeadState, feature_map, rms_norm, unit
-from meta_icl.models.mixers.mixer import Mixer
+from meta_icl.models.mixers.mixer import Mixer, MixerDescription
 from meta_icl.models.mixers.titans import Titans
 
 VARIANTS = ("context", "gate", "layer")
@@ -55,7 +55,7 @@ class TitansBlock:
 class Persistent:
     """Any mixer behind `n_tokens` learned vectors, which it takes in before every sequence."""
 
-    mixer: Any
+    mixer: MixerDescription
     n_tokens: int = 4
 
     def __post_init__(self):
@@ -215,5 +215,7 @@ class MemoryAsContext(Joined):
         """h: what the memory answers to the queries of these tokens, without writing."""
         t, h = x.shape[0], self.memory.config.n_heads
         q = unit(feature_map(x @ self.w_recall, self.memory.config.feature).reshape(t, h, -1))
-        read = eqx.filter_vmap(lambda m, s, q: m.recall(s, q))(self.memory.memory, memory, jnp.swapaxes(q, 0, 1))
+        read = eqx.filter_vmap(lambda m, s, q: m.answer(m.weights(s), q))(
+            self.memory.memory, memory, jnp.swapaxes(q, 0, 1)
+        )
         return self.memory.finish(read, x)

@@ -140,6 +140,13 @@ class TttMemory(Memory):
         weights, read = ttt_chunks(state.start, self.norm, tokens.q, tokens.k, tokens.v, eta, size)
         return TttState(weights, jax.tree.map(jnp.zeros_like, weights), jnp.zeros((), jnp.int32)), read
 
+    def weights(self, state: TttState) -> Weights:
+        """The inner model of the last whole minibatch; inside one, it depends on the rate of the token that reads."""
+        return state.start
+
+    def answer(self, weights: Weights, q: Float[Array, "*t k"]) -> Float[Array, "*t v"]:
+        return q + self.norm(inner_model([lambda h, w=w: h @ w.T for w in weights], q))
+
     def rate(self, raw: Float[Array, "*t"], position: Int[Array, "*t"]) -> Float[Array, "*t"]:
         """base_rate sigmoid(raw) max(1 / i + learned_i, 0) / d at place i = 1, 2, .. of the minibatch."""
         share = jnp.maximum(1 / (position + 1).astype(raw.dtype) + self.shares[position], 0.0)

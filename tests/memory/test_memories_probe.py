@@ -1,0 +1,94 @@
+"""`meta-icl train` of a backbone of mixers named in text, and `meta-icl probe` of its memories."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from meta_icl.algorithms import Delta, RecursiveRidge
+from meta_icl.apps import cli
+from meta_icl.apps.cli.train import model_of, part_classes
+from meta_icl.models import mixers
+from meta_icl.models.mixers import DESCRIPTIONS, MixerDescription
+from meta_icl.plotting import draw
+from meta_icl.probes import memories
+from meta_icl.prompt import answer_positions
+from meta_icl.tasks import LinearRegression, Normal
+
+TRAIN = ("linear_regression", "backbone", "--task", "d=2", "n_context=5", "--layout", "interleaved")
+SMALL = ("--objective", "every_position_mse", "--steps", "2", "--batch", "4", "--workers", "0")
+
+
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    """(exit status, standard output, standard error) of a command."""
+    status = cli.main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_a_run_of_memories_is_probed(capsys, tmp_path):
+    named = "mixers=attention,persistent:n_tokens=2,mixer=deltanet:chunk_size=4"
+    model = ("--model", "d_model=4", "d_in=2", "n_layers=2", named)
+    status, _, err = call(capsys, "train", *TRAIN, *model, *SMALL, "--root", str(tmp_path))
+    assert status == 0, err
+    status, out, err = call(
+        capsys, "probe", "train-LinearRegression-Backbone", "--prompts", "3", "--root", str(tmp_path), "--json"
+    )
+    assert status == 0, err
+    told = json.loads(out)["probes"]
+    assert set(told) == {"memories"} and set(told["memories"]) == {"seed 0", "untrained"}
+    for (row,) in told["memories"].values():  # attention, the first layer, has no memory to look at
+        assert (row["layer"], row["memory"]) == (2, "DeltaNet")
+        assert row["cosine, delta rule"] == pytest.approx(1, abs=1e-3) and row["cosine, Hebb"] < 0.999
+        assert row["surprise, first quarter"] > 0 and row["read back"] < 1
+    status, _, err = call(
+        capsys, "train", *TRAIN, "--model", "d_model=4", "d_in=2", "mixers=attention", *SMALL, "--root", str(tmp_path)
+    )
+    assert status == 0, err
+    (run,) = (p for p in tmp_path.glob("*Backbone*") if "Persistent" not in (p / "config.json").read_text())
+    for extra in ((), ("--probe", "memories")):
+        status, _, err = call(capsys, "probe", str(run), "--root", str(tmp_path), *extra)
+        assert status == 2 and "a backbone with memories of keys and values" in err and err.count("\n") == 1
+
+
+def test_mixers_are_named_in_text():
+    """All of them, with fields of their own, in lists; the config of a run gives the same description again."""
+    assert set(part_classes("Backbone")) == set(DESCRIPTIONS)
+    classes = [name for name in mixers.__all__ if isinstance(getattr(mixers, name), type)]
+    drawn = {n for n in classes if isinstance(getattr(mixers, n), MixerDescription) and n[-6:] != "Module"}
+    assert set(DESCRIPTIONS) <= drawn
+    fields = {
+        "d_model": 4,
+        "d_in": 2,
+        "mixers": [
+            {"name": "DeltaNet", "fields": {"n_heads": 1, "conv": 0}},
+            {
+                "name": "TitansBlock",
+                "fields": {"variant": "gate", "memory": {"name": "Titans", "fields": {"depth": 2}}},
+            },
+        ],
+    }
+    backbone = model_of({"model": {"name": "Backbone", "fields": fields}, "layout": None})
+    delta, gate = mixers.DeltaNet(n_heads=1, conv=0), mixers.TitansBlock("gate", mixers.Titans(depth=2))
+    assert backbone.mixers == (delta, gate)
+
+
+def test_learners_are_recognised():
+    """Answers of the delta rule at a rate, and of ridge at a penalty, in any scale, and the charts of a measure."""
+    prompts = LinearRegression(d=3, n_context=8, x_law=Normal()).sample_batch(64, key=jax.random.key(0))
+    learners = {"delta": (Delta(rate=0.5), "rate", 0.5), "ridge": (RecursiveRidge(1.0), "penalty", 1.0)}
+    for name, (learner, setting, value) in learners.items():
+        answers = 0.3 * answer_positions(learner, prompts)[:, None, :, 0]
+        found = memories.compared(answers, prompts)
+        assert float(found[f"answer/{name}"][0]) == pytest.approx(1, abs=1e-5)
+        assert float(found[setting][0]) == pytest.approx(value)
+        others = {"step", "delta", "ridge"} - {name}
+        assert all(float(found[f"answer/{other}"][0]) < 0.995 for other in others)
+        last = memories.compared(answers[..., -1:], prompts)  # of a model that answers the query alone
+        assert float(last[f"answer/{name}"][0]) == pytest.approx(1, abs=1e-5)
+    by_token = {name: np.full((1, 9), 0.5) for name in ("delta_rule", "hebb", "surprise", "read_back")}
+    measured = by_token | {k: np.asarray(v) for k, v in found.items()} | {"layers": np.array([0]), "kinds": ["Mesa"]}
+    assert memories.rows(measured)[0]["memory"] == "Mesa"
+    for chart in memories.figures({"seed 0": measured, "untrained": measured}).values():
+        draw(chart)
