@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from html.parser import HTMLParser
 from importlib import resources
 
@@ -108,6 +109,13 @@ def assert_offline(page):
 
 def test_the_page_reaches_no_network(page):
     assert_offline(page)
+
+
+def test_figures_offer_no_way_to_send_their_data():
+    script = (resources.files("meta_icl.apps.report") / "assets" / "report.js").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"const settings = (\{.*?\});", script, flags=re.DOTALL)
+    done = node(["-p", f"JSON.stringify({settings})"], return_completed_process=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)["showSendToCloud"] is False  # plotly's own default is a button "Share"
 
 
 def test_all_text_is_escaped(page):

@@ -3,7 +3,10 @@
 (() => {
   const roots = JSON.parse(document.getElementById("figures").textContent);
   const plots = new Set(); // elements with a plot, to be redrawn when the colours change
-  const settings = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // Without showSendToCloud: false every figure has a button that sends its data to the servers of plotly.
+  const settings = {
+    displaylogo: false, showSendToCloud: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  };
 
   // "@c0/0.2" -> the theme's colour c0 with opacity 0.2.
   function colour(symbol) {
@@ -45,6 +48,7 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5, color: "@ink" },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: narrow ? 11 : 12 } },
       hoverlabel: { bgcolor: "@raised", bordercolor: "@rule", font: { color: "@ink" }, namelength: -1 },
+      modebar: { bgcolor: "@raised/0.85", color: "@muted", activecolor: "@ink" }, // it lies over the legend while one points
       uirevision: "keep",
     });
   }
