@@ -57,6 +57,12 @@ def test_the_context_follows_the_sliders(widget):
     assert run_script(widget.script, "f.contextOf(...a)", state) == [{"x": 1, "y": 3.5}, {"x": -2, "y": -2.5}]
 
 
+def test_what_lies_beyond_the_frame_is_marked(widget):
+    heights = run_script(widget.script, "a[0].map((y) => f.framed(y, 3))", [-4, -3, 1, 3 + 1e-12, 3.1])
+    assert [h["y"] for h in heights] == [-3, -3, 1, 3, 3]
+    assert [h["beyond"] for h in heights] == [True, False, False, False, True]
+
+
 def test_the_static_chart_shows_what_the_script_starts_with(widget):
     data = widget.data
     points = [{"x": x, "y": data["slope"] * x} for x in data["x"].tolist()]

@@ -20,7 +20,12 @@ function contextOf(state) {
   return state.x.map((x, i) => ({ x, y: state.slope * x + state.noise * state.unit[i] + state.moved[i] }));
 }
 
-if (!root) return { attend, descend, contextOf };
+// Where the frame shows a height: at its edge, and marked, if it lies beyond. A point dragged to the edge is not beyond.
+function framed(y, yMax) {
+  return { y: Math.max(-yMax, Math.min(yMax, y)), beyond: Math.abs(y) > yMax * (1 + 1e-9) };
+}
+
+if (!root) return { attend, descend, contextOf, framed };
 
 const W = 640, H = 380, pad = { left: 40, right: 12, top: 12, bottom: 34 };
 const xMax = data.half_range * 1.1, yMax = data.max_slope * data.half_range * 1.2;
@@ -69,7 +74,7 @@ function rebuild() {
       if (!dot.hasPointerCapture(event.pointerId)) return;
       const box = svg.getBoundingClientRect();
       const y = yMax - ((((event.clientY - box.top) / box.height) * H - pad.top) / (H - pad.top - pad.bottom)) * 2 * yMax;
-      move(i, Math.max(-yMax, Math.min(yMax, y)) - contextOf(state)[i].y);
+      move(i, framed(y, yMax).y - contextOf(state)[i].y);
     });
     dot.addEventListener("keydown", (event) => {
       const step = { ArrowUp: 0.1, ArrowDown: -0.1 }[event.key];
@@ -93,6 +98,13 @@ function place(element, slope) {
     element.setAttribute(name, value);
 }
 
+function put(dot, x, y) {
+  const shown = framed(y, yMax);
+  dot.setAttribute("cx", px(x));
+  dot.setAttribute("cy", py(shown.y));
+  dot.classList.toggle("beyond", shown.beyond);
+}
+
 function draw() {
   const points = contextOf(state);
   const model = attend(points, data.A, data.B, 1), gd = descend(points, data.rate, 1);
@@ -100,17 +112,13 @@ function draw() {
   place(lines.gd, gd);
   place(lines.model, model);
   points.forEach(({ x, y }, i) => {
-    dots[i].setAttribute("cx", px(x));
-    dots[i].setAttribute("cy", py(Math.max(-yMax, Math.min(yMax, y))));
+    put(dots[i], x, y);
     dots[i].setAttribute("aria-valuenow", y.toFixed(2));
   });
   for (const name of ["x1", "x2"]) asked.setAttribute(name, px(state.query));
   asked.setAttribute("y1", py(-yMax));
   asked.setAttribute("y2", py(yMax));
-  for (const [name, slope] of Object.entries({ model, gd })) {
-    answers[name].setAttribute("cx", px(state.query));
-    answers[name].setAttribute("cy", py(Math.max(-yMax, Math.min(yMax, slope * state.query))));
-  }
+  for (const [name, slope] of Object.entries({ model, gd })) put(answers[name], state.query, slope * state.query);
   const show = (name, value) => { root.querySelector(`[data-show="${name}"]`).textContent = value.toFixed(3).replace("-", "−"); };
   show("slope-truth", state.slope);
   show("slope-model", model);
