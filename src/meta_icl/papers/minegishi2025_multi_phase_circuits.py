@@ -170,13 +170,13 @@ def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any])
         store=part,
     )
     history = {name.removeprefix("at/"): v[:, 0] if v.ndim > 1 else v for name, v in trained.history.items()}
-    return history | ceilings_of(task, config["n_ceiling"], setting.all_labels) | shown_patterns(trained[0], task)
+    return history | ceilings_of(task, config["n_ceiling"], setting.all_labels)
 
 
 def measures(
     predictor: Any, task: MetaClassification, key: Any, *, config: Mapping[str, Any], n_labels: int, every: bool
 ) -> dict[str, Any]:
-    """Accuracy (and that of every map), three random-label accuracies, and the scores "3 layers heads"."""
+    """Accuracy (and that of every map), random-label accuracies, scores "3 layers heads", mean patterns "l h t t"."""
     keys = jax.random.split(key, 4)
     drawn = task.sample_with_classes(config["n_eval"], key=keys[0])
     prompts = drawn.prompts
@@ -197,7 +197,7 @@ def measures(
         out["by_item"] = (jnp.argmax(answers, -1) == prompts.y).mean(0)
     shown = jax.tree.map(lambda leaf: leaf[: config["n_traced"]], prompts)
     patterns = jax.vmap(lambda prompt: predictor.trace(prompt.hidden())[1]["pattern"])(shown)
-    return out | {"scores": jnp.stack(circuit_scores(patterns)).mean(1)}
+    return out | {"scores": jnp.stack(circuit_scores(patterns)).mean(1), "patterns": patterns.mean(0)}
 
 
 def ceilings_of(task: MetaClassification, n: int, every: bool) -> dict[str, np.ndarray]:
@@ -210,13 +210,6 @@ def ceilings_of(task: MetaClassification, n: int, every: bool) -> dict[str, np.n
         found = label_ceilings(labels, task.n_context, task_law=law / law.sum(), n_samples=n, **options)
         out = {"ceilings": np.array(found)}
     return out | ({"by_item_ceiling": every_item_ceiling(labels, task.n_context, n_samples=n)} if every else {})
-
-
-def shown_patterns(predictor: Any, task: MetaClassification) -> dict[str, np.ndarray]:
-    """Mean patterns "layers heads t t" of the trained network over 64 prompts."""
-    prompts = task.sample_batch(64, key=jax.random.key(7))
-    patterns = jax.vmap(lambda prompt: predictor.trace(prompt.hidden())[1]["pattern"])(prompts)
-    return {"patterns": np.asarray(patterns.mean(0))}
 
 
 def run(config: Config, run: Run) -> None:
@@ -267,6 +260,11 @@ def course(arrays: Mapping[str, np.ndarray]) -> Course:
     found = accuracy_plateaus(arrays["step"], arrays["accuracy"])
     records = tuple(int(np.argmin(np.abs(arrays["step"] - 10**p.time))) for p in found)
     return Course(arrays, tuple(p.height for p in found), records)
+
+
+def most_phases(seeds: Sequence[Mapping[str, np.ndarray]]) -> Course:
+    """The seed to show: the first of those with the most plateaus."""
+    return max((course(arrays) for arrays in seeds), key=lambda found: len(found.records))
 
 
 def jump_groups(arrays: Mapping[str, np.ndarray], threshold: float = 0.025) -> int:
@@ -471,7 +469,7 @@ def figures(run: Run) -> dict[str, Chart]:
         "accuracy": accuracy_figure(seeds),
         "circuits": circuit_figure(seeds),
         "random_labels": shuffled_figure(seeds),
-        "patterns": pattern_figure(seeds[0]),
+        "patterns": pattern_figure(most_phases(seeds)),
     }
     others = {name: arrays[0] for name in SETTINGS if name != "default" and (arrays := seeds_of(run, name))}
     return out | ({"settings": settings_figure(others)} if others else {})
@@ -508,14 +506,21 @@ def shuffled_figure(seeds: list[dict[str, np.ndarray]]) -> Chart:
     return Lines("Accuracy with other labels in the context (Fig. 6)", "training step", "accuracy", series, log_x=True)
 
 
-def pattern_figure(arrays: Mapping[str, np.ndarray]) -> Chart:
-    names = [f"{'xl'[i % 2]}{i // 2 + 1}" for i in range(arrays["patterns"].shape[-1] - 1)] + ["q"]
-    panels = [
-        Panel(f"layer {layer + 1}, head {head + 1}", pattern, names, names)
-        for layer, heads in enumerate(arrays["patterns"])
-        for head, pattern in enumerate(heads)
-    ]
-    return Heatmaps("Mean attention at the end of training (Fig. 4)", panels, "Rows read, columns are read.", False)
+def pattern_figure(shown: Course) -> Chart:
+    """Mean attention on every plateau and at the end (rows), in every layer and head (columns)."""
+    patterns, steps = shown.arrays["patterns"], shown.arrays["step"]
+    names = [f"{'xl'[i % 2]}{i // 2 + 1}" for i in range(patterns.shape[-1] - 1)] + ["q"]
+    moments = [(f"plateau {i + 1}", record) for i, record in enumerate(shown.records)] + [("end", len(steps) - 1)]
+    rows = []
+    for moment, record in moments:
+        panels = [
+            Panel(f"{moment}, layer {layer + 1}, head {head + 1}", pattern, names, names)
+            for layer, heads in enumerate(patterns[record])
+            for head, pattern in enumerate(heads)
+        ]
+        rows.append(Heatmaps(f"{moment.capitalize()}, step {steps[record]:,.0f}", panels, diverging=False))
+    caption = "One seed. Rows read, columns are read. Patterns are means over prompts."
+    return Grid("Attention on the plateaus and at the end (Fig. 4)", rows, 1, caption)
 
 
 def settings_figure(others: Mapping[str, Mapping[str, np.ndarray]]) -> Chart:
