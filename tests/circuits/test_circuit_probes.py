@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.analysis import circuits as c
+from meta_icl.analysis.dynamics import Plateau
 from meta_icl.errors import BadInput
 from meta_icl.models import AttentionStack, Induction, ItemIndex, LabelLayout, Learner
 from meta_icl.models.clamped import Clamped
@@ -153,11 +154,45 @@ def test_phases_of_a_made_curve():
     assert c.stretch_at(steps, curve, 1.1, 1.2) is None
     line = np.array([0.0, 10.0, 30.0])
     assert c.onset(line, line) == 15 and np.isnan(c.onset(line, np.ones(3)))
-    np.testing.assert_allclose(c.rises(np.array([0, 50, 250]), np.array([0.0, 0.1, 0.5])), [0.1, 0.2])
+    np.testing.assert_allclose(c.rises(np.array([0, 50, 250]), np.array([0.0, 0.1, 0.5])), [0.2, 0.2, 0.0])
     times = np.linspace(0, 100, 101)
     low, high = c.steepest_window(times, 1 / (1 + np.exp(-(times - 60))))
     assert abs(0.5 * (low + high) - 60) < 1 and abs(high - low - 10) < 1e-6
     assert c.co_occur(10, 19, total=100) and not c.co_occur(10, 21, total=100) and not c.co_occur(np.nan, 1, total=9)
+
+
+def test_noise_makes_no_plateaus():
+    steps = np.array([0, *c.log_spaced(100_000, 120, first=100)])
+    logs = np.log10(np.maximum(steps, 1))
+
+    def counted(clean, seed):  # accuracies of 4,096 prompts
+        return np.random.default_rng(seed).binomial(4_096, clean) / 4_096
+
+    one = 1 / 32 + 31 / 32 / (1 + np.exp(-8 * (logs - 4.2)))  # a single rise that takes half a decade
+    three = sum(h / (1 + np.exp(-12 * (logs - t))) for h, t in ((0.33, 2.5), (0.45, 3.6), (0.22, 4.6)))
+    for seed in range(20):
+        assert c.accuracy_plateaus(steps, counted(one, seed)) == []
+        found = c.accuracy_plateaus(steps, counted(three, seed))
+        np.testing.assert_allclose([p.height for p in found], [0.33, 0.78], atol=0.03)
+
+
+def test_smoothing_keeps_lines_and_lonely_records():
+    steps = np.array([0, *c.log_spaced(10_000, 40, first=10)])
+    line = np.append(7.0, 2 + 3 * np.log10(steps[1:]))
+    np.testing.assert_allclose(c.smoothed(steps, line), line, atol=1e-9)
+    few = np.array([0, 1, 1_000, 1_000_000])
+    np.testing.assert_array_equal(c.smoothed(few, np.array([1.0, 5.0, 2.0, 9.0])), [1, 5, 2, 9])
+    noise = np.random.default_rng(0).normal(size=41)
+    assert c.smoothed(steps, noise, 0.1)[1:].std() < 0.8 * noise[1:].std()
+
+
+def test_phases_are_parted_half_way_between_plateaus():
+    steps = np.array([0, 1, 10, 20, 100, 200, 1_000])
+    curve = np.array([0.0, 0.0, 0.2, 0.4, 0.4, 0.8, 1.0])
+    plateau = Plateau(0.4, np.log10(45), 0.0)
+    assert c.phase_numbers(steps, curve, [plateau]).tolist() == [0, 0, 1, 1, 1, 2, 2]  # .2 and .7 part them
+    assert c.phase_numbers(steps, curve, []).tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert c.phase_numbers(steps, np.ones(7), []).tolist() == [0] * 7
 
 
 def test_rank_one_toy(x64):
