@@ -67,7 +67,7 @@ def mesa_chunks(
         weights, kept = segment_products(log_g) * beta[None], jnp.exp(jnp.cumsum(log_g))[:, None]
         if cg_steps is None:
             moments = kept[..., None] * state.keys[None] + jnp.einsum("ti,ik,il->tkl", weights, k, k)
-            solution = jax.vmap(solve_positive)(moments + jnp.diag(ridge)[None], q)
+            solution = solve_positive(moments + jnp.diag(ridge)[None], q)
         else:
 
             def times(x: Array) -> Array:
