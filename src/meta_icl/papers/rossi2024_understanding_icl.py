@@ -94,7 +94,7 @@ _LINEAR = tuple(("linear", depth, c) for depth in (2, 3) for c in (2, 10, 26))
 _SOFTMAX = tuple(("softmax", depth, c) for depth in (1, 2) for c in (2, 10, 26))
 
 PRESETS = {
-    "demo": Config(seeds=1, n_rollout=1_000, contexts=(4, 10, 50), steps=1_500, batch=256),
+    "demo": Config(seeds=1, n_rollout=1_000, contexts=(6, 10, 50), steps=1_500, batch=256),
     "smoke": Config(
         seeds=2,
         n_eval=200,
@@ -596,6 +596,7 @@ def figures(run: Run) -> dict[str, Chart]:
             out[f"depth_{kind}"] = depth_figure(run, kind, number)
     if any(name.startswith("lstm") for name in run.parts()):
         out["lstm"] = lstm_figure(run)
+        out["lstm_alignment"] = lstm_alignment_figure(run)
     return out
 
 
@@ -645,30 +646,35 @@ def training_slider(run: Run) -> Chart:
     return Slider("Training at every context length (Fig. 9)", "context length C", tuple(frames))
 
 
-def alignment_slider(run: Run) -> Chart:
-    frames = []
-    for c in contexts_of(run):
-        arrays = run.part_arrays(f"layer-D5-C{c}")
-        errors = Lines(
-            "Errors", "training step", "error to gradient descent",
-            (over_seeds("predictions", arrays["step"], arrays["to_gd/prediction_error"]),
-             over_seeds("gradients", arrays["step"], arrays["to_gd/gradient_error"])), log_y=True,
-        )  # fmt: skip
-        cosine = Lines(
-            "Cosine",
-            "training step",
-            "cosine of gradients",
-            (over_seeds("cosine", arrays["step"], arrays["to_gd/cosine"]),),
-        )
-        frames.append((c, Grid(f"Alignment at C = {c}", (errors, cosine), 2)))
-    return Slider("Alignment with gradient descent while training (Fig. 10)", "context length C", tuple(frames))
-
-
-PLOTTED_RATES = {
+# Our name of a measure -> its name among the final values of Figs. 10 and 12.
+PLOTTED_ALIGNMENT = {
     "prediction_error": "final_l2_predictions",
     "gradient_error": "final_l2_gradients",
     "cosine": "final_cosine",
 }
+
+
+def alignment_slider(run: Run) -> Chart:
+    """Fig. 10; of the post's curves only the last values are known."""
+    plotted = {row["context"]: row for row in published()["alignment_final"]}
+    frames = []
+    for c in contexts_of(run):
+        arrays = run.part_arrays(f"layer-D5-C{c}")
+
+        def curve(label: str, name: str, c: int = c, arrays: Mapping[str, np.ndarray] = arrays) -> list[Series]:
+            steps, series = arrays["step"], [over_seeds(label, arrays["step"], arrays[f"to_gd/{name}"])]
+            if c in plotted:
+                known = np.full(2, plotted[c][PLOTTED_ALIGNMENT[name]])
+                series.append(Series(f"published final, {label}", [0, steps[-1]], known, published=True))
+            return series
+
+        errors = curve("predictions", "prediction_error") + curve("gradients", "gradient_error")
+        charts = (
+            Lines("Errors", "training step", "error to gradient descent", errors, log_y=True),
+            Lines("Cosine", "training step", "cosine of gradients", curve("cosine", "cosine")),
+        )
+        frames.append((c, Grid(f"Alignment at C = {c}", charts, 2)))
+    return Slider("Alignment with gradient descent while training (Fig. 10)", "context length C", tuple(frames))
 
 
 def rate_slider(run: Run) -> Chart:
@@ -680,7 +686,7 @@ def rate_slider(run: Run) -> Chart:
     for index in range(0, len(sweep["rate"]), 2):
         rate = float(sweep["rate"][index])
         charts = []
-        for name, key in PLOTTED_RATES.items():
+        for name, key in PLOTTED_ALIGNMENT.items():
             series = (
                 over_seeds("trained layer against GD", sweep["rate"], sweep[name]),
                 Series("published", rates, [row[key] for row in plotted], published=True),
@@ -778,3 +784,27 @@ def lstm_figure(run: Run) -> Chart:
         series.append(Series(f"published, {kind}directional", list(known), list(known.values()), published=True))
     series.append(Series("one gradient step", [1, 5], [closed_form_loss(10, 10)] * 2, style="dashed"))
     return Lines("LSTMs (Fig. 14)", "layers", "half-MSE", tuple(series))
+
+
+# Our name of a measure -> its name in Figs. 15 and 16.
+PLOTTED_LSTMS = {
+    "prediction_error": "L2 error (predictions)",
+    "gradient_error": "L2 error (gradients)",
+    "cosine": "Model similarity",
+}
+
+
+def lstm_alignment_figure(run: Run) -> Chart:
+    """The final values of Figs. 15 and 16."""
+    charts = []
+    for name, known in PLOTTED_LSTMS.items():
+        series = []
+        for kind in ("uni", "bi"):
+            found, plotted = lstms_of(run, kind), published()[f"{kind}lstm_alignment"]
+            if found:
+                values = np.stack([arrays[f"final/{name}"] for arrays in found.values()])
+                series.append(over_seeds(f"{kind}directional", list(found), values))
+            layers, medians = zip(*((row["layers"], row[known]["final_median"]) for row in plotted), strict=True)
+            series.append(Series(f"published, {kind}directional", layers, medians, published=True))
+        charts.append(Lines(name.replace("_", " "), "layers", name.replace("_", " "), series))
+    return Grid("Alignment of LSTMs with gradient descent (Figs. 15, 16)", tuple(charts), 3)
