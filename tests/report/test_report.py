@@ -68,7 +68,7 @@ FIGURES = {
 CLAIMS = [
     Claim("p/1", "one holds", "Fig. 1", (Check("ratio", relative(1.0, 0.1), (0.99, 1.02, 1.05)),)),
     Claim("p/2", f"two fails {EVIL}", EVIL, (Check(EVIL, at_most(1), (2.0,)), Check("b", is_true(), (1,))), note=EVIL),
-    Claim("p/3", "three is open", "Tab. 2", undecided="needs a GPU"),
+    Claim("p/3", "three is open", "Tab. 2", undecided="needs a GPU: the `paper` preset"),
 ]
 PROVENANCE = {
     "code": {"version": "0.1.0", "commit": "0123456789abcdef", "dirty": True},
@@ -146,6 +146,12 @@ def test_claims_are_counted_shown_and_filtered(page):
     assert "needs a GPU" in claims[2]["text"]
     filters = {e["attributes"]["data-show"]: e["text"] for e in page.all("button") if "data-show" in e["attributes"]}
     assert filters == {"all": "all 3", "holds": "holds 1", "fails": "fails 1", "not decided": "not decided 1"}
+
+
+def test_back_ticks_of_remarks_are_code(page):
+    (claim,) = [element for element in page.all("details") if "p/3" in element["text"]]
+    assert "needs a GPU: the paper preset" in claim["text"]
+    assert "paper" in [element["text"] for element in page.all("code")]
 
 
 def test_facts_and_provenance(page):

@@ -1,6 +1,7 @@
 """Claims as HTML: the summary, the list with every check and seed, and the table that compares runs."""
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -34,7 +35,7 @@ def comparison_table(runs: Sequence[tuple[str, Sequence[Any]]]) -> str:
     for id in ids:
         claim = next(known[id] for known in by_run if id in known)
         cells = "".join(f"<td>{_short(known[id]) if id in known else '—'}</td>" for known in by_run)
-        rows.append(f'<tr><td class="id">{escape(id)}</td><td>{marked_up(claim.statement)}</td>{cells}</tr>')
+        rows.append(f'<tr><td class="id">{escape(id)}</td><td>{prose(claim.statement)}</td>{cells}</tr>')
     return f"""<section id="claims"><h2>Claims</h2><div class="scroll"><table class="comparison">
 <thead><tr><th>id</th><th>statement</th>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></section>"""
@@ -43,6 +44,16 @@ def comparison_table(runs: Sequence[tuple[str, Sequence[Any]]]) -> str:
 def chip(verdict: str) -> str:
     """A verdict as a coloured label with a sign, so that it does not rest on colour alone."""
     return f'<span class="chip {VERDICTS.get(verdict, "open")}">{SIGNS.get(verdict, "–")} {escape(verdict)}</span>'
+
+
+def prose(text: str) -> str:
+    """Text as HTML: sub- and superscripts, and what stands in back-ticks as code."""
+    return coded(marked_up(text))
+
+
+def coded(markup: str) -> str:
+    """HTML in which what stands in back-ticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", markup)
 
 
 def number(value: float) -> str:
@@ -123,14 +134,14 @@ def _claim(claim: Any) -> str:
     good = sum(bool(check.holds) for check in checks)
     counted = f"{good} of {len(checks)} check{'s' * (len(checks) != 1)}" if checks else ""
     remarks = "".join(
-        f'<p class="remark"><b>{name}</b> {marked_up(str(text))}</p>'
+        f'<p class="remark"><b>{name}</b> {prose(str(text))}</p>'
         for name, text in (("Not decided:", claim.undecided), ("Note:", claim.note))
         if text
     )
     return f"""<details class="claim" data-verdict="{escape(claim.verdict)}"{" open" * (claim.verdict == "fails")}>
 <summary>{chip(claim.verdict)}<span class="id">{escape(claim.id)}</span>
-<span class="statement">{marked_up(claim.statement)}</span><span class="count">{counted}</span></summary>
-<div class="evidence"><p class="source">Source: {marked_up(claim.source)}</p>{_checks(checks)}{remarks}</div>
+<span class="statement">{prose(claim.statement)}</span><span class="count">{counted}</span></summary>
+<div class="evidence"><p class="source">Source: {prose(claim.source)}</p>{_checks(checks)}{remarks}</div>
 </details>"""
 
 
@@ -139,7 +150,7 @@ def _checks(checks: Sequence[Any]) -> str:
         return ""
     rows = "".join(
         f'<tr><td class="{"holds" if check.holds else "fails"}">{"✓" if check.holds else "✗"}</td>'
-        f"<td>{marked_up(check.quantity)}</td><td>{escape(expected(check))}</td>"
+        f"<td>{prose(check.quantity)}</td><td>{escape(expected(check))}</td>"
         f'<td class="number">{escape(measured(check))}</td><td>{seed_strip(check)}</td></tr>'
         for check in checks
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import meta_icl
-from meta_icl.apps.report.claims import claim_list, comparison_table
+from meta_icl.apps.report.claims import claim_list, coded, comparison_table, prose
 from meta_icl.apps.report.facts import facts_line, provenance_section
 from meta_icl.errors import require
 from meta_icl.plotting import Chart, tree, trees_on_common_axes
@@ -132,8 +132,7 @@ def _paragraphs(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return re.sub(r"^([A-Z][a-z]+[.:])(?= )", r"<b>\1</b>", coded)  # the labels of a paper's docstring
+    return re.sub(r"^([A-Z][a-z]+[.:])(?= )", r"<b>\1</b>", coded(escape(text)))  # the labels of a paper's docstring
 
 
 def _figures(nodes: Sequence[tuple[str, str, str, dict[str, Any]]]) -> str:
@@ -142,7 +141,7 @@ def _figures(nodes: Sequence[tuple[str, str, str, dict[str, Any]]]) -> str:
     figures = [
         f'<figure class="card" id="figure-{escape(name)}"><h3>{marked_up(title)}</h3>'
         f'<div class="mount" data-figure="{index}"></div>'
-        + (f"<figcaption>{marked_up(caption)}</figcaption>" if caption else "")
+        + (f"<figcaption>{prose(caption)}</figcaption>" if caption else "")
         + "</figure>"
         for index, (name, title, caption, _) in enumerate(nodes)
     ]
