@@ -15,7 +15,6 @@ Command: `meta-icl reproduce olsson2022`. Times: see `TIMES`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -142,9 +141,10 @@ def heads_at_end(model: Any, prompts: TokenPrompt, period: int) -> dict[str, np.
 
     layers, heads = stack.w_q.shape[:2]
     out = {"copying": copying}
+    ablated = eqx.filter_jit(without_heads)  # with the model as an argument: as a constant it is folded for a minute
     for name, keep in (("kept", ("pattern",)), ("free", ())):
-        ablated = eqx.filter_jit(partial(without_heads, model.trace, score, prompts, keep=keep))
-        out[f"without_{name}"] = np.asarray(ablated(each_head(layers, heads)))
+        found = ablated(model.trace, score, prompts, each_head(layers, heads), keep=keep)
+        out[f"without_{name}"] = np.asarray(found)
     return out
 
 
