@@ -11,7 +11,7 @@ triangular rate, 500,000 steps of 256 prompts. Errors are over D and averaged ov
 mean squared difference of two predictors over D.
 
 Shrunk in `small`: D = 4, K = 8, noise variance 0.125 (the same ratio of signal to noise), 2 layers of width 64, larger
-initial weights, 8,000 steps of 64 prompts by Muon at a rate of 3e-3. V-1 is measured at M = 8, V-2, V-7 and V-8 at the
+initial weights, 20,000 steps of 64 prompts by Muon at a rate of 3e-3. V-1 is measured at M = 8, V-2, V-7 and V-8 at the
 ends of M = 8 .. 1024.
 
 Command: `meta-icl reproduce raventos2023`. Times on two CPU cores: see `TIMES`.
@@ -92,7 +92,7 @@ class Config:
     optimiser: str = "muon"
     learning_rate: float = 3e-3
     init_std: float = 0.125  # 1 / sqrt(64); GPT-2's 0.02 is for wider networks
-    trainings: tuple[Training, ...] = tuple(Training(m, "tiny", 4, 64, 8_000) for m in (8, 64, 1_024))
+    trainings: tuple[Training, ...] = tuple(Training(m, "tiny", 4, 64, 20_000) for m in (8, 64, 1_024))
 
 
 _LADDER = tuple(2**i for i in range(1, 21))
