@@ -293,6 +293,13 @@ def test_reproduce(capsys, tiny_paper):
     assert status == 2 and "unknown claim 'T-9'" in err
 
 
+def test_a_misspelt_claim_costs_no_report(capsys, tiny_paper):
+    status, _, err = call(capsys, "reproduce", "tiny", "--claims", "T-9")
+    assert status == 2 and "unknown claim 'T-9'" in err
+    (info,) = list_runs("runs")
+    assert info.state == "done" and (info.folder / "report.html").exists()
+
+
 def test_a_run_in_use_is_left_alone(capsys, tiny_paper):
     call(capsys, "reproduce", "tiny")
     (info,) = list_runs("runs")
@@ -346,6 +353,12 @@ def test_report_of_runs(capsys, tiny_paper):
     assert all(name in page for name in names)
     status, _, err = call(capsys, "report", "tiny")
     assert status == 2 and "ambiguous" in err
+    call(capsys, "reproduce", "tiny", "--root", "elsewhere")
+    (same,) = list_runs("elsewhere")
+    status, out, _ = call(capsys, "report", f"runs/{same.name}", f"elsewhere/{same.name}", "--out", "same.html")
+    assert status == 0 and Path("same.html").read_text().count(f"<th>{same.name}</th>") == 2
+    status, _, err = call(capsys, "report", names[0], "--out", "both.html/report.html")
+    assert status == 2 and err.startswith("meta-icl: cannot write both.html/report.html: ") and err.count("\n") == 1
     with Run.open("runs/other", {"a": 1}):
         pass
     status, _, err = call(capsys, "report", "other")
