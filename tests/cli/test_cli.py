@@ -137,6 +137,14 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         ((*FITTING, "attention=sofmax"), "unknown attention 'sofmax'; did you mean 'softmax'"),
         ((*FITTING, "looped=perhaps"), "looped must be true or false, got 'perhaps'"),
         ((*FITTING, "--steps", "-1"), "--steps must be zero or more, got -1"),
+        ((*FITTING, "--record", "0"), "--record must be a positive integer, got 0"),
+        ((*FITTING, "--learning-rate", "-1"), "learning_rate must be zero or positive, got -1.0"),
+        ((*FITTING, "--learning-rate", "nan"), "learning_rate must be zero or positive, got nan"),
+        ((*FITTING, "--optimiser", "b2=1"), "b2 must be at least 0 and below 1, got 1.0"),
+        ((*FITTING, "--sweep", "optimiser.learning_rate=1e-3,-1"), "learning_rate must be zero or positive, got -1.0"),
+        ((*FITTING, "--sweep", "task.noise="), "--sweep task.noise must be one or more numbers, all different, got []"),
+        ((*FITTING, "--sweep", "task.noise=0,0"), "all different, got [0.0, 0.0]"),
+        ((*FITTING, "--root", "/dev/null/runs"), "cannot make or use the run folder /dev/null/runs"),
         ((*FITTING, "--batch", "0"), "--batch must be a positive integer, got 0"),
         ((*FITTING, "--objective", "mse"), "unknown objective 'mse'"),
         ((*FITTING, "--optimiser", "name=adem"), "unknown optimiser 'adem'; did you mean 'adam'"),
@@ -145,7 +153,10 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         ((*FITTING, "--sweep", "task.noise=0,-1"), "noise must be zero or positive"),
         ((*FITTING, "--sweep", "task.d=2,3"), "cannot be swept in one training"),
         ((*FITTING, "--sweep", "task.noise=a,b"), "--sweep task.noise must be a number, got 'a'"),
-        ((*LINEAR, "--model", "d_model=7"), "Transformer and Concatenated and LinearRegression do not fit together"),
+        (
+            (*LINEAR, "--model", "d_model=7"),
+            "Transformer and Concatenated and LinearRegression do not fit together (a token has 4 channels): ",
+        ),
         (("train", "--resume", "none"), "there is no run 'none'"),
     ],
 )
@@ -282,6 +293,13 @@ def test_reproduce(capsys, tiny_paper):
     assert status == 2 and "unknown claim 'T-9'" in err
 
 
+def test_a_misspelt_claim_costs_no_report(capsys, tiny_paper):
+    status, _, err = call(capsys, "reproduce", "tiny", "--claims", "T-9")
+    assert status == 2 and "unknown claim 'T-9'" in err
+    (info,) = list_runs("runs")
+    assert info.state == "done" and (info.folder / "report.html").exists()
+
+
 def test_a_run_in_use_is_left_alone(capsys, tiny_paper):
     call(capsys, "reproduce", "tiny")
     (info,) = list_runs("runs")
@@ -335,6 +353,12 @@ def test_report_of_runs(capsys, tiny_paper):
     assert all(name in page for name in names)
     status, _, err = call(capsys, "report", "tiny")
     assert status == 2 and "ambiguous" in err
+    call(capsys, "reproduce", "tiny", "--root", "elsewhere")
+    (same,) = list_runs("elsewhere")
+    status, out, _ = call(capsys, "report", f"runs/{same.name}", f"elsewhere/{same.name}", "--out", "same.html")
+    assert status == 0 and Path("same.html").read_text().count(f"<th>{same.name}</th>") == 2
+    status, _, err = call(capsys, "report", names[0], "--out", "both.html/report.html")
+    assert status == 2 and err.startswith("meta-icl: cannot write both.html/report.html: ") and err.count("\n") == 1
     with Run.open("runs/other", {"a": 1}):
         pass
     status, _, err = call(capsys, "report", "other")

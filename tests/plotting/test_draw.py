@@ -123,6 +123,14 @@ def test_heat_maps_on_common_axes_share_their_colours():
     assert [cell["title"] for cell in nodes[0]["cells"]] == ["W<sub>Q</sub>", "W<sub>V</sub>"]
 
 
+def test_cells_hold_numbers_only_where_two_decimals_tell_them():
+    chart = Heatmaps("h", tuple(Panel(str(size), size * np.eye(3)) for size in (0.1, 1e-6, 5e3)))
+    cells = tree(chart)["cells"]
+    assert ["texttemplate" in cell["node"]["data"][0] for cell in cells] == [True, False, False]
+    maps = [axes for axes in draw(chart).axes if axes.get_images()]
+    assert [len(axes.texts) for axes in maps] == [9, 0, 0]
+
+
 def test_charts_of_different_kinds_keep_their_own_axes():
     charts = [lines(), Bars("b", "x", "y", ["a", "b"], [1, 2], [0.5, 1], [2, 4])]
     assert trees_on_common_axes(charts) == [tree(chart) for chart in charts]

@@ -53,6 +53,22 @@ def test_a_run_is_named_by_its_configuration(tmp_path):
     assert config_hash({"a": 1, "b": (2,)}) == config_hash({"b": [2], "a": 1}) != config_hash({"a": 1, "b": [3]})
 
 
+def test_a_configuration_is_the_same_however_the_run_is_opened(tmp_path):
+    wanted = {"rates": [0.1, math.inf], "steps": 10}
+    with Run.open(tmp_path / "r", wanted) as run:
+        assert run.config == wanted
+        with run.part("p", wanted) as part:
+            assert part.config == wanted
+    assert Run.load(tmp_path / "r").config == Run.load(tmp_path / "r" / "parts" / "p").config == wanted
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadInput, match=r"cannot make or use the run folder .*file/r: Not a directory"):
+        Run.open(tmp_path / "file" / "r", {})
+    assert snapshot(tmp_path) == {"file": b"mine"}
+
+
 def test_provenance(tmp_path):
     with Run.open(tmp_path / "r", {}) as run:
         run.save_checkpoint(1, {})

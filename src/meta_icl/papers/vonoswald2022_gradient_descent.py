@@ -768,7 +768,7 @@ def shifted_figure(single: dict[str, np.ndarray]) -> Chart:
             Series("one gradient step", scales, single[f"{name}/gd"], style="dashed"),
             over_seeds("trained layer", scales, single[f"{name}/trained"]),
         )
-        charts.append(Lines(label.capitalize(), label, "half-MSE", series, log_y=name != "replaced"))
+        charts.append(Lines(label[0].upper() + label[1:], label, "half-MSE", series, log_y=name != "replaced"))
     return Grid("Outside the training law (Fig. 2 right and appendix)", tuple(charts), 2)
 
 

@@ -279,6 +279,11 @@ def _numbers(value: Numbers, what: str, ndim: int) -> np.ndarray:
     return array
 
 
+def read_with_two_decimals(limits: tuple[float, float]) -> bool:
+    """Whether two decimals say anything of numbers on a scale with these ends: of very small ones they are all 0.00."""
+    return 0.05 <= max(map(abs, limits)) < 1000
+
+
 def _finite_range(values: np.ndarray) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)

@@ -21,6 +21,7 @@ from meta_icl.plotting.chart import (
     Lines,
     Series,
     band_segments,
+    read_with_two_decimals,
     smallest_positive,
     still,
 )
@@ -242,7 +243,7 @@ def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Seque
     ):
         if labels is not None and n <= 40:
             set_ticks(range(n), [mathtext(label) for label in labels])
-    if max(matrix.shape) <= 8:
+    if max(matrix.shape) <= 8 and read_with_two_decimals(limits):
         for (row, column), value in np.ndenumerate(matrix):
             if math.isfinite(value):
                 red, green, blue, _ = colours((value - limits[0]) / (limits[1] - limits[0]))

@@ -24,6 +24,7 @@ from meta_icl.plotting.chart import (
     Slider,
     Widget,
     band_segments,
+    read_with_two_decimals,
     shared_range,
     smallest_positive,
     value_text,
@@ -207,10 +208,10 @@ def _heatmaps(chart: Heatmaps, limits: Sequence[tuple[float, float]]) -> Node:
             "zmin": low,
             "zmax": high,
             "colorscale": [list(stop) for stop in (DIVERGING if chart.diverging else SEQUENTIAL)],
-            "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 1.0},
+            "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 1.0, "exponentformat": "power"},
             "hovertemplate": "row %{y}, column %{x}: %{z:.4~g}<extra></extra>",
         }
-        if max(rows, columns) <= 12:
+        if max(rows, columns) <= 12 and read_with_two_decimals((low, high)):
             trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 11}, "xgap": 1, "ygap": 1}
         layout = {
             "xaxis": {"showgrid": False, "zeroline": False, "constrain": "domain", "side": "bottom"}

@@ -26,7 +26,7 @@ from meta_icl.runs import arrays as array_files
 from meta_icl.runs import checkpoints
 from meta_icl.runs import provenance as origin
 from meta_icl.runs.claims import Claim, claims_from_json, claims_to_json
-from meta_icl.runs.files import FORMAT, TEMPORARY, canonical, plain, read_versioned, write_json
+from meta_icl.runs.files import FORMAT, TEMPORARY, canonical, plain, read_versioned, restored, write_json
 from meta_icl.runs.interrupts import stop_requested
 from meta_icl.runs.lock import Lock
 from meta_icl.runs.metrics import LINES, MetricsLog, compact, read_metrics
@@ -60,8 +60,12 @@ class Run:
         existing = _existing_config(folder)
         if existing is not None:
             _require_same(folder, existing, wanted)
-        folder.mkdir(parents=True, exist_ok=True)
-        run = cls(folder, wanted, Lock(folder))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = Lock(folder)
+        except OSError as error:
+            raise BadInput(f"cannot make or use the run folder {folder}: {error.strerror}") from None
+        run = cls(folder, restored(wanted), lock)
         try:
             run._begin(existing is None)
         except BaseException:

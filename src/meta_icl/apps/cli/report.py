@@ -49,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
         from meta_icl.apps.report import Reported, write_comparison
 
         path = options.out or options.root / "report.html"
-        names = dict(zip((run.name for run in found), told, strict=True))
-        write_comparison(path, runs=[Reported(**{**content, "title": name}) for name, content in names.items()])
+        runs = [Reported(**{**content, "title": run.name}) for run, content in zip(found, told, strict=True)]
+        write_comparison(path, runs=runs)
     if options.json:
         print_json({"report": path, "runs": [run.folder for run in found]})
     else:

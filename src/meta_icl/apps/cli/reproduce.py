@@ -72,13 +72,13 @@ def main(arguments: Sequence[str]) -> int:
             run.finish()
         claims = list(paper.claims(run))
         run.save_claims(claims)
-        shown = chosen(claims, options.claims)
         content = report.told_by(run, claims)
         path = run.folder / "report.html"
         report.write(path, content)
         if options.results is not None:
             results.keep(run, content["figures"], options.results / name)
             results.write_page(options.results)
+    shown = chosen(claims, options.claims)  # only now: a misspelt id must not cost the report of a long run
     if options.json:
         print_json({"run": run.folder, "report": path, **claims_to_json(shown)})
     else:

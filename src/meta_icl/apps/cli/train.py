@@ -113,6 +113,7 @@ def describe(options: Options) -> dict[str, Any]:
     for field in ("seeds", "batch"):
         require(getattr(options, field) >= 1, f"--{field}", getattr(options, field), "a positive integer")
     require(options.steps >= 0, "--steps", options.steps, "zero or more")
+    require(options.record is None or options.record >= 1, "--record", options.record, "a positive integer")
     classes = task_classes()
     tasks = {name: cls for name, cls in classes.items() if issubclass(cls, Task)}
     task = spec.described("task", options.task_name, options.task, tasks, classes)
@@ -143,10 +144,13 @@ def describe(options: Options) -> dict[str, Any]:
 
 def swept(texts: Sequence[str]) -> dict[str, list[float]]:
     """{"task.noise": [0, 0.1]} of `task.noise=0,0.1` texts."""
-    return {
-        name: spec.converted(tuple[float, ...], values, f"--sweep {name}", {})
-        for name, values in spec.assignments(texts).items()
+    values = {
+        name: spec.converted(tuple[float, ...], text, f"--sweep {name}", {})
+        for name, text in spec.assignments(texts).items()
     }
+    for name, points in values.items():
+        require(len(set(points)) == len(points) > 0, f"--sweep {name}", points, "one or more numbers, all different")
+    return values
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -170,7 +174,22 @@ def check(config: Mapping[str, Any]) -> None:
         raise
     except (TypeError, ValueError) as error:
         names = " and ".join(config[part]["name"] for part in ("model", "layout", "task") if config[part])
-        raise BadInput(f"{names} do not fit together: {' '.join(str(error).split())}") from None
+        raise BadInput(f"{names} do not fit together{width(model, task)}: {' '.join(str(error).split())}") from None
+
+
+def width(model: Any, task: Any) -> str:
+    """How wide the tokens are that a network must read, in words; nothing for a model that reads prompts."""
+    import jax
+
+    from meta_icl.models import Learner
+
+    if not isinstance(model, Learner):
+        return ""
+    try:
+        tokens = jax.eval_shape(lambda key: model.layout.encode(task.sample(key=key)), jax.random.key(0))
+    except (AttributeError, TypeError, ValueError):  # it is the layout that does not fit the task
+        return ""
+    return f" (a token has {tokens.shape[-1]} channels)"
 
 
 def check_again(module: Any) -> None:
