@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from sklearn import linear_model
+from sklearn import linear_model, neighbors
 
 from meta_icl.algorithms import GradientDescent
 from meta_icl.apps import cli
@@ -104,6 +104,8 @@ def test_references_know_the_task():
     for name in ("ridge", "Bayes", "ridge:penalty=0.25"):
         np.testing.assert_allclose(reference(name, task, prompts)(one), ridge.ravel(), rtol=2e-4)
     np.testing.assert_array_equal(reference("zero", task, prompts)(one), 0)
+    nearest = neighbors.KNeighborsRegressor(3).fit(x, y).predict(np.asarray(one.query.x)[None])
+    np.testing.assert_allclose(reference("knn", task, prompts)(one)[-1], nearest.ravel(), rtol=1e-5)
     pool = task.with_pool(1, key=jax.random.key(1))  # one possible task: the prior says all
     truth = 2.0 * np.asarray(pool.pool)[0].T @ np.asarray(one.query.x)
     np.testing.assert_allclose(reference("bayes", pool, prompts)(one), truth, rtol=1e-5)

@@ -28,8 +28,8 @@ class Options:
     """Losses of a trained run and of reference algorithms on the same prompts, and their distances to the first one.
 
     References: gd (one step at its best rate for the context length), ridge (the best penalty for the task's noise and
-    weights), bayes (for normal weights or a pool), least_squares, zero, or any class of `meta_icl.algorithms` with its
-    fields, as ridge:penalty=0.5.
+    weights), bayes (for normal weights or a pool), knn (the three nearest neighbours), least_squares, zero, or any
+    class of `meta_icl.algorithms` with its fields, as ridge:penalty=0.5.
     """
 
     run: tyro.conf.Positional[str]
@@ -141,7 +141,7 @@ def reference(text: str, task: Any, prompts: Any) -> Any:
     from meta_icl import algorithms
 
     name, _, fields = text.partition(":")
-    tuned = {"gd": _best_step, "ridge": _best_ridge, "bayes": _bayes, "zero": _zero}
+    tuned = {"gd": _best_step, "ridge": _best_ridge, "bayes": _bayes, "knn": _nearest, "zero": _zero}
     if name.lower() in tuned and not fields:
         return tuned[name.lower()](task, prompts)
     classes = spec.public(algorithms, lambda cls: "prompt" in getattr(cls.__call__, "__annotations__", {}))
@@ -179,6 +179,13 @@ def _bayes(task: Any, prompts: Any) -> Any:
     require(isinstance(task.w_law, Normal), "w_law", type(task.w_law).__name__, "Normal for bayes")
     covariance = task.w_scale**2 * task.w_law.covariance_matrix(task.d)
     return BayesLinear(noise_variance=task.noise**2, prior_covariance=covariance)
+
+
+def _nearest(task: Any, prompts: Any) -> Any:
+    from meta_icl.algorithms import NearestNeighbours
+
+    del task, prompts
+    return NearestNeighbours()
 
 
 def _zero(task: Any, prompts: Any) -> Any:
