@@ -10,7 +10,7 @@ import tyro
 
 from meta_icl.apps.cli import spec, tables
 from meta_icl.apps.cli.options import console, parse, print_json
-from meta_icl.apps.cli.train import checked, model_of, optimiser_of, task_of
+from meta_icl.apps.cli.train import checked, model_of, optimiser_of, point_label, task_of
 from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run, default_root, find_run
 from meta_icl.sweeps import use_compilation_cache
@@ -117,8 +117,7 @@ def members_of(run: Run, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]
         like = stack([model_of(config)(key=jax.random.key(0))] * len(made[1]))
         ensemble = Ensemble(from_arrays(like, arrays, "predictor"))
         for index, (replica, label) in enumerate(zip(*made, strict=True)):
-            point = ", ".join(f"{name} = {value:g}" for name, value in label.items() if name != "seed")
-            groups.setdefault(point, (replica.task, []))[1].append(ensemble[index])
+            groups.setdefault(point_label(label), (replica.task, []))[1].append(ensemble[index])
     return {point: (task, Ensemble(stack(members))) for point, (task, members) in groups.items()}
 
 
