@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from sklearn import linear_model
+from sklearn import linear_model, neighbors
 
 from meta_icl.algorithms import GradientDescent
 from meta_icl.apps import cli
@@ -71,9 +72,42 @@ def test_asking_again_or_resuming_shows_the_finished_run(root, capsys, monkeypat
     for arguments in (ARGUMENTS, ("train", "--resume", "train-Lin")):
         assert cli.main([*arguments, "--root", str(root), "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
-        assert Path(told["run"]).name == name and len(told["parts"]) == 2 and told["parts"][0]["seeds"] == 1
+        assert Path(told["run"]).name == name
+        (point,) = told["points"]
+        losses = [part.load_arrays("result")["history/loss"] for part in only_run(root).parts().values()]
+        assert point["point"] == "task.noise = 0.5" and point["seeds"] == 2
+        np.testing.assert_allclose(point["initial_loss"], np.mean([one[1] for one in losses]), rtol=1e-6)
+        final = [float(one[-1, 0]) for one in losses]
+        np.testing.assert_allclose(point["final_loss"], np.mean(final), rtol=1e-6)
+        assert (point["lowest"], point["highest"]) == (min(final), max(final))
     assert cli.main(["train", "linear_regression", "lstm", "--resume", name, "--root", str(root)]) == 2
     assert "--resume must be given without a task" in capsys.readouterr().err
+
+
+def test_parts_keep_their_arrangement(root, capsys, monkeypatch):
+    """A run begun with one part per seed goes on so, where one process would now train everything together."""
+    monkeypatch.setattr(command, "default_workers", lambda: 0)
+    assert cli.main(["train", "--resume", "train-Lin", "--root", str(root), "--json"]) == 0
+    assert "all" not in only_run(root).parts()
+    assert json.loads(capsys.readouterr().out)["points"][0]["seeds"] == 2
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_every_point_of_a_sweep_is_told_by_itself(together):
+    sweep = {"task.noise": [0.0, 0.5], "optimiser.learning_rate": [0.1, 0.2]}
+    parts = command.parts_of({"command": "train", "seeds": 2, "sweep": sweep}, together=together)
+    # The last loss of a member tells its point and its seed.
+    losses = [n + r + seed / 1000 for n, r in itertools.product(*sweep.values()) for seed in (0, 1)]
+    groups = [losses] if together else [[loss] for loss in losses]
+    results = {
+        name: {"history/loss": np.array([[np.nan] * len(g), [9.0] * len(g), g])}
+        for name, g in zip(parts, groups, strict=True)
+    }
+    rows = {row["point"]: row for row in command.summaries(parts, results)}
+    assert len(rows) == 4
+    row = rows["task.noise = 0.5, optimiser.learning_rate = 0.1"]
+    assert row["seeds"] == 2 and row["initial_loss"] == 9
+    np.testing.assert_allclose([row["final_loss"], row["lowest"], row["highest"]], [0.6005, 0.6, 0.601])
 
 
 def test_compare(root, capsys):
@@ -104,6 +138,8 @@ def test_references_know_the_task():
     for name in ("ridge", "Bayes", "ridge:penalty=0.25"):
         np.testing.assert_allclose(reference(name, task, prompts)(one), ridge.ravel(), rtol=2e-4)
     np.testing.assert_array_equal(reference("zero", task, prompts)(one), 0)
+    nearest = neighbors.KNeighborsRegressor(3).fit(x, y).predict(np.asarray(one.query.x)[None])
+    np.testing.assert_allclose(reference("knn", task, prompts)(one)[-1], nearest.ravel(), rtol=1e-5)
     pool = task.with_pool(1, key=jax.random.key(1))  # one possible task: the prior says all
     truth = 2.0 * np.asarray(pool.pool)[0].T @ np.asarray(one.query.x)
     np.testing.assert_allclose(reference("bayes", pool, prompts)(one), truth, rtol=1e-5)

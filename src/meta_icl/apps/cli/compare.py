@@ -10,7 +10,7 @@ import tyro
 
 from meta_icl.apps.cli import spec, tables
 from meta_icl.apps.cli.options import console, parse, print_json
-from meta_icl.apps.cli.train import checked, model_of, optimiser_of, task_of
+from meta_icl.apps.cli.train import checked, model_of, optimiser_of, point_label, task_of
 from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run, default_root, find_run
 from meta_icl.sweeps import use_compilation_cache
@@ -28,8 +28,8 @@ class Options:
     """Losses of a trained run and of reference algorithms on the same prompts, and their distances to the first one.
 
     References: gd (one step at its best rate for the context length), ridge (the best penalty for the task's noise and
-    weights), bayes (for normal weights or a pool), least_squares, zero, or any class of `meta_icl.algorithms` with its
-    fields, as ridge:penalty=0.5.
+    weights), bayes (for normal weights or a pool), knn (the three nearest neighbours), least_squares, zero, or any
+    class of `meta_icl.algorithms` with its fields, as ridge:penalty=0.5.
     """
 
     run: tyro.conf.Positional[str]
@@ -117,8 +117,7 @@ def members_of(run: Run, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]
         like = stack([model_of(config)(key=jax.random.key(0))] * len(made[1]))
         ensemble = Ensemble(from_arrays(like, arrays, "predictor"))
         for index, (replica, label) in enumerate(zip(*made, strict=True)):
-            point = ", ".join(f"{name} = {value:g}" for name, value in label.items() if name != "seed")
-            groups.setdefault(point, (replica.task, []))[1].append(ensemble[index])
+            groups.setdefault(point_label(label), (replica.task, []))[1].append(ensemble[index])
     return {point: (task, Ensemble(stack(members))) for point, (task, members) in groups.items()}
 
 
@@ -141,7 +140,7 @@ def reference(text: str, task: Any, prompts: Any) -> Any:
     from meta_icl import algorithms
 
     name, _, fields = text.partition(":")
-    tuned = {"gd": _best_step, "ridge": _best_ridge, "bayes": _bayes, "zero": _zero}
+    tuned = {"gd": _best_step, "ridge": _best_ridge, "bayes": _bayes, "knn": _nearest, "zero": _zero}
     if name.lower() in tuned and not fields:
         return tuned[name.lower()](task, prompts)
     classes = spec.public(algorithms, lambda cls: "prompt" in getattr(cls.__call__, "__annotations__", {}))
@@ -179,6 +178,13 @@ def _bayes(task: Any, prompts: Any) -> Any:
     require(isinstance(task.w_law, Normal), "w_law", type(task.w_law).__name__, "Normal for bayes")
     covariance = task.w_scale**2 * task.w_law.covariance_matrix(task.d)
     return BayesLinear(noise_variance=task.noise**2, prior_covariance=covariance)
+
+
+def _nearest(task: Any, prompts: Any) -> Any:
+    from meta_icl.algorithms import NearestNeighbours
+
+    del task, prompts
+    return NearestNeighbours()
 
 
 def _zero(task: Any, prompts: Any) -> Any:

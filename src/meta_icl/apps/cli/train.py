@@ -89,16 +89,18 @@ def main(arguments: Sequence[str]) -> int:
         config = describe(options)
         folder, name = options.root, f"train-{config['task']['name']}-{config['model']['name']}"
     with Run.open(folder, config, name=name) as run:
-        results = run_parts(run, train_part, parts_of(config), workers=options.workers)
+        begun = run.parts()  # keep their arrangement, also where there is now another number of cores
+        parts = parts_of(config, together="all" in begun if begun else default_workers() == 0)
+        results = run_parts(run, train_part, parts, workers=options.workers)
         if not run.done:
             run.finish()
-    rows = [(part, *summary(result)) for part, result in results.items()]
+    rows = summaries(parts, results)
     if options.json:
-        told = [dict(zip(("part", "seeds", "initial_loss", "final_loss"), row, strict=True)) for row in rows]
-        print_json({"run": run.folder, "parts": told})
+        print_json({"run": run.folder, "points": rows})
     else:
-        columns = ("part", "seeds", "initial loss", "final loss (mean over seeds)")
-        console().print(tables.plain_table(columns, rows))
+        columns = ("point of the sweep", "seeds", "initial loss", "final loss", "lowest", "highest seed")
+        cells = [(row["point"] or "-", *list(row.values())[1:]) for row in rows]
+        console().print(tables.plain_table(columns, cells))
         print(f"run      {run.folder}\ncompare  meta-icl compare {run.folder}")
     return 0
 
@@ -201,11 +203,11 @@ def check_again(module: Any) -> None:
         module.__check_init__()
 
 
-def parts_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """One part per seed and point of the sweep, or, on an accelerator, all of them as one batch in one part."""
+def parts_of(config: Mapping[str, Any], *, together: bool) -> dict[str, dict[str, Any]]:
+    """One part per seed and point of the sweep, or, as on an accelerator, all of them together as one batch."""
     training = {name: value for name, value in config.items() if name not in ("command", "seeds", "sweep")}
     seeds, sweep = list(range(config["seeds"])), config["sweep"]
-    if default_workers() == 0:
+    if together:
         return {"all": {"training": training, "seeds": seeds, "sweep": sweep}}
     parts = {}
     for values in itertools.product(*sweep.values()):
@@ -240,10 +242,35 @@ def train_part(part: Run, *, training: dict, seeds: list, sweep: dict) -> dict[s
     return history | to_arrays(trained.stacked, "predictor")
 
 
-def summary(result: Mapping[str, Any]) -> tuple[int, float, float]:
-    """Number of members, and their mean losses at the second record (the first that has one) and at the last."""
-    losses = result["history/loss"]
-    return losses.shape[1], float(losses[min(1, len(losses) - 1)].mean()), float(losses[-1].mean())
+def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For every point of the sweep the number of seeds, the means of their first losses (of the second record, which is
+    the first that has one) and of their last, and the lowest and the highest of the last."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name, arguments in parts.items():
+        points = itertools.product(*arguments["sweep"].values(), arguments["seeds"])  # as `make_replicas` orders them
+        losses = results[name]["history/loss"]
+        for point, first, last in zip(points, losses[min(1, len(losses) - 1)], losses[-1], strict=True):
+            swept = dict(zip(arguments["sweep"], point, strict=False))  # without the seed
+            found.setdefault(point_label(swept), []).append((float(first), float(last)))
+    rows = []
+    for label, members in found.items():
+        first, last = zip(*members, strict=True)
+        rows.append(
+            {
+                "point": label,
+                "seeds": len(members),
+                "initial_loss": sum(first) / len(first),
+                "final_loss": sum(last) / len(last),
+                "lowest": min(last),
+                "highest": max(last),
+            }
+        )
+    return rows
+
+
+def point_label(point: Mapping[str, float]) -> str:
+    """A point of a sweep in words, without its seed; empty without a sweep."""
+    return ", ".join(f"{name} = {value:g}" for name, value in point.items() if name != "seed")
 
 
 def checked(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
