@@ -21,9 +21,10 @@ class Progress:
         self._lines = show is None and not sys.stderr.isatty()
         self._began = time.monotonic()
         self._folders: Mapping[str, Path] = {}
+        self._seen: dict[str, tuple[float, float]] = {}  # part -> when its first step was seen, and which
         self._bar: Any = None
         if show or (show is None and not self._lines):
-            self._bar = _bar(lambda: "   ".join(_describe(name, folder) for name, folder in self._folders.items()))
+            self._bar = _bar(self.now)
             self._parts = self._bar.add_task("parts", total=total, completed=done)
 
     def __enter__(self) -> "Progress":
@@ -48,11 +49,19 @@ class Progress:
         """Show what the parts in these folders log, from now on."""
         self._folders = dict(folders)
 
+    def now(self) -> str:
+        """The running parts with their last step and loss, and the steps per second since they were first seen."""
+        return "   ".join(self._described(name, folder) for name, folder in self._folders.items())
 
-def _describe(name: str, folder: Path) -> str:
-    row = last_row(folder) or {}
-    words = [f"{key} {row[key]:.4g}" for key in ("step", "loss") if isinstance(row.get(key), int | float)]
-    return " ".join([name, *words])
+    def _described(self, name: str, folder: Path) -> str:
+        row = last_row(folder) or {}
+        words = [f"{key} {row[key]:.4g}" for key in ("step", "loss") if isinstance(row.get(key), int | float)]
+        if isinstance(row.get("step"), int | float):
+            now = time.monotonic()
+            began, first = self._seen.setdefault(name, (now, row["step"]))
+            if row["step"] > first and now > began:
+                words.append(f"{(row['step'] - first) / (now - began):.3g} steps/s")
+        return " ".join([name, *words])
 
 
 def _bar(now: Callable[[], str]) -> Any:

@@ -1,0 +1,17 @@
+from meta_icl.runs import Run
+from meta_icl.sweeps import progress
+from meta_icl.sweeps.progress import Progress
+
+
+def test_running_parts_tell_step_loss_and_speed(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    shown = Progress(2, 0, False)
+    with Run.open(tmp_path / "run", {}) as run:
+        shown.running({"seed=0": run.folder})
+        assert shown.now() == "seed=0"  # nothing logged yet
+        run.log({"step": 400, "loss": 0.5})  # resumed at step 400: what was before is not of this process
+        assert shown.now() == "seed=0 step 400 loss 0.5"
+        clock[0] += 2
+        run.log({"step": 500, "loss": 0.25})
+        assert shown.now() == "seed=0 step 500 loss 0.25 50 steps/s"
