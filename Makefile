@@ -37,8 +37,12 @@ INSTALL = if [ -x $(BIN)/pip ]; then set -- $(BIN)/python -m pip; \
 demo: .venv/core.stamp
 	$(BIN)/meta-icl reproduce $(PAPER) --preset $(PRESET)
 
-test: lint
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+# Style and types take one core for most of a minute, beside the tests; what they say stands at the end.
+test: .venv/dev.stamp
+	@mkdir -p .cache
+	@$(MAKE) --no-print-directory lint > .cache/lint.log 2>&1 & lint=$$!; \
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS); tests=$$?; \
+	wait $$lint; style=$$?; cat .cache/lint.log; test $$tests = 0 -a $$style = 0
 
 smoke: .venv/dev.stamp
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)

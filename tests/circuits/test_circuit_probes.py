@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meta_icl.analysis import circuits as c
@@ -42,6 +42,7 @@ def test_untrained_networks_attend_uniformly():
 
 
 @given(st.integers(2, 6), st.integers(2, 4))
+@settings(max_examples=3)
 def test_a_perfect_induction_head_scores_one(period, repeats):
     t = 1 + period * repeats
     tokens = np.concatenate([[0], np.tile(np.arange(1, period + 1), repeats)])

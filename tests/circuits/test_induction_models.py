@@ -98,7 +98,9 @@ def test_stack_against_numpy(name, x64):
     ("stack", "fields", "layout"),
     [
         pytest.param({}, {}, ItemIndex(n_positions=PLACES), marks=pytest.mark.slow),
-        ({"project": True}, {"n_hidden": 1, "d_label": DX}, Window(n_positions=PLACES)),
+        pytest.param(
+            {"project": True}, {"n_hidden": 1, "d_label": DX}, Window(n_positions=PLACES), marks=pytest.mark.slow
+        ),
         ({"n_heads": 4, "project": True, "scaled": True}, {"fixed_labels": True}, Window(n_positions=PLACES)),
         pytest.param(
             {"n_heads": 2}, {"classifier": "he", "n_hidden": 3}, ItemIndex(n_positions=PLACES), marks=pytest.mark.slow

@@ -67,6 +67,9 @@ CASES = {kind: (kind, "softmax", "weights") for kind in KINDS}
 CASES |= {mixer: ("pre-LN", mixer, "weights") for mixer in MIXERS if mixer != "softmax"}
 CASES |= {"norm scale": ("Llama", "softmax", "norm_scale")}
 DEEP = ("pre-LN", "Gemma", "experts", "linear")
+# One of every way to compensate and every way to remember in every run; the others on demand.
+ALWAYS = ("no skip", "residual", "pre-LN", "Gemma", "experts", "linear", "recurrent", "delta rule", "norm scale")
+EVERY = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in CASES]
 FLOAT32 = ("no skip", "skip around", "residual", "pre-LN", "Llama", "experts", "recurrent")
 
 
@@ -125,7 +128,7 @@ def errors(network, context, query, subset, through="weights", floor=0.0):
     return off(patched, outputs[-1]), off(without, outputs[-1])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY)
 def test_blocks_agree_with_numpy(x64, name):
     """Values and the meaning of `visible`: masked rows are as good as removed."""
     _, mixer, through = CASES[name]
@@ -144,7 +147,7 @@ def test_blocks_agree_with_numpy(x64, name):
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [(name, "float64") for name in CASES]
+    [pytest.param(name, "float64", marks=[] if name in ALWAYS else pytest.mark.slow) for name in CASES]
     + [pytest.param(name, "float32", marks=[] if name == "pre-LN" else pytest.mark.slow) for name in FLOAT32],
 )
 @given(seed=st.integers(0, 2**31), mask=st.integers(0, 2**9 - 1))
@@ -188,6 +191,7 @@ def trained():
     return ensemble[0].network, np.asarray(ensemble[0].layout.encode(task.sample(key=jax.random.key(2))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", EXACT)
 def test_trained_weights_are_weights(trained, precision):
     """The identity holds for trained weights as for any others."""

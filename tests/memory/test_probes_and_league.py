@@ -80,17 +80,26 @@ def test_the_course_of_a_memory_against_numpy(x):
     np.testing.assert_allclose(course.after[0, -1], ridge, atol=1e-10)
 
 
+OTHERS = {"mlstm": m.Mlstm(), "titans": m.Titans(depth=2, chunk_size=4), "ttt": m.Ttt(chunk_size=1)}
+OTHERS |= {"longhorn": m.Longhorn(diagonal=True)}
+
+
 @pytest.mark.usefixtures("x64")
-def test_what_memories_of_other_families_answer(x):
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "mlstm" else pytest.mark.slow) for name in OTHERS]
+)
+def test_what_memories_of_other_families_answer(x, name):
     """Read at its own query, the memory after a token answers what the layer's step reads there."""
-    x = jnp.asarray(x, float)
-    for description in (m.Titans(depth=2, chunk_size=4), m.Mlstm(), m.Ttt(chunk_size=1), m.Longhorn(diagonal=True)):
-        mixer = description(D, key=jax.random.key(5))
-        course = probe.course_of(mixer, x)
-        reads = eqx.filter_vmap(lambda memory, tokens: memory.scan(memory.start(), tokens)[1])
-        answers = eqx.filter_vmap(lambda memory, after, q: jax.vmap(memory.answer)(after, q))
-        expected = reads(mixer.memory, course.tokens)
-        np.testing.assert_allclose(answers(mixer.memory, course.after, course.tokens.q), expected, atol=1e-10)
+    mixer = OTHERS[name](D, key=jax.random.key(5))
+    course = probe.course_of(mixer, jnp.asarray(x, float))
+    reads = eqx.filter_vmap(lambda memory, tokens: memory.scan(memory.start(), tokens)[1])
+    answers = eqx.filter_vmap(lambda memory, after, q: jax.vmap(memory.answer)(after, q))
+    expected = reads(mixer.memory, course.tokens)
+    np.testing.assert_allclose(answers(mixer.memory, course.after, course.tokens.q), expected, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_which_layers_have_a_course(x):
     gate = m.TitansBlock("gate", m.Titans(chunk_size=4), segment=4)(D, key=jax.random.key(6))
     assert probe.surprise(probe.course_of(gate, x)).shape == (2, T)
     for description in (m.Attention(), m.LstmMixer(), m.TitansBlock("context", m.Titans(chunk_size=4), segment=4)):
