@@ -38,6 +38,10 @@ EXPECTED = {
     "reddy2023_abrupt_icl": ({f"R{i}" for i in range(1, 10)}, set()),
     "singh2024_induction_formation": ({f"S{i}" for i in range(1, 11)}, set()),
     "behrouz2025_titans": ({f"T-{i}" for i in range(1, 9)} | {"F-1", "F-5"}, {"F-1"}),
+    "schlag2021_fast_weights": (
+        {*(f"F-{i}" for i in (2, 3, 4)), *(f"{k}-{i}" for k in "LMPQR" for i in (1, 2)), "Q-3", "R-3", "G-1"},
+        set(),
+    ),
     "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
 

@@ -5,7 +5,7 @@ seeds; the rate with the lowest training loss at the end counts, and the score i
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,13 +120,14 @@ def play(
     batch: int = 64,
     n_eval: int = 500,
     weight_decay: float = 0.0,
+    measures: Mapping[str, Callable[[Any, Key[Array, ""]], Array]] | None = None,
     store: Store | None = None,
 ) -> dict[str, np.ndarray]:
     """Train a mixer in an arena at every rate and seed; returns everything a table of the league shows.
 
     `losses` "rates seeds" are final training losses, `score/NAME` "seeds" the scores at the best rate (`rate`), then
     `parameters`, `state` (numbers carried), `flops` (forward, per token of training), `seconds` (per training step, one
-    seed).
+    seed). `measures[NAME](network, key)` of the trained networks at the best rate add NAME "seeds ..".
     """
     require(len(rates) >= 1, "rates", rates, "at least one")
     seeds = range(seeds) if isinstance(seeds, int) else seeds
@@ -154,10 +155,13 @@ def play(
     best = int(np.argmin(means))
     members = [trained[best * len(seeds) + i] for i in range(len(seeds))]
     out = {"losses": losses, "rates": np.array(rates), "rate": np.array(rates[best])}
+    keys = [jax.random.fold_in(jax.random.fold_in(key, s), 2) for s in seeds]
     for name, task in arena.scored.items():
         score = eqx.filter_jit(lambda predictor, k, task=task: arena.score(predictor, task, n_eval, k))
-        keys = [jax.random.fold_in(jax.random.fold_in(key, s), 2) for s in seeds]
         out[f"score/{name}"] = np.array([float(score(m, k)) for m, k in zip(members, keys, strict=True)])
+    for name, measure in (measures or {}).items():
+        measured = eqx.filter_jit(measure)
+        out[name] = np.stack([np.asarray(measured(m, k)) for m, k in zip(members, keys, strict=True)])
     network = members[0].network
     tokens = _tokens(arena)
     flops = mixers.operations(jax.make_jaxpr(lambda rows: network(rows)[0])(tokens).jaxpr)
