@@ -95,7 +95,7 @@ PRESETS = {
         rates=(1e-2,), d_model=8, length=16, chunk_size=4, n_eval=8,
     ),
     # Shrunk: recall in 32 tokens at width 32, not in 64 at width 64; 600 steps of 32 prompts at each of two rates, 200
-    # on linear functions. A single layer has one rate, the best of 0.003, 0.01 and 0.03 for linear attention and DeltaNet.
+    # on linear functions. A single layer has one rate, the best of .003, .01 and .03 for linear attention and DeltaNet.
     "small": Config(),
     "paper": Config(
         seeds=5, rule_steps=20_000, rule_batch=512, rule_rates=(1e-3, 3e-3, 1e-2), rule_eval=100_000, steps=20_000,
