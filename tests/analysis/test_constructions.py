@@ -33,14 +33,14 @@ def descend(prompt: Prompt, rates, w0) -> np.ndarray:
     return w @ x[-1]
 
 
-def descend_plus_plus(prompt: Prompt, rates, gammas) -> np.ndarray:
+def descend_plus_plus(prompt: Prompt, rates, gammas, w0) -> np.ndarray:
     """GD++ on the tokens, in the order of the paper's equation; the query's slot ends as minus the prediction."""
     x, y = np.array(prompt.x), np.array(prompt.y)
     n = len(x) - 1
-    y[-1] = 0
+    y[-1] = -w0 @ x[-1]
     for rate, gamma in zip(rates, gammas, strict=True):
         second = sum(np.outer(x[i], x[i]) for i in range(n))
-        cross = sum(np.outer(y[i], x[i]) for i in range(n))
+        cross = sum(np.outer(y[i] - w0 @ x[i], x[i]) for i in range(n))
         y = y - rate / n * np.stack([cross @ row for row in x])
         x = x - gamma * np.stack([second @ row for row in x])
     return -y[-1]
@@ -61,14 +61,22 @@ def test_gradient_descent_construction_is_exact(x64, steps, o, shared):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("o", [1, 2])
-def test_gd_plus_plus_construction_is_exact(x64, steps, o):
+@pytest.mark.parametrize("start", ["zero", "any"])
+def test_gd_plus_plus_construction_is_exact(x64, steps, o, start):
     rng = np.random.default_rng(steps)
     prompt = random_prompt(steps, 5, 3, o)
+    w0 = np.zeros((o, 3)) if start == "zero" else rng.normal(size=(o, 3))
     rates, gammas = rng.uniform(0.1, 0.3, steps), rng.uniform(0.01, 0.03, steps)
     learner = gradient_descent_plus_plus_construction(
-        jnp.asarray(rates), jnp.asarray(gammas), d=3, n_context=5, n_steps=steps, n_out=o
+        jnp.asarray(rates),
+        jnp.asarray(gammas),
+        d=3,
+        n_context=5,
+        n_steps=steps,
+        n_out=o,
+        w0=None if start == "zero" else jnp.asarray(w0),
     )
-    np.testing.assert_allclose(learner(prompt), descend_plus_plus(prompt, rates, gammas), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(learner(prompt), descend_plus_plus(prompt, rates, gammas, w0), rtol=1e-12, atol=1e-12)
 
 
 def test_query_among_the_keys_breaks_the_equivalence(x64):

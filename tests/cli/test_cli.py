@@ -107,6 +107,7 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         (("reproduce", "tiny", "--set", "steps=-1"), "steps must be an integer of at least 1, got -1"),
         (("reproduce", "tiny", "--set", "sizes=4,-2"), "sizes must be integers of at least 1, got (4, -2)"),
         (("reproduce", "tiny", "--set", "steps"), "expected field=value, got 'steps'"),
+        (("reproduce", "tiny", "--claims", "T-1", "T-9"), "unknown claim 'T-9'"),
         (("reproduce", "tiny", "--root"), "Missing value for argument '--root'"),
         (("runs", "lst"), "unknown action 'lst'; did you mean 'list'"),
         (("runs", "show"), "runs show needs the name of a run"),
@@ -204,6 +205,7 @@ class Config:
 
 
 PRESETS = {"small": Config(), "other": Config(steps=20)}
+IDS = ("T-1", "T-2", "T-3")
 CALLS = []
 
 
@@ -294,6 +296,8 @@ def test_reproduce(capsys, tiny_paper):
 
 
 def test_a_misspelt_claim_costs_no_report(capsys, tiny_paper):
+    """Where the paper does not say its ids beforehand."""
+    (tiny_paper / "tiny2020_little.py").write_text(TINY.replace("IDS = ", "NUMBERS = "))
     status, _, err = call(capsys, "reproduce", "tiny", "--claims", "T-9")
     assert status == 2 and "unknown claim 'T-9'" in err
     (info,) = list_runs("runs")

@@ -122,6 +122,21 @@ def test_compare(root, capsys):
         # The whole context is the last of the context lengths.
         for name, row in rows.items():
             np.testing.assert_allclose(one["curves"][name][1]["mean"], row["loss"]["mean"], rtol=1e-5)
+    shift = ["--shift", "w_scale=1,2", "--root", str(root)]
+    assert cli.main([*arguments[:2], "--with", "gd", "--n-prompts", "50", *shift, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert told["shifts"]["w_scale"]["values"] == [1, 2]
+    for name in ("trained", "gd"):
+        one, two = (estimate["mean"] for estimate in told["shifts"]["w_scale"]["curves"][name])
+        np.testing.assert_allclose(one, told["rows"][name]["loss"]["mean"], rtol=1e-5)
+        assert two > one
+    for wrong, message in (
+        ("w_scal=1", "unknown field 'w_scal'; did you mean 'w_scale'"),
+        ("noise=-1", "noise must be zero or positive"),
+        ("noise=a", "--shift noise must be a number, got 'a'"),
+    ):
+        assert cli.main([*arguments[:2], "--shift", wrong, "--root", str(root)]) == 2
+        assert message in capsys.readouterr().err
     assert cli.main([*arguments, "--root", str(root)]) == 0
     assert re.search(r"^gd +\S+ ± \S+ +1 ± 0", capsys.readouterr().out, re.MULTILINE)
     assert cli.main(["compare", "train", "--with", "gradient", "--root", str(root)]) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from meta_icl.algorithms import GradientDescent, LeastSquares, best_rate, gd_loss
 from meta_icl.errors import BadInput
-from meta_icl.evaluation import alignment, compare, loss_by_context, reads_hidden_target, sensitivities
+from meta_icl.evaluation import alignment, compare, loss_by_context, loss_by_task, reads_hidden_target, sensitivities
 from meta_icl.models import Learner, Transformer
 from meta_icl.prompt import Ensemble, answer_batch
 from meta_icl.tasks import LinearRegression, Uniform
@@ -88,6 +88,19 @@ def test_loss_by_context_cuts_the_same_prompts():
     assert curves["gd"][1].mean == pytest.approx(float(whole), rel=1e-5)
     with pytest.raises(BadInput, match="contexts"):
         loss_by_context({"gd": GradientDescent(rate=1.0)}, TASK, [6], key=KEY, n_prompts=10)
+
+
+def test_loss_out_of_distribution():
+    """Of one gradient step at a frozen rate: exactly scale^2 for weights, the closed form for inputs."""
+    shifts = [{}, {"w_scale": 3.0}, {"x_scale": 1.5}, {"n_replaced": 2}]
+    tasks = [LinearRegression(d=3, n_context=5, x_law=Uniform(half_range=1.0), **shift) for shift in shifts]
+    predictors = {"gd": GradientDescent(rate=RATE), "mine": with_jax}
+    curves = loss_by_task(predictors, tasks, key=KEY, n_prompts=4000)
+    base, weights, inputs, replaced = curves["gd"]
+    assert weights.mean == pytest.approx(9 * base.mean, rel=1e-5)
+    for estimate, task in ((base, tasks[0]), (inputs, tasks[2]), (replaced, tasks[3])):
+        assert abs(estimate.mean - float(gd_loss(RATE, task))) < 4 * estimate.error
+    np.testing.assert_allclose([e.mean for e in curves["mine"]], [e.mean for e in curves["gd"]], rtol=1e-5)
 
 
 def test_leaks_are_seen():

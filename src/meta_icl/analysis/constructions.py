@@ -44,10 +44,8 @@ def gradient_descent_construction(
     A = diag(I_d, 0) and, with the query's y slot starting at -W0 x_q, B = (rate / N) [[0, W0^T], [0, -I]].
     """
     rates = jnp.asarray(rate, float)
-    w0 = jnp.zeros((n_out, d), rates.dtype) if w0 is None else jnp.asarray(w0)
-    require(w0.shape == (n_out, d), "w0", w0.shape, f"of shape {(n_out, d)}")
-    write = jnp.zeros((d + n_out, d + n_out), rates.dtype).at[:d, d:].set(w0.T).at[d:, d:].set(-jnp.eye(n_out))
-    return _regression_learner(rates, write[None] * _per_layer(rates) / n_context, d, n_out, n_steps, w0)
+    step, w0 = _gradient_step(w0, d, n_out, rates.dtype)
+    return _regression_learner(rates, step[None] * _per_layer(rates) / n_context, d, n_out, n_steps, w0)
 
 
 def gradient_descent_plus_plus_construction(
@@ -58,17 +56,19 @@ def gradient_descent_plus_plus_construction(
     n_context: int,
     n_steps: int = 1,
     n_out: int = 1,
+    w0: Float[Array, "o d"] | None = None,
 ) -> InContextLearner:
-    """K layers of GD++: a gradient step and, at once, x_j <- (I - gamma S) x_j with S = sum_i x_i x_i^T (W0 = 0).
+    """K layers of GD++ from W0: a gradient step and, at once, x_j <- (I - gamma S) x_j with S = sum_i x_i x_i^T.
 
-    A = diag(I_d, 0), B = diag(-gamma I_d, -(rate / N) I_o); both parameters shared or one per step.
+    A = diag(I_d, 0), B = [[-gamma I_d, (rate / N) W0^T], [0, -(rate / N) I_o]], the query's y slot starting at
+    -W0 x_q; both parameters shared or one per step.
     """
     rates, gammas = jnp.asarray(rate, float), jnp.asarray(gamma, float)
     require(rates.shape == gammas.shape, "gamma", gammas.shape, f"of the shape of rate, {rates.shape}")
     block_x = jnp.diag(jnp.repeat(jnp.array([1.0, 0.0], rates.dtype), jnp.array([d, n_out])))
-    block_y = jnp.eye(d + n_out, dtype=rates.dtype) - block_x
-    write = -block_x[None] * _per_layer(gammas) - block_y[None] * _per_layer(rates) / n_context
-    return _regression_learner(rates, write, d, n_out, n_steps, None)
+    step, w0 = _gradient_step(w0, d, n_out, rates.dtype)
+    write = step[None] * _per_layer(rates) / n_context - block_x[None] * _per_layer(gammas)
+    return _regression_learner(rates, write, d, n_out, n_steps, w0)
 
 
 def copy_then_descend_construction(
@@ -124,12 +124,21 @@ def gauge_fixed(
     return qk / scale, ov * scale
 
 
+def _gradient_step(
+    w0: Float[Array, "o d"] | None, d: int, n_out: int, dtype: jnp.dtype
+) -> tuple[Float[Array, "d_model d_model"], Float[Array, "o d"]]:
+    """[[0, W0^T], [0, -I_o]], which writes W0 x_i - y_i into the y slots, and the W0 in use."""
+    w0 = jnp.zeros((n_out, d), dtype) if w0 is None else jnp.asarray(w0)
+    require(w0.shape == (n_out, d), "w0", w0.shape, f"of shape {(n_out, d)}")
+    return jnp.zeros((d + n_out, d + n_out), dtype).at[:d, d:].set(w0.T).at[d:, d:].set(-jnp.eye(n_out)), w0
+
+
 def _per_layer(values: Float[Array, "*k"]) -> Float[Array, "l 1 1"]:
     return values.reshape(-1, 1, 1)
 
 
 def _regression_learner(
-    rates: Array, write: Float[Array, "l d d"], d: int, n_out: int, n_steps: int, w0: Array | None
+    rates: Array, write: Float[Array, "l d d"], d: int, n_out: int, n_steps: int, w0: Array
 ) -> InContextLearner:
     """The learner whose layers read x and write by `write`; one layer is looped, several are separate."""
     looped = rates.ndim == 0

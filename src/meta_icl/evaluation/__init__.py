@@ -11,7 +11,15 @@ from meta_icl.evaluation.by_position import (
     up_to,
     with_query,
 )
-from meta_icl.evaluation.compare import Comparison, Estimate, compare, estimate, loss_by_context, members_first
+from meta_icl.evaluation.compare import (
+    Comparison,
+    Estimate,
+    compare,
+    estimate,
+    loss_by_context,
+    loss_by_task,
+    members_first,
+)
 from meta_icl.evaluation.distances import (
     WeightAlignment,
     gradient_error,
@@ -46,6 +54,7 @@ __all__ = [
     "estimate",
     "gradient_error",
     "loss_by_context",
+    "loss_by_task",
     "loss_on",
     "mean_loss",
     "members_first",

@@ -114,6 +114,22 @@ def loss_by_context(
     return curves
 
 
+def loss_by_task(
+    predictors: Mapping[str, Any], tasks: Sequence[Task], *, key: Key[Array, ""], n_prompts: int = 10_000
+) -> dict[str, list[Estimate]]:
+    """The loss of every predictor, as it is, on prompts of each task: how it fares out of distribution.
+
+    All tasks are sampled with the same key, so where they differ in a scale only, their prompts do too.
+    """
+    curves: dict[str, list[Estimate]] = {name: [] for name in predictors}
+    for task in tasks:
+        prompts = task.sample_batch(n_prompts, key=key)
+        for name, predictor in predictors.items():
+            answers = _compiled(predictor, prompts)
+            curves[name].append(estimate([distances.query_losses(a, prompts) for a in answers]))
+    return curves
+
+
 def _compiled(predictor: Any, prompts: Prompt) -> Array:
     """`members_first` as one program where the predictor can be traced."""
     try:

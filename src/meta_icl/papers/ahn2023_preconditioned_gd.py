@@ -52,6 +52,7 @@ from meta_icl.training import (
 )
 
 TIMES = {"smoke": "30 s", "small": "16 CPU-min", "paper": "1 day"}
+IDS = tuple(f"A-{i}" for i in range(1, 12))
 D, N, KEY = 5, 20, 2023
 SKEWED = (1.0, 1.0, 0.25, 0.0625, 1.0)
 ISOTROPIC = (1.0,) * D

@@ -56,6 +56,7 @@ from meta_icl.tasks import LinearRegression, Normal
 from meta_icl.training import Optimiser, train
 
 TIMES = {"smoke": "3 CPU-min", "small": "6 CPU-min", "paper": "hours"}
+IDS = tuple(f"D{i}" for i in range(1, 14))
 EVAL_KEY, TRAIN_KEY = 2025, 0
 N_TEST, N_CONTEXTS = 50, 5  # queries on which thought patches are tested, and contexts per random block
 PRECISIONS = {"float64": True, "float32": False}

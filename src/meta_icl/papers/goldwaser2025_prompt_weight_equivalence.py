@@ -58,6 +58,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.training import Optimiser, train
 
 TIMES = {"smoke": "2 CPU-min", "small": "6 CPU-min", "paper": "hours"}
+IDS = tuple(f"G{i}" for i in range(1, 8))
 DATA_KEY, TRAIN_KEY = 2511, 0
 PRECISIONS = {"float64": True, "float32": False}
 FLOOR = 0.1  # to which the lifted form of the Gemma patch lifts entries of the normalised answer

@@ -36,6 +36,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.training import Optimiser, gradient_flow, train
 
 TIMES = {"smoke": "1 min", "small": "8 CPU-min", "paper": "1 day"}
+IDS = tuple(f"H{i}" for i in range(1, 15))
 D, L, NOISE, KEY = 5, 40, 0.1, 2025
 GIVEN: dict[str, Any] = {"d": D, "n_context": L, "noise_variance": NOISE}
 LENGTHS = (10, 20, 40, 100)

@@ -42,6 +42,7 @@ from meta_icl.tasks import LinearRegression, Normal
 from meta_icl.training import Optimiser, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "6 CPU-min", "paper": "1 h"}
+IDS = tuple(f"I{i}" for i in range(1, 3))
 EVAL_KEY, TRAIN_KEY = 2512, 0
 PRECISIONS = {"float64": True, "float32": False}
 ANY_WEIGHTS = (

@@ -59,6 +59,7 @@ from meta_icl.tasks import UNLIMITED, ProjectedImages, RandomPoints, projected_i
 from meta_icl.training import Optimiser, every_position_cross_entropy, train
 
 TIMES = {"smoke": "3 CPU-min", "small": "50 CPU-min", "paper": "weeks (GPU)"}
+IDS = tuple(f"G{i}" for i in range(1, 15))
 POOL_KEY, TRAIN_KEY, EVAL_KEY = 25, 26, 27
 RANDOM = "random"  # the Random set is no set of images
 ENDS = 5  # positions averaged at both ends of a curve

@@ -40,6 +40,7 @@ from meta_icl.tasks import LinearRegression, Normal
 from meta_icl.training import Optimiser, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "4 CPU-min", "paper": "hours"}
+IDS = ("M1",)
 EVAL_KEY, TRAIN_KEY = 2510, 0
 WIDTH = 16  # of the blocks: fewer calibration queries leave the least squares undetermined
 

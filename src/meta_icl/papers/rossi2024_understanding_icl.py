@@ -58,6 +58,7 @@ from meta_icl.tasks import LinearRegression, Uniform
 from meta_icl.training import Optimiser, train
 
 TIMES = {"demo": "1.5 min", "smoke": "2 min", "small": "20 CPU-min", "paper": "hours (GPU)"}
+IDS = tuple(f"R-{i}" for i in range(1, 13))
 ADAM = {"learning_rate": 1e-3, "b2": 0.98, "clip_norm": 1e-3}
 EVAL_KEY, TRAIN_KEY = 2024, 0
 LOOPS, DAMPENINGS = 50, (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)

@@ -49,6 +49,7 @@ from meta_icl.tasks import LinearRegression, NormalisedMixture, SineRegression, 
 from meta_icl.training import Optimiser, train
 
 TIMES = {"smoke": "2 min", "small": "21 CPU-min", "paper": "2 h (GPU)"}
+IDS = tuple(f"VO-{i}" for i in range(1, 25))
 EVAL_KEY, TRAIN_KEY, HALF_RANGE = 5, 0, 0.5
 D = N = 10
 ZERO_LOSS = 0.5 * D * HALF_RANGE**2 / 3

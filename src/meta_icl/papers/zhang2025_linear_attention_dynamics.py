@@ -36,6 +36,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.training import FiniteSet, OnMap, Optimiser, finite_set_loss, gradient_flow, train
 
 TIMES = {"smoke": "30 s", "small": "7 CPU-min", "paper": "1 h"}
+IDS = tuple(f"Z{i}" for i in range(1, 12))
 N = 31
 KEY = 2025
 

@@ -10,7 +10,7 @@ import tyro
 
 from meta_icl.apps.cli import spec, tables
 from meta_icl.apps.cli.options import console, parse, print_json
-from meta_icl.apps.cli.train import checked, model_of, optimiser_of, point_label, task_of
+from meta_icl.apps.cli.train import check_again, checked, model_of, optimiser_of, point_label, task_of
 from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run, default_root, find_run
 from meta_icl.sweeps import use_compilation_cache
@@ -18,6 +18,7 @@ from meta_icl.sweeps import use_compilation_cache
 EXAMPLES = (
     "train-LinearRegression-Transformer",
     "train-LinearRegression --with gd,ridge,bayes,least_squares --contexts 2,5,10",
+    "train-LinearRegression --with gd --shift x_scale=0.5,1,1.5,2",
     "train-LinearRegression --with gd ridge:penalty=0.5 GradientDescent:rate=0.3,steps=2 --n-prompts 2000 --json",
 )
 RATE_PROMPTS = 4096  # fresh prompts on which the best rate of gradient descent is found
@@ -38,6 +39,8 @@ class Options:
     """Reference algorithms, separated by spaces or commas; the first is what distances are to."""
     contexts: str = ""
     """Also the loss by context length, as 2,5,10."""
+    shift: tuple[str, ...] = ()
+    """Also the loss out of distribution, as x_scale=0.5,1,2: on prompts of the task with this number changed."""
     n_prompts: int = 2000
     """Prompts to compare on."""
     key: int = 1
@@ -53,17 +56,22 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, command="compare", examples=EXAMPLES)
     require(options.n_prompts >= 2, "--n-prompts", options.n_prompts, "at least 2")
     contexts = spec.converted(tuple[int, ...], options.contexts, "--contexts", {}) if options.contexts else []
+    shifts = {
+        field: spec.converted(tuple[float, ...], values, f"--shift {field}", {})
+        for field, values in spec.assignments(options.shift).items()
+    }
     run = find_run(options.run, options.root)
     config = checked(run.config, run)
     names = split_names(options.references)
     use_compilation_cache()
     import jax
 
-    from meta_icl.evaluation import compare, loss_by_context
+    from meta_icl.evaluation import compare, loss_by_context, loss_by_task
     from meta_icl.prompt import truncated
 
     told = []
     for label, (task, trained) in members_of(run, config).items():
+        tasks = {field: shifted_tasks(task, field, values) for field, values in shifts.items()}
         key = jax.random.fold_in(jax.random.key(options.key), 0)
         rate_prompts = task.sample_batch(RATE_PROMPTS, key=jax.random.fold_in(key, 1))
 
@@ -77,24 +85,52 @@ def main(arguments: Sequence[str]) -> int:
         table = compare(predictors(longest), task, n_prompts=options.n_prompts, key=key, reference=names[0])
         rows = {name: {m: e._asdict() for m, e in row.items()} for name, row in table.rows.items()}
         curves = loss_by_context(predictors, task, contexts, n_prompts=options.n_prompts, key=key) if contexts else {}
+        shifted = {
+            field: loss_by_task(predictors(longest), others, n_prompts=options.n_prompts, key=key)
+            for field, others in tasks.items()
+        }
         told.append(
             {
                 "point": label,
                 "reference": names[0],
                 "rows": rows,
                 "contexts": contexts,
-                "curves": {name: [estimate._asdict() for estimate in curve] for name, curve in curves.items()},
+                "curves": as_json(curves),
+                "shifts": {
+                    field: {"values": list(shifts[field]), "curves": as_json(of)} for field, of in shifted.items()
+                },
             }
         )
         if not options.json:
             print(f"{label or run.name}\n{table}\n")
             if curves:
-                cells = [(name, *(str(estimate) for estimate in curve)) for name, curve in curves.items()]
-                columns = ["loss by context length", *map(str, contexts)]
-                console().print(tables.plain_table(columns, cells))
+                show_curves("loss by context length", contexts, curves)
+            for field, of in shifted.items():
+                show_curves(f"loss at {field}", shifts[field], of)
     if options.json:
         print_json({"run": run.folder, "comparisons": told})
     return 0
+
+
+def shifted_tasks(task: Any, field: str, values: Sequence[float]) -> list[Any]:
+    """The task with a number changed, for every value."""
+    from meta_icl.training.replicas import with_field
+
+    tasks = [with_field(task, field, value) for value in values]
+    for one in tasks:
+        check_again(one)
+    return tasks
+
+
+def as_json(curves: Mapping[str, Sequence[Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Estimates by name, for machines."""
+    return {name: [estimate._asdict() for estimate in curve] for name, curve in curves.items()}
+
+
+def show_curves(title: str, points: Sequence[float], curves: Mapping[str, Sequence[Any]]) -> None:
+    """A row per predictor, a column per point."""
+    cells = [(name, *map(str, curve)) for name, curve in curves.items()]
+    console().print(tables.plain_table([title, *(f"{point:g}" for point in points)], cells))
 
 
 def members_of(run: Run, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -65,6 +65,9 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     paper = importlib.import_module(f"meta_icl.papers.{name}")
     config = configured(paper, options)
+    if hasattr(paper, "IDS"):  # a wrong id is told long before the claims are there
+        for id in options.claims:
+            choose("claim", id, [*paper.IDS, *(f"{name.split('_')[0]}/{known}" for known in paper.IDS)])
     described = {"paper": name, "preset": options.preset, "config": config}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
