@@ -43,7 +43,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import FunctionRegression, Linear
 from meta_icl.training import Optimiser, every_position_mse, train
 
-TIMES = {"smoke": "1 CPU-min", "small": "23 CPU-min", "paper": "weeks (GPU)"}
+TIMES = {"smoke": "1 CPU-min", "small": "19 CPU-min", "paper": "weeks (GPU)"}
 MODELS = {
     "mini": (8, 1, 2),
     "tiny": (64, 2, 2),
