@@ -22,21 +22,29 @@ def uniform(t):
     return jnp.asarray(visible / visible.sum(1, keepdims=True))
 
 
+# Compiled as wholes: one program for every shape instead of one for every operation of every shape.
+circuit_scores, previous_token = jax.jit(c.circuit_scores), jax.jit(c.previous_token)
+prefix_matching = jax.jit(c.prefix_matching, static_argnums=1)
+
+
 @given(st.integers(1, 12))
 def test_uniform_attention_has_its_closed_forms(n):
     t = 2 * n + 1
-    bigram, label, chunk = c.circuit_scores(uniform(t))
+    bigram, label, chunk = circuit_scores(uniform(t))
     expected = (1 / t, n / t, np.mean([1 / (2 * k) for k in range(1, n + 1)]))
     np.testing.assert_allclose((bigram, label, chunk), expected, rtol=1e-5)
     np.testing.assert_allclose(c.uniform_circuit_scores(n), expected, rtol=1e-12)
 
 
 def test_untrained_networks_attend_uniformly():
-    task = meta_classification(key=jax.random.key(0))
-    learner = Learner(Induction(32), ItemIndex())(key=jax.random.key(1))
-    prompts = task.sample_batch(64, key=jax.random.key(2))
-    patterns = jax.jit(jax.vmap(lambda prompt: learner.trace(prompt)[1]["pattern"]))(prompts)
-    found = np.asarray(jnp.stack(c.circuit_scores(patterns)).mean(1))[:, :, 0]
+
+    @jax.jit
+    def scores(key):
+        prompts = meta_classification(key=key).sample_batch(64, key=jax.random.fold_in(key, 2))
+        learner = Learner(Induction(32), ItemIndex())(key=jax.random.fold_in(key, 1))
+        return jnp.stack(c.circuit_scores(jax.vmap(lambda prompt: learner.trace(prompt)[1]["pattern"])(prompts)))
+
+    found = np.asarray(scores(jax.random.key(0)).mean(1))[:, :, 0]
     # Items see themselves a little more (their norm), which the reference implementation shows too: .109, .422, .266.
     np.testing.assert_allclose(found, np.array([[1 / 9] * 2, [4 / 9] * 2, [0.2604] * 2]), atol=0.03)
 
@@ -50,13 +58,13 @@ def test_a_perfect_induction_head_scores_one(period, repeats):
     for i in range(t):  # independent rule: attend to places whose predecessor is the same token
         places = [j for j in range(1, i) if tokens[j - 1] == tokens[i]] or [0]
         head[i, places] = 1 / len(places)
-    assert abs(float(c.prefix_matching(jnp.asarray(head), period)) - 1) < 1e-6
+    assert abs(float(prefix_matching(jnp.asarray(head), period)) - 1) < 1e-6
     rows = [i for i in range(t) if i >= 1 + period]
     flat = np.asarray(uniform(t))
     expected = np.mean([sum(flat[i, j] for j in range(1, i) if tokens[j - 1] == tokens[i]) for i in rows])
-    assert abs(float(c.prefix_matching(uniform(t), period)) - expected) < 1e-6
-    assert float(c.previous_token(jnp.eye(t, k=-1))) == 1
-    assert abs(float(c.previous_token(uniform(t))) - np.mean([1 / (i + 1) for i in range(1, t)])) < 1e-6
+    assert abs(float(prefix_matching(uniform(t), period)) - expected) < 1e-6
+    assert float(previous_token(jnp.eye(t, k=-1))) == 1
+    assert abs(float(previous_token(uniform(t))) - np.mean([1 / (i + 1) for i in range(1, t)])) < 1e-6
 
 
 def test_scores_of_the_query():
@@ -89,11 +97,11 @@ def test_copying_of_constructed_heads():
 
 
 def test_masks_leave_the_entries_of_a_circuit():
-    prompt = meta_classification(key=jax.random.key(0), d=4).sample(key=jax.random.key(1))
+    prompt = eqx.filter_jit(lambda key: meta_classification(key=key, d=4).sample(key=key))(jax.random.key(0))
     learner = Learner(Induction(32, AttentionStack(d_model=4 + 9)), ItemIndex(n_positions=9))(key=jax.random.key(1))
     for circuit in ("ncc", "scc", "fcc"):
         mask = c.circuit_mask(circuit, 4)
-        _, trace = learner.trace(prompt, c.pruned(circuit, 4))
+        _, trace = eqx.filter_jit(learner.trace)(prompt, c.pruned(circuit, 4))
         pattern = np.asarray(trace["pattern"])[:, 0]
         np.testing.assert_array_equal(pattern > 0, mask)
         np.testing.assert_allclose(pattern.sum(-1), 1, atol=1e-6)
@@ -127,6 +135,7 @@ def test_ablation_equals_removing_weights():
     def score(answer, prompt):
         return answer[prompt.y[-1]]
 
+    answers = eqx.filter_jit(lambda learner, prompts: jax.vmap(learner)(prompts))
     plain = c.without_heads(learner.trace, score, prompts, c.each_head(2, 2))
     direct = c.without_heads(learner.trace, score, prompts, c.each_head(2, 2), keep=("pattern",))
     for layer in range(2):
@@ -134,7 +143,7 @@ def test_ablation_equals_removing_weights():
             other = eqx.tree_at(
                 lambda whole: whole.network.stack.w_o, learner, learner.network.stack.w_o.at[layer, head].set(0)
             )
-            expected = np.mean([other(jax.tree.map(lambda x, i=i: x[i], prompts))[prompts.y[i, -1]] for i in range(6)])
+            expected = np.mean(np.asarray(answers(other, prompts))[range(6), prompts.y[:, -1]])
             assert abs(float(plain[layer, head]) - expected) < 1e-5
     np.testing.assert_allclose(plain[1], direct[1], atol=1e-6)  # nothing comes after the last layer
     assert np.abs(np.asarray(plain[0] - direct[0])).max() > 1e-4
@@ -214,7 +223,7 @@ def test_rank_one_toy(x64):
 
 def test_three_parameter_reduction(x64):
     start = jnp.zeros(3)
-    gradient = jax.grad(c.three_parameter_loss)
+    gradient = eqx.filter_jit(jax.grad(c.three_parameter_loss))
     np.testing.assert_allclose(gradient(start, n_context=8, n_labels=8), 0, atol=1e-12)
     slopes = np.asarray(gradient(start, n_context=8, n_labels=32))
     assert slopes[2] < -1e-3 and np.abs(slopes[:2]).max() < 1e-12
@@ -225,7 +234,7 @@ def test_three_parameter_reduction(x64):
     logits = np.zeros(labels)
     logits[0], logits[1:n] = xi * s2, xi * (1 - s2) / (n - 1)
     expected = np.log(np.exp(logits).sum()) - logits[0]
-    found = c.three_parameter_loss(jnp.asarray([b, a, xi]), n_context=n, n_labels=labels)
+    found = eqx.filter_jit(c.three_parameter_loss)(jnp.asarray([b, a, xi]), n_context=n, n_labels=labels)
     assert abs(float(found) - expected) < 1e-12
     losses, _ = c.three_parameter_descent(jnp.zeros(3), n_context=8, n_labels=32, steps=5, rate=0.1)
     assert np.all(np.diff(losses) < 0)
@@ -239,7 +248,7 @@ def test_clamps_do_what_they_say():
     base = Learner(Induction(5, stack, n_hidden=0), LabelLayout())
 
     def clamped(*names, **more):
-        return Clamped(base, names, **more)(key=jax.random.key(0)).trace(prompt)
+        return eqx.filter_jit(lambda key: Clamped(base, names, **more)(key=key).trace(prompt))(jax.random.key(0))
 
     _, trace = clamped("previous", "match")
     np.testing.assert_array_equal(np.asarray(trace["pattern"])[0, :, 2], [[0, 1, 0, 0, 0]] * 2)
@@ -250,4 +259,5 @@ def test_clamps_do_what_they_say():
     np.testing.assert_array_equal(answer[jnp.asarray([3, 1])], trace["scores"][1, 1, 4, 1::2])
     assert (answer[jnp.asarray([0, 2, 4])] == -1e9).all()
     plain, _ = clamped()
-    np.testing.assert_allclose(plain, base(key=jax.random.key(0))(prompt), atol=1e-6)
+    bare = eqx.filter_jit(lambda key: base(key=key)(prompt))(jax.random.key(0))
+    np.testing.assert_allclose(plain, bare, atol=1e-6)

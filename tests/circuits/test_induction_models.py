@@ -1,5 +1,7 @@
 """The attention stack against a loop in numpy float64; lean against full; interventions; layouts."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -112,12 +114,14 @@ def test_lean_equals_full(stack, fields, layout, x64):
     learner = Learner(model, layout)(key=jax.random.key(0))
     batch = prompts()
 
+    @eqx.filter_jit
+    @partial(eqx.filter_value_and_grad, has_aux=True)
     def loss(learner, batched):
         answers = learner.batched(batch) if batched else jax.vmap(learner)(batch)
         return jnp.sum(jnp.sin(answers)), answers
 
-    (_, lean), lean_gradient = eqx.filter_value_and_grad(loss, has_aux=True)(learner, True)
-    (_, full), full_gradient = eqx.filter_value_and_grad(loss, has_aux=True)(learner, False)
+    (_, lean), lean_gradient = loss(learner, True)
+    (_, full), full_gradient = loss(learner, False)
     assert learner.network.lean is not None
     np.testing.assert_allclose(lean, full, atol=1e-10)
     for a, b in zip(jax.tree.leaves(lean_gradient), jax.tree.leaves(full_gradient), strict=True):
@@ -146,16 +150,16 @@ def test_layouts_place_items_labels_and_positions(layout):
 def test_the_target_is_hidden_and_every_item_answers_causally():
     layout = Window(every_item=True, n_positions=PLACES)
     learner = Learner(Induction(LABELS, AttentionStack(d_model=DX + PLACES)), layout)(key=jax.random.key(0))
-    batch = prompts()
-    answers = jax.vmap(learner)(batch)
+    batch, each = prompts(), eqx.filter_jit(eqx.filter_vmap(learner))
+    answers = each(batch)
     assert answers.shape == (4, N + 1, LABELS)
     other = eqx.tree_at(lambda p: p.y, batch, batch.y.at[:, 2:].set((batch.y[:, 2:] + 1) % LABELS))
-    np.testing.assert_allclose(jax.vmap(learner)(other)[:, :3], answers[:, :3], atol=1e-6)
-    assert np.abs(jax.vmap(learner)(other)[:, 3] - answers[:, 3]).max() > 1e-4
-    np.testing.assert_array_equal(answer_batch(learner, batch), jax.vmap(learner)(batch)[:, -1])
+    np.testing.assert_allclose(each(other)[:, :3], answers[:, :3], atol=1e-6)
+    assert np.abs(each(other)[:, 3] - answers[:, 3]).max() > 1e-4
+    np.testing.assert_allclose(eqx.filter_jit(answer_batch)(learner, batch), answers[:, -1], atol=1e-6)
     cut = take_rows(batch, slice(0, 3))
     assert isinstance(cut, PlacedPrompt) and cut.y.shape == (4, 3)
-    np.testing.assert_allclose(jax.vmap(learner)(cut), answers[:, :3], atol=1e-6)
+    np.testing.assert_allclose(each(cut), answers[:, :3], atol=1e-6)
 
 
 def test_a_clamped_pattern_passes_gradients_around_it():
@@ -169,7 +173,7 @@ def test_a_clamped_pattern_passes_gradients_around_it():
         answer, trace = learner.trace(prompt, (clamp,))
         return answer.sum(), trace
 
-    (_, trace), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(learner)
+    (_, trace), gradient = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))(learner)
     np.testing.assert_array_equal(trace["pattern"][0, 0], np.eye(2 * N + 1))
     stack = gradient.network.stack
     assert not stack.w_q[0].any() and not stack.w_k[0].any()

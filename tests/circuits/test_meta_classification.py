@@ -2,6 +2,7 @@
 
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +14,14 @@ from meta_icl.tasks import MetaClassification, meta_classification
 
 
 def draw(n=4_000, seed=0, **options):
-    task = meta_classification(key=jax.random.key(3), **options)
-    return task, task.sample_with_classes(n, key=jax.random.key(seed))
+    """A world and prompts of it with their classes, in one program."""
+
+    @eqx.filter_jit
+    def both(world_key, key):
+        task = meta_classification(key=world_key, **options)
+        return task, task.sample_with_classes(n, key=key)
+
+    return both(jax.random.key(3), jax.random.key(seed))
 
 
 def test_law_of_the_default():

@@ -107,12 +107,12 @@ CASES = [
 
 @pytest.mark.parametrize("config", CASES, ids=str)
 def test_full_form_is_the_definition(x64, config):
-    network = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), config(key=KEY))
+    rng = np.random.default_rng(0)
     # Norms and biases are drawn as well: at their initial ones and zeros a mistake in them would not show.
-    network = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(KEY, leaf.shape, leaf.dtype), network)
+    network = jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.1 * rng.normal(size=leaf.shape), float), config(key=KEY))
     if network.layers.mix is not None:
         network = eqx.tree_at(lambda n: n.layers.mix, network, jnp.array([0.03]))
-    tokens = np.random.default_rng(0).normal(size=(6, 5))
+    tokens = rng.normal(size=(6, 5))
     output, trace = eqx.filter_jit(network)(jnp.asarray(tokens))
     np.testing.assert_allclose(output, reference(network, tokens), rtol=1e-10, atol=1e-12)
     assert trace["pattern"].shape == (config.n_layers, config.n_heads, 6, 6 if config.query_is_key else 5)
@@ -158,9 +158,10 @@ def test_initial_variance_is_the_stated_one():
 def test_ablating_a_head_is_removing_its_output():
     config = Transformer(5, n_layers=2, n_heads=2, attention="softmax", init_scale=1.0)
     network, tokens = config(key=KEY), jax.random.normal(KEY, (6, 5))
-    ablated, trace = network(tokens, [ablate_head("z", 1, 0, n_layers=2, n_heads=2)])
+    run = eqx.filter_jit(lambda network, tokens, interventions=(): network(tokens, interventions))
+    ablated, trace = run(network, tokens, [ablate_head("z", 1, 0, n_layers=2, n_heads=2)])
     without = eqx.tree_at(lambda n: n.layers.w_o, network, network.layers.w_o.at[1, 0].set(0))
-    np.testing.assert_allclose(ablated, without(tokens)[0], rtol=1e-6)
+    np.testing.assert_allclose(ablated, run(without, tokens)[0], rtol=1e-6)
     assert not np.any(trace["z"][1, 0])
     assert np.any(trace["z"][0, 0])
 
@@ -170,18 +171,19 @@ def test_patching_a_trace_into_itself_and_into_another(n_layers):
     """A full patch of the last residual stream carries the whole answer over; scanned and unrolled layers alike."""
     network = Transformer(5, n_layers=n_layers, init_scale=float(n_layers))(key=KEY)
     a, b = jax.random.normal(KEY, (2, 6, 5))
-    clean, trace = network(a)
+    run = eqx.filter_jit(network)
+    clean, trace = run(a)
     mask = jnp.zeros((n_layers, 1, 1), bool).at[-1].set(True)
-    patched, _ = network(b, [Intervention("resid_post", mask, trace["resid_post"])])
+    patched, _ = run(b, [Intervention("resid_post", mask, trace["resid_post"])])
     np.testing.assert_allclose(patched, clean, rtol=1e-6)
-    same, _ = network(a, [Intervention("pattern", True, trace["pattern"])])
+    same, _ = run(a, [Intervention("pattern", True, trace["pattern"])])
     np.testing.assert_allclose(same, clean, rtol=1e-6)
 
 
 def test_interventions_let_gradients_through_what_is_left():
     network, tokens = Transformer(5, n_heads=2, init_scale=1.0)(key=KEY), jax.random.normal(KEY, (6, 5))
     cut = ablate_head("z", 0, 0, n_layers=1, n_heads=2)
-    gradient = eqx.filter_grad(lambda n: n(tokens, [cut])[0].sum())(network)
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda n: n(tokens, [cut])[0].sum()))(network)
     assert not np.any(gradient.layers.w_v[0, 0])
     assert np.any(gradient.layers.w_v[0, 1])
 
@@ -212,20 +214,22 @@ def test_impossible_configurations_are_refused(fields, message):
 @given(n=st.integers(1, 5), dx=st.integers(1, 4), dy=st.integers(1, 3), seed=st.integers(0, 100))
 def test_layouts_hide_the_target_and_read_their_own_slot(n, dx, dy, seed):
     rng = np.random.default_rng(seed)
-    x, y = (
-        jnp.asarray(rng.normal(size=(n + 1, dx)), jnp.float32),
-        jnp.asarray(rng.normal(size=(n + 1, dy)), jnp.float32),
-    )
-    prompt, other = Prompt(x, y), Prompt(x, y.at[-1].add(7.0))
+    x, y = (jnp.asarray(rng.normal(size=(n + 1, width)), jnp.float32) for width in (dx, dy))
     layouts = [Concatenated(), Interleaved(), Separate(d_position=4, own_slot=True)]
     if dy <= dx:
         layouts.append(Separate(d_position=4))
-    for layout in layouts:
-        tokens = layout.encode(prompt)
-        np.testing.assert_array_equal(tokens, layout.encode(other))
-        assert layout.read(tokens, prompt).shape == ((n + 1, dy) if isinstance(layout, Interleaved) else (dy,))
-    assert Concatenated().encode(prompt).shape == (n + 1, dx + dy)
-    assert Separate(d_position=4, own_slot=True).encode(prompt).shape == (2 * n + 1, dx + dy + 4)
+
+    @jax.jit
+    def of_all(x, y):
+        prompt = Prompt(x, y)
+        tokens = [layout.encode(prompt) for layout in layouts]
+        return tokens, [layout.read(t, prompt) for layout, t in zip(layouts, tokens, strict=True)]
+
+    tokens, read = of_all(x, y)
+    for mine, others in zip(tokens, of_all(x, y.at[-1].add(7.0))[0], strict=True):
+        np.testing.assert_array_equal(mine, others)
+    assert [r.shape for r in read] == [(n + 1, dy) if isinstance(layout, Interleaved) else (dy,) for layout in layouts]
+    assert tokens[0].shape == (n + 1, dx + dy) and tokens[2].shape == (2 * n + 1, dx + dy + 4)
 
 
 def test_separate_tokens_as_published():
