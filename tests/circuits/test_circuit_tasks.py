@@ -165,3 +165,16 @@ def test_repeated_tokens_and_their_model():
     np.testing.assert_allclose(answers(model, other)[:, :7], logits[:, :7], atol=1e-5)
     with pytest.raises(BadInput, match="period"):
         RepeatedTokens(4, period=4)
+    with pytest.raises(BadInput, match="shortest"):
+        RepeatedTokens(9, period=4, shortest=5)
+
+
+def test_every_prompt_has_a_period_of_its_own():
+    tokens = np.asarray(
+        RepeatedTokens(9, period=5, repeats=4, shortest=3).sample_batch(N, key=jax.random.key(0)).tokens
+    )
+    assert tokens.shape == (N, 21) and not tokens[:, 0].any()
+    rest = tokens[:, 1:]
+    periods = np.array([next(p for p in range(1, 21) if (row[p:] == row[:-p]).all()) for row in rest])
+    assert all(len(set(row[:p])) == p for row, p in zip(rest.tolist(), periods, strict=True))
+    assert np.abs(np.bincount(periods, minlength=6)[3:] / N - 1 / 3).max() < 5 * np.sqrt(2 / 9 / N)

@@ -77,7 +77,8 @@ def test_forward_is_gpt2(config, integers):
 
 
 def test_scanned_and_written_out_have_equal_gradients(monkeypatch):
-    config = Decoder(8, 6, 2, 5, d_in=3, init_std=0.3)
+    monkeypatch.setattr("meta_icl.models.decoder.SCAN_FROM", 3)
+    config = Decoder(8, 3, 2, 5, d_in=3, init_std=0.3)
     network, tokens = config(key=jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 3))
 
     def gradient():

@@ -9,10 +9,11 @@ import pytest
 from meta_icl.algorithms import Delta, RecursiveRidge
 from meta_icl.apps import cli
 from meta_icl.apps.cli.train import model_of, part_classes
-from meta_icl.models import mixers
+from meta_icl.errors import BadInput
+from meta_icl.models import Backbone, Interleaved, Learner, mixers
 from meta_icl.models.mixers import DESCRIPTIONS, MixerDescription
 from meta_icl.plotting import draw
-from meta_icl.probes import memories
+from meta_icl.probes import learner_subject, memories
 from meta_icl.prompt import answer_positions
 from meta_icl.tasks import LinearRegression, Normal
 
@@ -42,14 +43,13 @@ def test_a_run_of_memories_is_probed(capsys, tmp_path):
         assert (row["layer"], row["memory"]) == (2, "DeltaNet")
         assert row["cosine, delta rule"] == pytest.approx(1, abs=1e-3) and row["cosine, Hebb"] < 0.999
         assert row["surprise, first quarter"] > 0 and row["read back"] < 1
-    status, _, err = call(
-        capsys, "train", *TRAIN, "--model", "d_model=4", "d_in=2", "mixers=attention", *SMALL, "--root", str(tmp_path)
-    )
-    assert status == 0, err
-    (run,) = (p for p in tmp_path.glob("*Backbone*") if "Persistent" not in (p / "config.json").read_text())
-    for extra in ((), ("--probe", "memories")):
-        status, _, err = call(capsys, "probe", str(run), "--root", str(tmp_path), *extra)
-        assert status == 2 and "a backbone with memories of keys and values" in err and err.count("\n") == 1
+
+
+def test_attention_has_no_memory_to_probe():
+    learner = Learner(Backbone(4, (mixers.Attention(),), d_in=2), Interleaved())(key=jax.random.key(0))
+    prompts = LinearRegression(d=2, n_context=5).sample_batch(2, key=jax.random.key(1))
+    with pytest.raises(BadInput, match="a backbone with memories of keys and values"):
+        memories.measure(learner_subject(learner, prompts))
 
 
 def test_mixers_are_named_in_text():

@@ -17,6 +17,11 @@ from meta_icl.models.mixers.delta import delta_step
 
 D, T = 8, 9
 
+# Compiled as wholes: run eagerly, every operation would be a program of its own.
+course_of, heard, memory_states = map(eqx.filter_jit, (probe.course_of, probe.heard, probe.memory_states))
+surprise, lost, alignment = map(eqx.filter_jit, (probe.surprise, probe.lost, probe.alignment))
+alignment_with_rule = eqx.filter_jit(probe.alignment_with_rule)
+
 
 @pytest.fixture(scope="module")
 def x():
@@ -42,12 +47,12 @@ def test_deltanet_descends_and_linear_attention_does_not(x):
         (m.LinearAttention(n_heads=1, conv=4), hebbian_gradient),
     ):
         mixer = description(D, key=jax.random.key(1))
-        tokens = probe.heard(mixer, jnp.asarray(x, float))
-        after = probe.memory_states(mixer, tokens)[:, 0]
+        tokens = heard(mixer, jnp.asarray(x, float))
+        after = memory_states(mixer, tokens)[:, 0]
         before = jnp.concatenate([jnp.zeros((1, D, D)), after[:-1]])
         given = (before, after, tokens.k[0], tokens.v[0])
-        np.testing.assert_allclose(probe.alignment_with_rule(*given, own), 1.0, atol=1e-6)
-        both = [probe.alignment_with_rule(*given, g) for g in (delta_gradient, hebbian_gradient)]
+        np.testing.assert_allclose(alignment_with_rule(*given, own), 1.0, atol=1e-6)
+        both = [alignment_with_rule(*given, g) for g in (delta_gradient, hebbian_gradient)]
         assert float(jnp.abs(both[0] - both[1])[1:].max()) > 1e-3
 
 
@@ -56,9 +61,9 @@ def test_the_course_of_a_memory_against_numpy(x):
     """The delta rule and ridge regression, written out, on what the two heads hear; persistent tokens come first."""
     x = jnp.asarray(x, float)
     layer = m.Persistent(m.DeltaNet(), n_tokens=3)(D, key=jax.random.key(1))
-    course = probe.course_of(layer, x)
-    heard = probe.heard(layer.mixer, jnp.concatenate([layer.tokens, x]))
-    keys, values, rates = (np.asarray(a) for a in (heard.k, heard.v, jax.nn.sigmoid(heard.raw[..., 0])))
+    course = course_of(layer, x)
+    fed = heard(layer.mixer, jnp.concatenate([layer.tokens, x]))
+    keys, values, rates = (np.asarray(a) for a in (fed.k, fed.v, jax.nn.sigmoid(fed.raw[..., 0])))
     for h in range(2):
         state, befores = np.zeros((D // 2, D // 2)), []
         for k, v, b in zip(keys[h], values[h], rates[h], strict=True):
@@ -67,12 +72,12 @@ def test_the_course_of_a_memory_against_numpy(x):
         np.testing.assert_allclose(course.before[h], befores[3:], atol=1e-12)
         np.testing.assert_allclose(course.after[h, -1], state, atol=1e-12)
         errors = [np.sum((s @ k - v) ** 2) for s, k, v in zip(befores, keys[h], values[h], strict=True)]
-        np.testing.assert_allclose(probe.surprise(course)[h], errors[3:], atol=1e-12)
+        np.testing.assert_allclose(surprise(course)[h], errors[3:], atol=1e-12)
         left = np.sum((keys[h] @ state.T - values[h]) ** 2, axis=1)
-        np.testing.assert_allclose(probe.lost(course)[h], left[3:], atol=1e-12)
-    np.testing.assert_allclose(probe.alignment(course, probe.delta_loss), 1.0, atol=1e-5)
+        np.testing.assert_allclose(lost(course)[h], left[3:], atol=1e-12)
+    np.testing.assert_allclose(alignment(course, probe.delta_loss), 1.0, atol=1e-5)
     mesa = m.Mesa(n_heads=1)(D, key=jax.random.key(2))
-    course = probe.course_of(mesa, x)
+    course = course_of(mesa, x)
     (k,), (v,), (raw,) = (np.asarray(a) for a in (course.tokens.k, course.tokens.v, course.tokens.raw))
     b, log_g = (np.asarray(a) for a in jax.tree.map(lambda leaf: leaf[0], mesa.memory).gates(jnp.asarray(raw)))
     weights = b * np.exp(np.cumsum(log_g[::-1])[::-1] - log_g)  # what is left of each token at the end
@@ -91,26 +96,27 @@ OTHERS |= {"longhorn": m.Longhorn(diagonal=True)}
 def test_what_memories_of_other_families_answer(x, name):
     """Read at its own query, the memory after a token answers what the layer's step reads there."""
     mixer = OTHERS[name](D, key=jax.random.key(5))
-    course = probe.course_of(mixer, jnp.asarray(x, float))
+    course = course_of(mixer, jnp.asarray(x, float))
     reads = eqx.filter_vmap(lambda memory, tokens: memory.scan(memory.start(), tokens)[1])
-    answers = eqx.filter_vmap(lambda memory, after, q: jax.vmap(memory.answer)(after, q))
-    expected = reads(mixer.memory, course.tokens)
+    answers = eqx.filter_jit(eqx.filter_vmap(lambda memory, after, q: jax.vmap(memory.answer)(after, q)))
+    expected = eqx.filter_jit(reads)(mixer.memory, course.tokens)
     np.testing.assert_allclose(answers(mixer.memory, course.after, course.tokens.q), expected, atol=1e-10)
 
 
 @pytest.mark.slow
 def test_which_layers_have_a_course(x):
     gate = m.TitansBlock("gate", m.Titans(chunk_size=4), segment=4)(D, key=jax.random.key(6))
-    assert probe.surprise(probe.course_of(gate, x)).shape == (2, T)
+    assert surprise(course_of(gate, x)).shape == (2, T)
     for description in (m.Attention(), m.LstmMixer(), m.TitansBlock("context", m.Titans(chunk_size=4), segment=4)):
         assert not probe.has_course(description(D, key=jax.random.key(7)))
 
 
 def test_what_is_read_back():
+    step = jax.jit(delta_step)
     keys, values = jnp.eye(4), jax.random.normal(jax.random.key(2), (4, 4))
     state = jnp.zeros((4, 4))
     for k, v in zip(keys[:3], values[:3], strict=True):
-        state = delta_step(state, k, k, v, jnp.ones(()), jnp.zeros(()))[0]
+        state = step(state, k, k, v, jnp.ones(()), jnp.zeros(()))[0]
     np.testing.assert_allclose(probe.read_back(state, keys, values), [1, 1, 1, 0], atol=1e-5)
 
 
@@ -134,10 +140,10 @@ def test_descent_and_ridge_are_recognised():
 def test_a_repeated_token_surprises_less():
     mixer = m.Titans(n_heads=1, chunk_size=1, conv=0)(D, key=jax.random.key(3))
     token = jax.random.normal(jax.random.key(4), (D,))
-    surprises = probe.surprise(probe.course_of(mixer, jnp.tile(token[None], (6, 1))))
+    surprises = surprise(course_of(mixer, jnp.tile(token[None], (6, 1))))
     assert surprises.shape == (1, 6)
     assert float(surprises[0, 5]) < 0.5 * float(surprises[0, 0])
-    tokens = probe.heard(mixer, token[None])
+    tokens = heard(mixer, token[None])
     before = jnp.sum((mixer.initial_state().memory.now.weights[0][0] @ tokens.k[0, 0] - tokens.v[0, 0]) ** 2)
     assert float(surprises[0, 0]) == pytest.approx(float(before), rel=1e-5)
 

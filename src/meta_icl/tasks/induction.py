@@ -81,14 +81,19 @@ def split_label_pairs(n_labels: int, n_held_out: int, *, key: Key[Array, ""]) ->
 class RepeatedTokens(TokenTask):
     """A start token 0, then a block of `period` distinct random tokens 1 .. n_tokens - 1, `repeats` times.
 
-    Scored are the successors of all tokens; from the second copy on they can be looked up (Olsson et al., 2022).
+    With `shortest` every prompt has a period of its own, uniform from there to `period`, at the same length: with one
+    period for all, a single layer copies by position alone. Scored are the successors of all tokens; from the second
+    copy on they can be looked up (Olsson et al., 2022).
     """
 
     n_tokens: int = eqx.field(static=True)
     period: int = eqx.field(static=True, default=25)
     repeats: int = eqx.field(static=True, default=4)
+    shortest: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
+        shortest = self.period if self.shortest is None else self.shortest
+        require(1 <= shortest <= self.period, "shortest", shortest, f"from 1 to period = {self.period}")
         require(self.repeats >= 1, "repeats", self.repeats, "a positive integer")
         allowed = f"from 1 to n_tokens - 1 = {self.n_tokens - 1}"
         require(1 <= self.period < self.n_tokens, "period", self.period, allowed)
@@ -100,5 +105,10 @@ class RepeatedTokens(TokenTask):
     @eqx.filter_jit
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> TokenPrompt:
         _, block = jax.lax.top_k(draws.uniform(key, (n, self.n_tokens - 1)), self.period)
-        tokens = jnp.pad(jnp.tile(block + 1, (1, self.repeats)), ((0, 0), (1, 0)))
+        period = self.period
+        if self.shortest is not None:
+            period = draws.randint(jax.random.fold_in(key, 1), (n,), self.shortest, self.period + 1)[:, None]
+        length = self.period * self.repeats
+        places = jnp.broadcast_to(jnp.arange(length)[None] % period, (n, length))
+        tokens = jnp.pad(jnp.take_along_axis(block + 1, places, axis=1), ((0, 0), (1, 0)))
         return TokenPrompt(tokens, jnp.ones(tokens.shape, bool))
