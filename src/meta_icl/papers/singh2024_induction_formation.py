@@ -46,7 +46,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import TwoPairs, every_two_pairs, split_label_pairs
 from meta_icl.training import Optimiser, cross_entropy, train
 
-TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min (estimated: 4.5 ms per step)", "paper": "2 CPU-hours (estimated)"}
+TIMES = {"smoke": "1 CPU-min", "small": "20 CPU-min", "paper": "2 CPU-hours (estimated)"}
 TRAIN_KEY, WORLD_KEY, D = 5, 1, 512
 HEADS = 8
 HELD_OUT = {5: 2, 10: 9, 15: 21}
