@@ -41,7 +41,7 @@ demo: .venv/core.stamp
 test: .venv/dev.stamp
 	@mkdir -p .cache
 	@$(MAKE) --no-print-directory lint > .cache/lint.log 2>&1 & lint=$$!; \
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS); tests=$$?; \
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS); tests=$$?; \
 	wait $$lint; style=$$?; cat .cache/lint.log; test $$tests = 0 -a $$style = 0
 
 smoke: .venv/dev.stamp

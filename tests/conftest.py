@@ -32,6 +32,17 @@ for name, examples in {"few": 6, "many": 40}.items():
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
 
+# Files that take longest come first (`--no-loadscope-reorder`), so that no worker waits for another at the end.
+LONGEST = (
+    "test_loop", "test_documents", "test_mixers", "test_implicit_updates", "test_oracles", "test_probe", "test_decoder",
+    "test_train", "test_transformer", "test_implicit_descent", "test_circuit_probes", "test_population", "test_glyphs",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _few_programs():
     """Drops compiled programs while the process may still map memory: each takes some of Linux's 65,530 mappings."""

@@ -12,7 +12,7 @@ from meta_icl.analysis import circuits as c
 from meta_icl.analysis.dynamics import Plateau
 from meta_icl.errors import BadInput
 from meta_icl.models import AttentionStack, Induction, ItemIndex, LabelLayout, Learner
-from meta_icl.models.clamped import Clamped
+from meta_icl.models.clamped import Clamped, ClampedLearner
 from meta_icl.prompt import Prompt
 from meta_icl.tasks import meta_classification
 
@@ -246,9 +246,10 @@ def test_clamps_do_what_they_say():
     prompt = Prompt(jnp.stack([x[0], x[1], x[1]]), jnp.asarray([3, 1, 0]))  # the target is hidden; the answer is 1
     stack = AttentionStack(d_model=8, n_heads=2, project=True, scaled=True, norm="pre", rotary=True, init_std=0.5)
     base = Learner(Induction(5, stack, n_hidden=0), LabelLayout())
+    drawn = base(key=jax.random.key(0))
 
     def clamped(*names, **more):
-        return eqx.filter_jit(lambda key: Clamped(base, names, **more)(key=key).trace(prompt))(jax.random.key(0))
+        return eqx.filter_jit(ClampedLearner(drawn, Clamped(base, names, **more)).trace)(prompt)
 
     _, trace = clamped("previous", "match")
     np.testing.assert_array_equal(np.asarray(trace["pattern"])[0, :, 2], [[0, 1, 0, 0, 0]] * 2)
@@ -259,5 +260,6 @@ def test_clamps_do_what_they_say():
     np.testing.assert_array_equal(answer[jnp.asarray([3, 1])], trace["scores"][1, 1, 4, 1::2])
     assert (answer[jnp.asarray([0, 2, 4])] == -1e9).all()
     plain, _ = clamped()
-    bare = eqx.filter_jit(lambda key: base(key=key)(prompt))(jax.random.key(0))
-    np.testing.assert_allclose(plain, bare, atol=1e-6)
+    np.testing.assert_allclose(plain, eqx.filter_jit(drawn)(prompt), atol=1e-6)
+    again, _ = eqx.filter_jit(Clamped(base)(key=jax.random.key(0)).trace)(prompt)  # drawn as the learner is
+    np.testing.assert_array_equal(again, plain)

@@ -17,7 +17,7 @@ from meta_icl.models import (
     SequenceClassifier,
 )
 from meta_icl.models.decoder_names import to_names
-from meta_icl.prompt import Prompt, answer_batch
+from meta_icl.prompt import Prompt
 
 N, LABELS, D = 3, 6, 8
 
@@ -126,14 +126,14 @@ def test_lean_and_full_have_equal_gradients(body, x64):
 
 @pytest.mark.parametrize("body", ALWAYS)
 def test_the_querys_label_is_not_read_and_the_past_does_not_see_the_future(body):
-    encoder = ImageEncoder(4, (4, D), 1) if body == "decoder" else AffineEncoder(16, D)
-    learner = Learner(SequenceClassifier(encoder, BODIES[body], label_std=0.5), LabelLayout())(key=jax.random.key(0))
+    learner = Learner(SequenceClassifier(AffineEncoder(16, D), BODIES[body], label_std=0.5), LabelLayout())(
+        key=jax.random.key(0)
+    )
     batched = eqx.filter_jit(learner.batched)
     batch = prompts(16)
     other = eqx.tree_at(lambda p: p.y, batch, batch.y.at[:, -1].set((batch.y[:, -1] + 1) % LABELS))
     answers = batched(batch)
     np.testing.assert_array_equal(batched(other), answers)  # although nothing was hidden
-    np.testing.assert_allclose(eqx.filter_jit(answer_batch)(learner, batch), answers, atol=1e-5)
     context = eqx.tree_at(lambda p: p.y, batch, batch.y.at[:, -2].set((batch.y[:, -2] + 1) % LABELS))
     assert np.abs(np.asarray(batched(context) - answers)).max(1).min() > 1e-4
     logits = eqx.filter_jit(jax.vmap(lambda prompt: learner.network(learner.layout.encode(prompt))[0]))

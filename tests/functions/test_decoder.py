@@ -76,6 +76,7 @@ def test_forward_is_gpt2(config, integers):
     assert trace["pattern"].shape == (config.n_layers, config.n_heads, 8, 8)
 
 
+@pytest.mark.slow
 def test_scanned_and_written_out_have_equal_gradients(monkeypatch):
     monkeypatch.setattr("meta_icl.models.decoder.SCAN_FROM", 3)
     config = Decoder(8, 3, 2, 5, d_in=3, init_std=0.3)

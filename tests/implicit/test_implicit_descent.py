@@ -211,7 +211,7 @@ def test_thought_patch_through_the_last_matrix(x64, k):
         thought_patch(network, context, jnp.asarray(queries), carry="matrices")
 
 
-@pytest.mark.parametrize("kind", ["no skip", "Llama"])
+@pytest.mark.parametrize("kind", ["no skip", pytest.param("Llama", marks=pytest.mark.slow)])
 def test_one_query_thought_patch_is_the_exact_patch(x64, kind):
     network, context, query = drawn(kind, n_blocks=2 if kind == "Llama" else 1)
     one = thought_patch(network, context, query[None])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from meta_icl.algorithms import Delta, RecursiveRidge
+from meta_icl.analysis.memory import memory_layers
 from meta_icl.apps import cli
 from meta_icl.apps.cli.train import model_of, part_classes
 from meta_icl.errors import BadInput
@@ -29,8 +30,7 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_a_run_of_memories_is_probed(capsys, tmp_path):
-    named = "mixers=attention,persistent:n_tokens=2,mixer=deltanet:chunk_size=4"
-    model = ("--model", "d_model=4", "d_in=2", "n_layers=2", named)
+    model = ("--model", "d_model=4", "d_in=2", "n_layers=1", "mixers=persistent:n_tokens=2,mixer=deltanet:chunk_size=1")
     status, _, err = call(capsys, "train", *TRAIN, *model, *SMALL, "--root", str(tmp_path))
     assert status == 0, err
     status, out, err = call(
@@ -39,13 +39,15 @@ def test_a_run_of_memories_is_probed(capsys, tmp_path):
     assert status == 0, err
     told = json.loads(out)["probes"]
     assert set(told) == {"memories"} and set(told["memories"]) == {"seed 0", "untrained"}
-    for (row,) in told["memories"].values():  # attention, the first layer, has no memory to look at
-        assert (row["layer"], row["memory"]) == (2, "DeltaNet")
+    for (row,) in told["memories"].values():
+        assert (row["layer"], row["memory"]) == (1, "DeltaNet")
         assert row["cosine, delta rule"] == pytest.approx(1, abs=1e-3) and row["cosine, Hebb"] < 0.999
         assert row["surprise, first quarter"] > 0 and row["read back"] < 1
 
 
 def test_attention_has_no_memory_to_probe():
+    mixed = Backbone(4, (mixers.Attention(), mixers.DeltaNet()), d_in=2)(key=jax.random.key(0))
+    assert memory_layers(mixed) == [1]
     learner = Learner(Backbone(4, (mixers.Attention(),), d_in=2), Interleaved())(key=jax.random.key(0))
     prompts = LinearRegression(d=2, n_context=5).sample_batch(2, key=jax.random.key(1))
     with pytest.raises(BadInput, match="a backbone with memories of keys and values"):
