@@ -59,7 +59,7 @@ from meta_icl.training.replicas import make_replicas
 
 TIMES = {
     "smoke": "2 CPU-min",
-    "small": "100 CPU-min (predicted: 5.3 ms per step)",
+    "small": "133 CPU-min",
     "variants": "75 CPU-min (predicted)",
     "sweeps": "25 CPU-min (predicted)",
     "paper": "hours (GPU)",
