@@ -37,7 +37,6 @@ def test_uniform_attention_has_its_closed_forms(n):
 
 
 def test_untrained_networks_attend_uniformly():
-
     @jax.jit
     def scores(key):
         prompts = meta_classification(key=key).sample_batch(64, key=jax.random.fold_in(key, 2))

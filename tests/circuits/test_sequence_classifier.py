@@ -126,9 +126,8 @@ def test_lean_and_full_have_equal_gradients(body, x64):
 
 @pytest.mark.parametrize("body", ALWAYS)
 def test_the_querys_label_is_not_read_and_the_past_does_not_see_the_future(body):
-    learner = Learner(SequenceClassifier(AffineEncoder(16, D), BODIES[body], label_std=0.5), LabelLayout())(
-        key=jax.random.key(0)
-    )
+    encoder = AffineEncoder(16, D) if body == "decoder" else ImageEncoder(4, (4, D), 1)
+    learner = Learner(SequenceClassifier(encoder, BODIES[body], label_std=0.5), LabelLayout())(key=jax.random.key(0))
     batched = eqx.filter_jit(learner.batched)
     batch = prompts(16)
     other = eqx.tree_at(lambda p: p.y, batch, batch.y.at[:, -1].set((batch.y[:, -1] + 1) % LABELS))

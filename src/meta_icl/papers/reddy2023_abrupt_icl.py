@@ -47,6 +47,7 @@ from meta_icl.training import OnTask, Optimiser, cross_entropy, train
 TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min", "paper": "days of CPU (GPU)"}
 TRAIN_KEY = 0
 SETS = ("test", "ic", "ic2", "iw")
+NOT_TRAINED = "this preset does not train the settings"
 LEARNED = 0.6  # accuracy on the training law from which on a sweep means something
 MARGIN = 0.05  # two standard errors of the difference of two accuracies of 1,024 prompts
 ABRUPT = {"n_classes": 256, "p_novel": 0.8}
@@ -169,7 +170,7 @@ def claim(
     statement: str,
     source: str,
     checks: list[Check],
-    reason: str = "this preset does not train the settings",
+    reason: str = NOT_TRAINED,
 ) -> Claim:
     """A claim; without checks it is undecided for the reason given."""
     return Claim(f"reddy2023/R{number}", statement, source, tuple(checks), None if checks else reason)
@@ -229,7 +230,7 @@ def judged(found: Mapping[str, Seeds]) -> list[Claim]:
         claim(3, "With L = N in-context learning does not come", "Fig. A.5", [
             Check("seeds that learn", at_most(1), (float(sum(a["ic"][-1] > 0.5 for a in equal)),)),
         ] if equal and learned else [],
-              *(["asked only where seeds of L > N learn in context"] if equal else [])),
+              "asked only where seeds of L > N learn in context" if equal else NOT_TRAINED),
         trend(4, "Burstiness: ICL up, IWL down", "Fig. 2a", "B", (1, 2, 4), ic=1, iw=-1),
         trend(5, "Classes: ICL up, IWL down", "Fig. 2a", "K", (128, 256, 1024, 2048), ic=1, iw=-1),
         trend(6, "Noise within classes favours ICL", "Fig. 2b", "eps", (0.0, 0.25, 0.5, 0.75), iw=-1),
