@@ -4,13 +4,14 @@ Transformer Circuits Thread, 2022 (arXiv 2209.11895). Claims. In attention-only 
 prefixes and copy appear at the moment at which in-context learning does; one layer has neither, unless its keys are
 smeared over neighbours; removing those heads removes in-context learning.
 
-Setting. The published runs see 15 billion tokens of text, which is beyond this machine and not offline. Here: a start
+Setting. The published runs see 15 billion tokens of text, which is beyond a workstation and not offline. Here: a start
 token, then a block of distinct random tokens out of 64 again and again, of 13 to 25 tokens in training (with one length
-for all, one layer copies by position alone: measured, its score is that of two layers) and of 25, four times, where
-models are measured; the score of in-context learning is the loss on the last copy less that on the first, in nats (a
-table of bigrams has 0, perfect copying -log 40 or more). Widths, rate and batch are chosen here. Prefix matching sums
-the attention to all earlier successors (its bounded form). What the change of two layers consists of (O2, O3, O5) is
-asked of the seeds that have it: a score of -1 nat or less at the end.
+for all, one layer copies by position alone: measured, its score is that of two layers; with 13 lengths it still narrows
+the place down, to a score near -3) and of 25, four times, where models are measured; the score of in-context learning
+is the loss on the last copy less that on the first, in nats (a table of bigrams has 0, perfect copying -log 40 or
+more). Widths, rate and batch are chosen here. Prefix matching sums the attention to all earlier successors (its bounded
+form). What the change of two layers consists of (O2, O3, O5) is asked of the seeds that have it: a score of -1 nat or
+less at the end.
 
 Command: `meta-icl reproduce olsson2022`. Times: see `TIMES`.
 """
