@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from meta_icl.analysis.circuits import circuit_mask
 from meta_icl.errors import BadInput
 from meta_icl.models import AttentionStack, Induction, Intervention, ItemIndex, LabelLayout, Learner, Window
+from meta_icl.models.clamped import Clamped, ClampedLearner
 from meta_icl.prompt import PlacedPrompt, Prompt, answer_batch, take_rows
 
 N, DX, LABELS = 3, 5, 6
@@ -97,21 +99,26 @@ def test_stack_against_numpy(name, x64):
 
 
 @pytest.mark.parametrize(
-    ("stack", "fields", "layout"),
+    ("stack", "fields", "layout", "circuit"),
     [
-        pytest.param({}, {}, ItemIndex(n_positions=PLACES), marks=pytest.mark.slow),
+        ({}, {}, ItemIndex(n_positions=PLACES), "fcc"),
+        pytest.param({}, {}, ItemIndex(n_positions=PLACES), None, marks=pytest.mark.slow),
         pytest.param(
-            {"project": True}, {"n_hidden": 1, "d_label": DX}, Window(n_positions=PLACES), marks=pytest.mark.slow
+            {"project": True}, {"n_hidden": 1, "d_label": DX}, Window(n_positions=PLACES), "scc", marks=pytest.mark.slow
         ),
-        ({"n_heads": 4, "project": True, "scaled": True}, {"fixed_labels": True}, Window(n_positions=PLACES)),
+        ({"n_heads": 4, "project": True, "scaled": True}, {"fixed_labels": True}, Window(n_positions=PLACES), None),
         pytest.param(
-            {"n_heads": 2}, {"classifier": "he", "n_hidden": 3}, ItemIndex(n_positions=PLACES), marks=pytest.mark.slow
+            *({"n_heads": 2}, {"classifier": "he", "n_hidden": 3}, ItemIndex(n_positions=PLACES), "scc"),
+            marks=pytest.mark.slow,
         ),
     ],
 )
-def test_lean_equals_full(stack, fields, layout, x64):
+def test_lean_equals_full(stack, fields, layout, circuit, x64):
     model = Induction(LABELS, AttentionStack(d_model=DX + PLACES, init_std=0.4, **stack), **fields)
     learner = Learner(model, layout)(key=jax.random.key(0))
+    network = learner.network
+    if circuit is not None:
+        learner = ClampedLearner(learner, Clamped(Learner(model, layout), visible=partial(circuit_mask, circuit, N)))
     batch = prompts()
 
     @eqx.filter_jit
@@ -122,11 +129,12 @@ def test_lean_equals_full(stack, fields, layout, x64):
 
     (_, lean), lean_gradient = loss(learner, True)
     (_, full), full_gradient = loss(learner, False)
-    assert learner.network.lean is not None
+    assert network.lean is not None
     np.testing.assert_allclose(lean, full, atol=1e-10)
     for a, b in zip(jax.tree.leaves(lean_gradient), jax.tree.leaves(full_gradient), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
-    moved = float(jnp.abs(full_gradient.network.labels).max())
+    gradient = full_gradient if circuit is None else full_gradient.learner
+    moved = float(jnp.abs(gradient.network.labels).max())
     assert (moved == 0) == fields.get("fixed_labels", False)
 
 

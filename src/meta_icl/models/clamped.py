@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
@@ -30,13 +31,13 @@ class Clamped:
     reads its keys one place late (what a perfect previous-token layer achieves); "match", layer 2 gives all its
     attention to the labels of items equal to the query; "copy", the logits of the context's labels are the scores of
     the first kept head of layer 2 for them, all others -1e9. `kept` are the heads of layer 2 that stay (default all);
-    `fixed` adds interventions that hold for every prompt, made once by a function (a circuit mask).
+    `visible` makes the entries "2 t t" (layer, reader, read) that attention may use at all (a circuit mask).
     """
 
     learner: Callable[..., InContextLearner]
     clamps: tuple[str, ...] = ()
     kept: tuple[int, ...] | None = None
-    fixed: Callable[[], Sequence[Intervention]] | None = None
+    visible: Callable[[], Bool[Any, "2 t t"]] | None = None
 
     def __post_init__(self):
         for name in self.clamps:
@@ -56,6 +57,16 @@ class ClampedLearner(eqx.Module):
     def __call__(self, prompt: Prompt) -> Float[Array, " labels"]:
         return self.trace(prompt)[0]
 
+    @eqx.filter_jit
+    def batched(self, prompts: Prompt) -> Float[Array, "b labels"]:
+        """The predictions for a batch of prompts (leading axis), by the lean form if only `visible` is clamped."""
+        c, network, layout = self.config, self.learner.network, self.learner.layout
+        more = c.clamps or c.kept is not None or not layout.reads_last_token
+        if c.visible is None or more or network.lean is None:
+            return jax.vmap(self)(prompts)
+        output = network.lean(jax.vmap(layout.encode)(prompts), jnp.asarray(c.visible()))
+        return jax.vmap(layout.read)(output, prompts)
+
     def trace(
         self, prompt: Prompt, interventions: Sequence[Intervention] = ()
     ) -> tuple[Float[Array, " labels"], Trace]:
@@ -72,7 +83,9 @@ class ClampedLearner(eqx.Module):
         c, network = self.config, self.learner.network
         t, heads = 2 * prompt.n_context + 1, network.config.stack.n_heads
         layer = jnp.arange(2)[:, None, None, None]
-        found = [] if c.fixed is None else list(c.fixed())
+        found = []
+        if c.visible is not None:
+            found.append(Intervention("scores", ~jnp.asarray(c.visible())[:, None], -jnp.inf))
         if "previous" in c.clamps:
             shift = jnp.eye(t, k=-1).at[0, 0].set(1)
             found.append(Intervention("pattern", layer == 0, shift[None, None]))

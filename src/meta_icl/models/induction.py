@@ -7,6 +7,7 @@ Every published variant is a field of one description.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -120,9 +121,9 @@ class InductionNetwork(eqx.Module):
         return self.classifier[-1](h)
 
     @property
-    def lean(self) -> Callable[[LabelTokens], Float[Array, "b 1 labels"]] | None:
+    def lean(self) -> Callable[..., Float[Array, "b 1 labels"]] | None:
         """The form for training where there is one: logits of the last token, "b 1 labels", of a batch of tokens."""
-        return (lambda tokens: lean_form(self, tokens)) if has_lean_form(self.config.stack) else None
+        return partial(lean_form, self) if has_lean_form(self.config.stack) else None
 
 
 def _torch(fan_in: int, width: int, last: bool, key: Key[Array, ""]) -> Dense:

@@ -35,11 +35,11 @@ import numpy as np
 from meta_icl.algorithms import every_item_ceiling, label_ceilings, semi_context_theory
 from meta_icl.analysis.circuits import (
     accuracy_plateaus,
+    circuit_mask,
     circuit_scores,
     log_spaced,
     onset,
     phase_numbers,
-    pruned,
     rises,
     shuffled_labels,
     smoothed,
@@ -61,7 +61,7 @@ TIMES = {
     "smoke": "2 CPU-min",
     "small": "133 CPU-min",
     "variants": "75 CPU-min (predicted)",
-    "sweeps": "25 CPU-min (predicted)",
+    "sweeps": "60 CPU-min (predicted)",
     "paper": "hours (GPU)",
 }
 TRAIN_KEY, P = 0, 65
@@ -158,9 +158,9 @@ PRESETS = {
                     extra_steps=30_000),
     # The published code, the published text, and two steps from one to the other.
     "variants": Config(seeds=2, steps=100_000, extra=VARIANTS[1:], extra_seeds=2),
-    # Two values of each knob beside the default: all 18 in the same time would stop at 14,000 steps, in phase 1.
-    "sweeps": Config(seeds=1, steps=30_000, extra=("T=1", "T=2", "K=32", "K=128", "eps=0.5", "eps=1.0", "p_B=0.5",
-                                                   "p_B=1.0"), extra_steps=30_000),
+    # Two values of each knob beside the default: all 18 in the same time would stop at 30,000 steps, in phase 1 or 2.
+    "sweeps": Config(seeds=1, steps=70_000, extra=("T=1", "T=2", "K=32", "K=128", "eps=0.5", "eps=1.0", "p_B=0.5",
+                                                   "p_B=1.0"), extra_steps=70_000),
     "paper": Config(steps=400_000, extra=tuple(SETTINGS)[1:], extra_seeds=3, extra_steps=400_000),
 }  # fmt: skip
 
@@ -174,7 +174,9 @@ def learner_of(setting: Setting, n_labels: int, n_context: int) -> Callable[...,
     content = {"d_label": 63, "fixed_labels": True} if setting.content_labels else {}
     layout = (ItemIndex if setting.positions == "item" else Window)(setting.all_labels, P)
     learner = Learner(Induction(n_labels, stack, n_hidden=setting.n_hidden, **content), layout)
-    return learner if setting.circuit is None else Clamped(learner, fixed=partial(pruned, setting.circuit, n_context))
+    if setting.circuit is None:
+        return learner
+    return Clamped(learner, visible=partial(circuit_mask, setting.circuit, n_context))
 
 
 def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
