@@ -267,6 +267,10 @@ def test_papers(capsys, tiny_paper):
     page = (Path("results") / "README.md").read_text()
     assert "1 hold, 1 fail, 1 not decided" in page and "[loss](tiny2020_little/figures/loss.svg)" in page
     assert re.search(r"^\| tiny2020/T-2 \| .* -- missed: .*expected .*, measured .* \| fails \|$", page, re.MULTILINE)
+    call(capsys, "reproduce", "tiny", "--preset", "other", "--results", "results")
+    page = (Path("results") / "README.md").read_text()
+    assert Path("results/tiny2020_little-other/claims.json").exists() and "\n## tiny2020_little-other\n" in page
+    assert "\n## tiny2020_little\n" in page  # what another preset found stays
     (Path("results") / "tiny2020_little" / "claims.json").write_text("{")
     status, _, err = call(capsys, "papers")
     assert status == 2 and "claims.json cannot be read as JSON" in err

@@ -38,7 +38,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import FunctionRegression, Linear, LinearRegression, Normal
 from meta_icl.training import Optimiser, half_mse, labelled_cross_entropy, train
 
-TIMES = {"smoke": "2 min", "small": "predicted: 20 CPU-min", "paper": "hours (GPU)"}
+TIMES = {"smoke": "2 min", "small": "32 CPU-min", "paper": "hours (GPU)"}
 RULES = ("linear_attention", "deltanet", "mesa")  # one layer each
 RECALL = ("attention", "deltanet", "gated_deltanet", "mesa")
 SINGLE = ("deltanet", "linear_attention")  # one layer, with and without convolution

@@ -50,7 +50,7 @@ class Options:
     workers: int | None = None
     """Worker processes (default: one per core; 0: train in this process)."""
     results: Path | None = None
-    """Also keep claims, provenance and figures in this folder, by paper, and tell of them in its README."""
+    """Also keep claims, provenance and figures in this folder, by paper and preset, and tell of them in its README."""
     json: bool = False
     """Print JSON for machines."""
 
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         path = run.folder / "report.html"
         report.write(path, content)
         if options.results is not None:
-            results.keep(run, content["figures"], options.results / name)
+            results.keep(run, content["figures"], results.folder_of(options.results, name, options.preset))
             results.write_page(options.results)
     shown = chosen(claims, options.claims)  # only now: a misspelt id must not cost the report of a long run
     if options.json:

@@ -11,10 +11,16 @@ from meta_icl.runs.claims import claims_from_json
 
 INTRODUCTION = """# Results
 
-The last real `small` run of every paper, as it came out: claims that fail stay. `claims.json` holds all checks with the
-measured value of every seed; `provenance.json` the commits, versions and times; `config.json` is what was asked for.
-`meta-icl reproduce PAPER --results results` makes them again, and this page.
+The last real run of every paper, as it came out: claims that fail stay. The preset is `small` where a name ends with
+no other. `claims.json` holds all checks with the measured value of every seed; `provenance.json` the commits, versions
+and times; `config.json` is what was asked for. `meta-icl reproduce PAPER --results results` makes them again, and this
+page.
 """
+
+
+def folder_of(results: Path, paper: str, preset: str) -> Path:
+    """Where the run of a paper is kept: under its name, with that of the preset unless it is `small`."""
+    return results / (paper if preset == "small" else f"{paper}-{preset}")
 
 
 def keep(run: Run, figures: Mapping[str, Any], folder: Path) -> None:
