@@ -129,21 +129,25 @@ def test_untrained_networks_of_reddy_decide_nothing(level):
 
 
 def copier(score, prefix=0.9, heads_matter=True):
-    """Losses fall by `score` nats on the last copy; the score of head (2, 1) rises with it."""
+    """Losses fall by `score` nats on the last copy; the matching of heads (2, 1) and (2, 2) rises with it."""
     step = np.arange(0, 4_001, 100)
     share = (step >= 2_000).astype(float)
     losses = np.concatenate([np.full((len(step), 75), 4.0), (4.0 + score * share)[:, None].repeat(25, 1)], 1)
     matching = np.zeros((len(step), 2, 4))
-    matching[:, 1, 0] = 0.02 + (prefix - 0.02) * share
-    without = np.full((2, 4), float(score))
-    without[1, 0] *= 1 - heads_matter
-    return [{"step": step, "losses": losses, "prefix": matching, "without_kept": without, "copying": matching[-1]}]
+    matching[:, 1, :2] = (0.02 + (prefix - 0.02) * share)[:, None]
+    without = np.full((2, 4), float(score))  # each of the two stands in for the other
+    arrays = {"step": step, "losses": losses, "prefix": matching, "copying": matching[-1], "without_kept": without}
+    return [arrays | {"without_matching_kept": np.asarray(score * (1.0 - heads_matter))}]
 
 
 def test_olsson_as_published():
     found = {"two": copier(-3.0) * 2, "one": copier(0.0) * 2, "one_smeared": copier(-2.0) * 2}
     assert held(olsson.judged(found)) == {f"O{i}" for i in range(1, 6)}
     assert verdicts(olsson.judged(found | {"two": copier(-3.0, heads_matter=False) * 2}))["O3"] == "fails"
+    (one,) = copier(-3.0)
+    everywhere = one | {"without_kept": one["without_kept"] * 0.5}  # other heads matter as much
+    assert verdicts(olsson.judged(found | {"two": [everywhere] * 2}))["O3"] == "fails"
+    assert olsson.matching_heads(np.array([[0.1, 0.2]])).tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize("score", [0.0, -0.1, np.nan])
