@@ -1,5 +1,6 @@
 """Every test runs with shapes and types checked at each call, and without silent rank promotion."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -41,6 +42,13 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays; looking for garbage in it again and again would take a fifteenth of all time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,6 +15,8 @@ from meta_icl.analysis import (
 from meta_icl.evaluation import sensitivity
 from meta_icl.prompt import Prompt
 
+STEPS = [1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)), 5]
+
 
 def random_prompt(seed: int, n: int, d: int, o: int) -> Prompt:
     rng = np.random.default_rng(seed)
@@ -46,7 +48,7 @@ def descend_plus_plus(prompt: Prompt, rates, gammas, w0) -> np.ndarray:
     return -y[-1]
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("o", [1, 3])
 @pytest.mark.parametrize("shared", [True, False])
 def test_gradient_descent_construction_is_exact(x64, steps, o, shared):
@@ -59,7 +61,7 @@ def test_gradient_descent_construction_is_exact(x64, steps, o, shared):
     np.testing.assert_allclose(learner(prompt), descend(prompt, rates, w0), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("o", [1, 2])
 @pytest.mark.parametrize("start", ["zero", "any"])
 def test_gd_plus_plus_construction_is_exact(x64, steps, o, start):
@@ -95,7 +97,7 @@ def test_implicit_weights_of_one_step(x64):
     np.testing.assert_allclose(sensitivity(learner, prompt), 0.3 / 6 * y.T @ x, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("n", "d", "o"), [(1, 2, 1), (10, 5, 1), (7, 3, 2)])
+@pytest.mark.parametrize(("n", "d", "o"), [pytest.param(1, 2, 1, marks=pytest.mark.slow), (10, 5, 1), (7, 3, 2)])
 def test_copy_layer_then_descent(x64, n, d, o):
     prompt = random_prompt(2, n, d, o)
     learner = copy_then_descend_construction(0.4, d=d, n_context=n, n_out=o)

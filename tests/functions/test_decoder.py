@@ -60,7 +60,7 @@ def perturbed(network, seed=0):
 @pytest.mark.parametrize(
     ("config", "integers"),
     [
-        (SMALL, False),
+        pytest.param(SMALL, False, marks=pytest.mark.slow),
         (Decoder(12, 7, 2, 9, d_in=4, d_out=3, read_bias=False, init_std=0.2), False),  # scanned
         (Decoder(12, 2, 2, 9, n_tokens=11, d_out=None, init_std=0.2), True),  # a language model
     ],

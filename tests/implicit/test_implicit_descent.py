@@ -183,7 +183,7 @@ def test_least_squares_against_numpy(x64):
     np.testing.assert_array_equal(least_squares(jnp.zeros((4, 5)), jnp.ones((4, 2))).dense(), np.zeros((5, 2)))
 
 
-@pytest.mark.parametrize("k", [3, 40])
+@pytest.mark.parametrize("k", [3, pytest.param(40, marks=pytest.mark.slow)])
 def test_thought_patch_through_the_last_matrix(x64, k):
     """What bypasses the MLP is fitted by its last matrix and bias: numpy's least squares with a column of ones."""
     network, context, _ = drawn("residual")

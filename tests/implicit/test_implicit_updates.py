@@ -68,7 +68,7 @@ CASES |= {mixer: ("pre-LN", mixer, "weights") for mixer in MIXERS if mixer != "s
 CASES |= {"norm scale": ("Llama", "softmax", "norm_scale")}
 DEEP = ("pre-LN", "Gemma", "experts", "linear")
 # One of every way to compensate and every way to remember in every run; the others on demand.
-ALWAYS = ("no skip", "pre-LN", "Gemma", "experts", "linear", "delta rule", "norm scale")
+ALWAYS = ("no skip", "Gemma", "experts", "linear", "delta rule", "norm scale")
 EVERY = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in CASES]
 FLOAT32 = ("no skip", "skip around", "residual", "pre-LN", "Llama", "experts", "recurrent")
 

@@ -114,7 +114,7 @@ def test_o1b_o19_scans_are_the_token_loop(form, weights):
         np.testing.assert_allclose(now, then, **EXACT)
 
 
-@pytest.mark.parametrize("size", [1, 4, 16, 64, 10])
+@pytest.mark.parametrize("size", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 16)), 64, 10])
 def test_o2_deep_titans_is_the_token_loop(size):
     state, read = titans(DEEP, size, gates(theta=SLOW))
     expected, m, s = loop(DEEP, size, theta=SLOW)
@@ -304,7 +304,7 @@ def test_o10b_mamba_scans_are_the_loop():
         np.testing.assert_allclose(states, expected, **EXACT)
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_o11_ttt_dual_form_is_autodiff(depth):
     widths = [D] if depth == 1 else [2 * D, D]
     weights = tuple(jnp.asarray(0.3 * RNG.normal(size=(o, i + 1))) for o, i in zip(widths, [D, 2 * D], strict=False))
@@ -354,7 +354,7 @@ def test_o13_stability_edge():
         assert (error[1] > error[0]) == grows
 
 
-@pytest.mark.parametrize("weights", [M0, DEEP], ids=["linear", "deep"])
+@pytest.mark.parametrize("weights", [pytest.param(M0, marks=pytest.mark.slow), DEEP], ids=["linear", "deep"])
 def test_o17_outer_gradient_is_the_finite_difference(weights):
     arguments = (tuple(map(jnp.asarray, weights)), jnp.asarray(Q), jnp.asarray(K), jnp.asarray(V), gates(theta=SLOW))
 

@@ -124,7 +124,9 @@ def test_full_form_is_the_definition(x64, config):
     "config",
     [
         pytest.param(Transformer(4, init_scale=1.0), marks=pytest.mark.slow),
-        Transformer(4, n_layers=2, looped=True, n_heads=2, init_scale=1.0, dampening=0.5),
+        pytest.param(
+            Transformer(4, n_layers=2, looped=True, n_heads=2, init_scale=1.0, dampening=0.5), marks=pytest.mark.slow
+        ),
         Transformer(4, n_layers=3, query_is_key=True, init_scale=1.0, activation_clip=1.0),
         Transformer(6, d_in=4, input_mlp=7, init_scale=1.0, update="y"),
         pytest.param(
@@ -169,7 +171,7 @@ def test_ablating_a_head_is_removing_its_output():
     assert np.any(trace["z"][0, 0])
 
 
-@pytest.mark.parametrize("n_layers", [2, 5])
+@pytest.mark.parametrize("n_layers", [pytest.param(2, marks=pytest.mark.slow), 5])
 def test_patching_a_trace_into_itself_and_into_another(n_layers):
     """A full patch of the last residual stream carries the whole answer over; scanned and unrolled layers alike."""
     network = Transformer(5, n_layers=n_layers, init_scale=float(n_layers))(key=KEY)

@@ -44,7 +44,7 @@ def test_flow_against_scipy():
     np.testing.assert_allclose(flow.at(2).v, path[:2, -1], atol=1e-8)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_white_time_course_and_conservation(seed):
     start = models.MergedLinearAttention(4, 8, 1e-3)(key=jax.random.key(seed))
     flow = training.gradient_flow(
@@ -59,7 +59,7 @@ def test_white_time_course_and_conservation(seed):
 @pytest.mark.parametrize(
     ("name", "eigenvalues", "rotated", "end"),
     [
-        ("linear", tasks.linear_spectrum(4), True, 60_000),
+        pytest.param("linear", tasks.linear_spectrum(4), True, 60_000, marks=pytest.mark.slow),
         ("geometric", np.array([0.8, 0.4, 0.2, 0.1]), False, 60_000),
         ("power", tasks.power_spectrum(4, 0.8, trace=2.0), True, 10_000),
     ],
