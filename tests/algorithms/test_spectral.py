@@ -110,7 +110,7 @@ OPTIMA = {
 }
 
 
-@pytest.mark.parametrize("steps", [pytest.param(n, marks=pytest.mark.slow) if n == 4 else n for n in OPTIMA])
+@pytest.mark.parametrize("steps", [pytest.param(n, marks=pytest.mark.slow) if n > 3 else n for n in OPTIMA])
 def test_reference_optima(steps, spectra):
     fitted, held_out = spectra
     (rate, loss), per_step, plus_plus = OPTIMA[steps]

@@ -204,6 +204,7 @@ def test_phases_are_parted_half_way_between_plateaus():
     assert c.phase_numbers(steps, np.ones(7), []).tolist() == [0] * 7
 
 
+@pytest.mark.slow
 def test_rank_one_toy(x64):
     names = {"a": 3, "b": 3, "c": 3}
     rng = np.random.default_rng(0)

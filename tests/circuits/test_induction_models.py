@@ -98,20 +98,19 @@ def test_stack_against_numpy(name, x64):
     np.testing.assert_allclose(sites["pattern"], patterns, atol=1e-10)
 
 
+ITEMS, WINDOW = ItemIndex(n_positions=PLACES), Window(n_positions=PLACES)
+LEAN = (
+    ({}, {}, ITEMS, "fcc"),
+    ({}, {}, ITEMS, None),
+    ({"project": True}, {"n_hidden": 1, "d_label": DX}, WINDOW, "scc"),
+    ({"n_heads": 4, "project": True, "scaled": True}, {"fixed_labels": True}, WINDOW, None),
+    ({"n_heads": 2}, {"classifier": "he", "n_hidden": 3}, ITEMS, "scc"),
+)
+
+
 @pytest.mark.parametrize(
     ("stack", "fields", "layout", "circuit"),
-    [
-        ({}, {}, ItemIndex(n_positions=PLACES), "fcc"),
-        pytest.param({}, {}, ItemIndex(n_positions=PLACES), None, marks=pytest.mark.slow),
-        pytest.param(
-            {"project": True}, {"n_hidden": 1, "d_label": DX}, Window(n_positions=PLACES), "scc", marks=pytest.mark.slow
-        ),
-        ({"n_heads": 4, "project": True, "scaled": True}, {"fixed_labels": True}, Window(n_positions=PLACES), None),
-        pytest.param(
-            *({"n_heads": 2}, {"classifier": "he", "n_hidden": 3}, ItemIndex(n_positions=PLACES), "scc"),
-            marks=pytest.mark.slow,
-        ),
-    ],
+    [LEAN[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in LEAN[1:])],
 )
 def test_lean_equals_full(stack, fields, layout, circuit, x64):
     model = Induction(LABELS, AttentionStack(d_model=DX + PLACES, init_std=0.4, **stack), **fields)

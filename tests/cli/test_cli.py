@@ -254,6 +254,13 @@ def test_listing_reads_files_without_importing_them():
         assert set(paper.times) == set(module.PRESETS)
 
 
+def test_papers_are_found_by_author_or_topic():
+    wanted = "behrouz2025_titans"
+    assert {listing.find_paper(name) for name in (wanted, "behrouz2025", "titans2025", "behrouz")} == {wanted}
+    with pytest.raises(BadInput, match="'titan2025'"):
+        listing.find_paper("titan2025")
+
+
 def test_papers(capsys, tiny_paper):
     status, out, _ = call(capsys, "papers")
     assert status == 0 and "A tiny paper (Nobody, 2020)" in out and "small: 1 s" in out and "no kept results" in out

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn import linear_model, neighbors
 
-from meta_icl.algorithms import GradientDescent
 from meta_icl.apps import cli
 from meta_icl.apps.cli import train as command
 from meta_icl.apps.cli.compare import reference
@@ -112,23 +111,20 @@ def test_every_point_of_a_sweep_is_told_by_itself(together):
 
 def test_compare(root, capsys):
     arguments = ["compare", "train", "--with", "gd,zero", "--n-prompts", "50"]
-    assert cli.main([*arguments, "--contexts", "1,3", "--root", str(root), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["comparisons"]
-    assert [one["point"] for one in told] == ["task.noise = 0.5"]
-    for one in told:
-        rows = one["rows"]
-        assert set(rows) == {"trained", "gd", "zero"}
-        assert len(rows["trained"]["loss"]["members"]) == 2 and rows["gd"]["loss_ratio"]["mean"] == 1
-        # The whole context is the last of the context lengths.
-        for name, row in rows.items():
-            np.testing.assert_allclose(one["curves"][name][1]["mean"], row["loss"]["mean"], rtol=1e-5)
-    shift = ["--shift", "w_scale=1,2", "--root", str(root)]
-    assert cli.main([*arguments[:2], "--with", "gd", "--n-prompts", "50", *shift, "--json"]) == 0
+    more = ["--contexts", "1,3", "--shift", "w_scale=1,2"]
+    assert cli.main([*arguments, *more, "--root", str(root), "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert told["point"] == "task.noise = 0.5"
+    rows = told["rows"]
+    assert set(rows) == {"trained", "gd", "zero"}
+    assert len(rows["trained"]["loss"]["members"]) == 2 and rows["gd"]["loss_ratio"]["mean"] == 1
+    # The whole context is the last of the context lengths.
+    for name, row in rows.items():
+        np.testing.assert_allclose(told["curves"][name][1]["mean"], row["loss"]["mean"], rtol=1e-5)
     assert told["shifts"]["w_scale"]["values"] == [1, 2]
     for name in ("trained", "gd"):
         one, two = (estimate["mean"] for estimate in told["shifts"]["w_scale"]["curves"][name])
-        np.testing.assert_allclose(one, told["rows"][name]["loss"]["mean"], rtol=1e-5)
+        np.testing.assert_allclose(one, rows[name]["loss"]["mean"], rtol=1e-5)
         assert two > one
     for wrong, message in (
         ("w_scal=1", "unknown field 'w_scal'; did you mean 'w_scale'"),
@@ -158,10 +154,9 @@ def test_references_know_the_task():
     pool = task.with_pool(1, key=jax.random.key(1))  # one possible task: the prior says all
     truth = 2.0 * np.asarray(pool.pool)[0].T @ np.asarray(one.query.x)
     np.testing.assert_allclose(reference("bayes", pool, prompts)(one), truth, rtol=1e-5)
-    # The best rate: no other does better on the prompts it was found on.
-    rate = float(reference("gd", task, prompts).rate)
-    answers = [answer_batch(GradientDescent(rate=share * rate), prompts) for share in (1.0, 0.9, 1.1)]
-    losses = [float(query_losses(answer, prompts).mean()) for answer in answers]
+    # The best rate: no other does better on the prompts it was found on. Answers of one step are linear in its rate.
+    answers = answer_batch(reference("gd", task, prompts), prompts)
+    losses = [float(query_losses(share * answers, prompts).mean()) for share in (1.0, 0.9, 1.1)]
     assert losses[0] < min(losses[1:])
     for name, message in (("gd:rate=1", "gd takes no fields"), ("bayez", "did you mean 'bayes'")):
         with pytest.raises(BadInput, match=message):

@@ -66,6 +66,7 @@ def test_probe_of_a_run(root, capsys, tmp_path):
     assert status == 0 and "implicit_updates, seed 1" in out and (tmp_path / "mine.html").exists()
 
 
+@pytest.mark.slow
 def test_probe_of_a_language_model(capsys, tmp_path):
     (tmp_path / "model").mkdir()
     folder = written(tmp_path / "model", LLAMA, llama_tensors(np.random.default_rng(0)))

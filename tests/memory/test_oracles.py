@@ -354,7 +354,7 @@ def test_o13_stability_edge():
         assert (error[1] > error[0]) == grows
 
 
-@pytest.mark.parametrize("weights", [pytest.param(M0, marks=pytest.mark.slow), DEEP], ids=["linear", "deep"])
+@pytest.mark.parametrize("weights", [M0, pytest.param(DEEP, marks=pytest.mark.slow)], ids=["linear", "deep"])
 def test_o17_outer_gradient_is_the_finite_difference(weights):
     arguments = (tuple(map(jnp.asarray, weights)), jnp.asarray(Q), jnp.asarray(K), jnp.asarray(V), gates(theta=SLOW))
 

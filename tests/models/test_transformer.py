@@ -127,8 +127,10 @@ def test_full_form_is_the_definition(x64, config):
         pytest.param(
             Transformer(4, n_layers=2, looped=True, n_heads=2, init_scale=1.0, dampening=0.5), marks=pytest.mark.slow
         ),
-        Transformer(4, n_layers=3, query_is_key=True, init_scale=1.0, activation_clip=1.0),
-        Transformer(6, d_in=4, input_mlp=7, init_scale=1.0, update="y"),
+        pytest.param(
+            Transformer(4, n_layers=3, query_is_key=True, init_scale=1.0, activation_clip=1.0), marks=pytest.mark.slow
+        ),
+        pytest.param(Transformer(6, d_in=4, input_mlp=7, init_scale=1.0, update="y"), marks=pytest.mark.slow),
         pytest.param(
             Transformer(6, n_layers=2, d_in=4, d_out=4, attention="softmax", n_heads=2, d_head=3, init_scale=2.0),
             marks=pytest.mark.slow,

@@ -361,6 +361,7 @@ run.finish()
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_ends_as_if_never_killed(tmp_path):
     def work(folder: Path, seconds: float | None) -> int:
         process = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True)

@@ -64,6 +64,7 @@ def test_white_time_course_and_conservation(seed):
         ("power", tasks.power_spectrum(4, 0.8, trace=2.0), True, 10_000),
     ],
 )
+@pytest.mark.slow
 def test_plateaus_of_separate_attention(name, eigenvalues, rotated, end):
     """Every plateau of population flow stands at a level of theory, for three spectra; quantities are conserved."""
     d = len(eigenvalues)
@@ -146,6 +147,7 @@ def test_context_average_refuses_what_it_cannot_average(field, task):
         training.context_averaged_mse(task)
 
 
+@pytest.mark.slow
 def test_flow_rests_below_a_loss():
     start = models.MergedLinearAttention(4, 8, 1e-3)(key=jax.random.key(0))
     times = np.linspace(0, 160, 81)

@@ -30,9 +30,10 @@ def probes() -> dict[str, Listed]:
 
 
 def find_paper(name: str) -> str:
-    """The module of a paper, from its name or an unambiguous beginning."""
+    """The module of a paper, from its name, an unambiguous beginning, or a word of its topic and the year."""
     names = [paper.name for paper in papers()]
     matches = [known for known in names if known.startswith(name.replace("-", "_"))]
+    matches = matches or [known for known in names if name in _by_topic(known)]
     if name in names:
         return name
     if len(matches) > 1:
@@ -41,6 +42,12 @@ def find_paper(name: str) -> str:
         return matches[0]
     choose("paper", name, [known.split("_")[0] for known in names])  # says which short name is nearest
     raise AssertionError("a short name is the beginning of a name")
+
+
+def _by_topic(name: str) -> set[str]:
+    """Such as `titans2025` of `behrouz2025_titans`."""
+    first, *topic = name.split("_")
+    return {f"{word}{first[-4:]}" for word in topic}
 
 
 def results(folder: Path, paper: str) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ class Options:
     """
 
     paper: tyro.conf.Positional[str]
-    """Name of the paper, or an unambiguous beginning of it (see `meta-icl papers`)."""
+    """Name of the paper, its beginning, or a word of its topic and the year (`titans2025`; see `meta-icl papers`)."""
     preset: str = "small"
     """Size of the experiments."""
     seeds: int | None = None
