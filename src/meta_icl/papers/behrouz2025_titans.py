@@ -50,7 +50,7 @@ from meta_icl.runs.claims import Check, Claim, absolute, at_least, at_most, is_t
 from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Normal
 
-TIMES = {"smoke": "2 min", "small": "predicted: 70 CPU-min", "paper": "hours (GPU)"}
+TIMES = {"smoke": "2 min", "small": "72 CPU-min", "paper": "hours (GPU)"}
 CHUNKS = (1, 4, 64)  # besides the preset's own
 ABLATIONS = ("no_forgetting", "no_momentum", "no_conv", "no_persistent")
 PLAYED = {
