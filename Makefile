@@ -26,10 +26,11 @@ TEST_ENV := JAX_PLATFORMS=cpu \
 # process that imports JAX and its neighbours spends 8 seconds on parsing them.
 export PYTHONDONTWRITEBYTECODE :=
 
-# Some systems ship Python without the pip that `venv` would copy; then the pip at hand installs into the environment.
-INSTALL = if [ -x $(BIN)/pip ]; then set -- $(BIN)/python -m pip; \
-  else set -- $(PYTHON) -m pip --python $(BIN)/python; fi; \
-  "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable
+# The pip at hand installs into the environment, itself too; that `venv` unpacks one takes ten seconds more. An old pip
+# cannot, and some systems ship Python without any.
+INSTALL = set -- $(PYTHON) -m pip --python $(BIN)/python; \
+  "$$@" --version > /dev/null 2>&1 || { $(BIN)/python -m ensurepip > /dev/null; set -- $(BIN)/python -m pip; }; \
+  "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt pip --editable
 
 .PHONY: demo test smoke lint docs format clean distclean
 .DELETE_ON_ERROR:
@@ -67,7 +68,7 @@ format: .venv/dev.stamp
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "meta_icl needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv .venv 2>/dev/null || $(PYTHON) -m venv --clear --without-pip .venv
+	$(PYTHON) -m venv --without-pip .venv
 
 .venv/core.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing meta_icl into .venv (about a minute)"

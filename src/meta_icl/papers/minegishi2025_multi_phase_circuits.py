@@ -61,7 +61,7 @@ TIMES = {
     "smoke": "2 CPU-min",
     "small": "133 CPU-min",
     "variants": "75 CPU-min (predicted)",
-    "sweeps": "60 CPU-min (predicted)",
+    "sweeps": "68 CPU-min",
     "paper": "hours (GPU)",
 }
 TRAIN_KEY, P = 0, 65
