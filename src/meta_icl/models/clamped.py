@@ -83,9 +83,7 @@ class ClampedLearner(eqx.Module):
         c, network = self.config, self.learner.network
         t, heads = 2 * prompt.n_context + 1, network.config.stack.n_heads
         layer = jnp.arange(2)[:, None, None, None]
-        found = []
-        if c.visible is not None:
-            found.append(Intervention("scores", ~jnp.asarray(c.visible())[:, None], -jnp.inf))
+        found = [] if c.visible is None else [restricted(c.visible())]
         if "previous" in c.clamps:
             shift = jnp.eye(t, k=-1).at[0, 0].set(1)
             found.append(Intervention("pattern", layer == 0, shift[None, None]))
@@ -99,6 +97,11 @@ class ClampedLearner(eqx.Module):
             gone = ~jnp.isin(jnp.arange(heads), jnp.asarray(c.kept))[None, :, None, None]
             found.append(Intervention("z", (layer == 1) & gone))
         return found
+
+
+def restricted(visible: Bool[Any, "l t t"]) -> Intervention:
+    """Every head attends to the entries (layer, reader, read) where `visible` holds, and to nothing else."""
+    return Intervention("scores", ~jnp.asarray(visible)[:, None], -jnp.inf)
 
 
 def without_layer_one(network: InductionNetwork, tokens: Any) -> list[Intervention]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
+from meta_icl.models.clamped import restricted
 from meta_icl.models.trace import Intervention
 from meta_icl.prompt import Prompt
 
@@ -38,7 +39,7 @@ def circuit_mask(circuit: str, n_context: int) -> Bool[np.ndarray, "2 t t"]:
 
 def pruned(circuit: str, n_context: int) -> tuple[Intervention, ...]:
     """The interventions that hold a two-layer network in a circuit: scores of forbidden entries are minus infinity."""
-    return (Intervention("scores", jnp.asarray(~circuit_mask(circuit, n_context)[:, None]), -jnp.inf),)
+    return (restricted(circuit_mask(circuit, n_context)),)
 
 
 def shuffled_labels(prompts: Prompt, kind: str, *, n_labels: int, key: Key[Array, ""]) -> Prompt:
