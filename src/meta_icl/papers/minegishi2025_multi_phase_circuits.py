@@ -14,8 +14,8 @@ one hidden layer. The number of steps is that of the code (400,000); the text gi
 world, and is compared with the ceilings of that world, since the best accuracy of an SCC varies from .67 to .89.
 The figure `variants`, and the numbers in it, `variants.json`, compare these two and the steps between them: plateaus
 and final circuit of every seed (preset `variants`; none ends with the published circuit: chunk-example of layer 1 is
-.19 to .32, and label attention of layer 2 is high with windows only). Preset `sweeps` varies T, K, noise and p_B; others
-of `SETTINGS` are trained by `--set extra=..`.
+.19 to .32, and label attention of layer 2 is high with windows only). Preset `sweeps` varies T, K, noise and p_B; other
+`SETTINGS` are trained by `--set extra=..`.
 
 Phases are read off the smoothed accuracy over log10 of the step: plateaus between rises of at least a tenth of the
 whole. Claim M9 takes "coincide" as within a tenth of the log of all steps. Claims about variations are decided only
