@@ -59,7 +59,7 @@ def test_white_time_course_and_conservation(seed):
 @pytest.mark.parametrize(
     ("name", "eigenvalues", "rotated", "end"),
     [
-        pytest.param("linear", tasks.linear_spectrum(4), True, 60_000, marks=pytest.mark.slow),
+        ("linear", tasks.linear_spectrum(4), True, 60_000),
         ("geometric", np.array([0.8, 0.4, 0.2, 0.1]), False, 60_000),
         ("power", tasks.power_spectrum(4, 0.8, trace=2.0), True, 10_000),
     ],
