@@ -60,7 +60,7 @@ from meta_icl.training.replicas import make_replicas
 
 TIMES = {
     "smoke": "2 CPU-min",
-    "small": "133 CPU-min",
+    "small": "98 CPU-min",
     "variants": "84 CPU-min",
     "sweeps": "68 CPU-min",
     "paper": "hours (GPU)",
