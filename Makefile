@@ -54,7 +54,7 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports --no-logo --cache-dir .cache/import_linter
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-docs: .venv/dev.stamp
+docs: .venv/notebooks.stamp
 	@mkdir -p .cache/notebooks
 	@for source in notebooks/*.py; do name=$$(basename $$source .py); \
 	  $(BIN)/jupytext --quiet --to ipynb --execute --output .cache/notebooks/$$name.ipynb $$source && \
@@ -77,7 +77,12 @@ $(BIN)/python:
 
 .venv/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing meta_icl and its tools into .venv (a minute or two)"
-	@$(INSTALL) ".[dev,notebooks]"
+	@$(INSTALL) ".[dev]"
+	@touch $@ .venv/core.stamp
+
+.venv/notebooks.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing meta_icl and what renders notebooks into .venv (about a minute)"
+	@$(INSTALL) ".[notebooks]"
 	@touch $@ .venv/core.stamp
 
 clean:
