@@ -63,6 +63,7 @@ TIMES = {
     "small": "98 CPU-min",
     "variants": "84 CPU-min",
     "sweeps": "68 CPU-min",
+    "pruned": "49 CPU-min",
     "paper": "hours (GPU)",
 }
 TRAIN_KEY, P = 0, 65
@@ -119,6 +120,7 @@ SETTINGS: dict[str, Setting] = {
     "standard": Setting(stack={"norm": "post", "d_mlp": 512, "project": True, "scaled": True}),
     "all labels": Setting(all_labels=True),
 }
+PRUNED = ("only ncc", "only scc", "only fcc", "theory K=8", "theory K=16", "theory K=32")
 VARIANTS = ("default", "item, W_O, 1 hidden", "window", "published text")
 KNOBS = {"n_tasks": ("T", "Maps", 3), "n_classes": ("K", "Classes", 64), "eps": ("eps", "Noise of items", 0.1),
          "p_bursty": ("p_B", "Share of queries from the context", 0.0)}  # fmt: skip
@@ -156,13 +158,14 @@ PRESETS = {
     ),
     # Shrunk: 210,000 of 400,000 steps (after 100,000 one seed of four rested in phase 2, the last reaches .99 at
     # 158,000); networks held in one circuit get 20,000.
-    "small": Config(extra=("only ncc", "only scc", "only fcc", "theory K=8", "theory K=16", "theory K=32"),
-                    extra_steps=40_000),
+    "small": Config(extra=PRUNED, extra_steps=40_000),
     # The published code, the published text, and two steps from one to the other.
     "variants": Config(seeds=2, steps=100_000, extra=VARIANTS[1:], extra_seeds=2),
     # Two values of each knob beside the default: all 18 in the same time would stop at 30,000 steps, in phase 1 or 2.
     "sweeps": Config(seeds=1, steps=60_000, extra=("T=1", "T=2", "K=32", "K=128", "eps=0.5", "eps=1.0", "p_B=0.5",
                                                    "p_B=1.0"), extra_steps=60_000),
+    # Networks held in one circuit, until they rest: `small` stops them on their way.
+    "pruned": Config(seeds=1, steps=100_000, extra=PRUNED, extra_steps=120_000),
     "paper": Config(steps=400_000, extra=tuple(SETTINGS)[1:], extra_seeds=3, extra_steps=400_000),
 }  # fmt: skip
 
