@@ -17,7 +17,7 @@ from meta_icl.algorithms import GradientDescent, best_rate
 from meta_icl.errors import BadInput
 from meta_icl.evaluation import loss_on, mean_loss
 from meta_icl.models import Learner, Transformer
-from meta_icl.prompt import Ensemble, Prompt
+from meta_icl.prompt import Ensemble, Prompt, answer_batch
 from meta_icl.tasks import LinearRegression, Uniform
 from meta_icl.training import Optimiser, from_arrays, half_mse, record_steps, to_arrays, train
 
@@ -146,6 +146,27 @@ def test_frozen_leaves_stay():
     first = quick(steps=0)[0]
     np.testing.assert_array_equal(trained[0].network.layers.w_q, first.network.layers.w_q)
     assert not np.array_equal(trained[0].network.layers.w_k, first.network.layers.w_k)
+
+
+class Shuffled(eqx.Module):
+    """Reads its context in an order of its own, which is drawn but not trained."""
+
+    order: jax.Array
+    inner: eqx.Module
+
+    def __call__(self, prompt: Prompt):
+        rows = jnp.append(self.order, len(prompt.x) - 1)
+        return self.inner(Prompt(prompt.x[rows], prompt.y[rows]))
+
+
+def test_arrays_that_are_not_trained_are_drawn_once():
+    def model(*, key):
+        return Shuffled(jax.random.permutation(key, TASK.n_context), MODEL(key=key))
+
+    trained = train(TASK, model, steps=0, key=jax.random.key(0), batch=8, seeds=2)
+    for member in (trained[0], trained[1]):
+        np.testing.assert_array_equal(member.order, jax.random.permutation(jax.random.key(0), TASK.n_context))
+    assert answer_batch(trained, TASK.sample_batch(8, key=jax.random.key(1))).shape == (2, 8, 1)
 
 
 def test_a_world_per_seed():

@@ -104,7 +104,7 @@ def train(
     arrangement = arrangement or ("sequence" if jax.default_backend() == "cpu" else "vmap")
     require(arrangement in ("sequence", "vmap"), "arrangement", arrangement, "'sequence' or 'vmap'")
     replicas, labels = make_replicas(task, optimiser or Optimiser(), key, seeds, sweep or {})
-    static = eqx.partition(model(key=key), eqx.is_inexact_array)[1]
+    static = _untrained(model, key)
     program = Program(model, static, objective, batch, freeze)
     runner = Runner(program, dict(probes or {}), replicas, labels, arrangement)
     return _run(runner, steps, record_steps(record, steps), store, progress)
@@ -205,7 +205,10 @@ class Runner:
 
     def finish(self, states: list[State], history: dict[str, np.ndarray]) -> Trained:
         params = stack([one for state in states for one in unstack(state.params)])
-        return Trained(eqx.combine(params, self.program.static), history, self.labels)
+        # Arrays that are not trained are the same in all replicas; in an ensemble every array has one entry for each.
+        arrays, static = eqx.partition(self.program.static, eqx.is_array)
+        arrays = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(self.labels), *leaf.shape)), arrays)
+        return Trained(eqx.combine(params, arrays, static), history, self.labels)
 
 
 def _run(
@@ -253,6 +256,19 @@ def record_steps(record: int | Sequence[int] | None, steps: int) -> list[int]:
         record = range(0, steps, record)
     require(all(0 <= r <= steps for r in record), "record", list(record), f"between 0 and steps = {steps}")
     return sorted({0, *record, steps})
+
+
+def _untrained(model: Callable[..., Any], key: Key[Array, ""]) -> Any:
+    """What of the predictor is not trained; it is drawn only if arrays beside weights are in it, whose values count."""
+
+    def is_trained(leaf: Any) -> bool:
+        shape_alone = isinstance(leaf, jax.ShapeDtypeStruct)
+        return jnp.issubdtype(leaf.dtype, jnp.inexact) if shape_alone else eqx.is_inexact_array(leaf)
+
+    static = eqx.partition(eqx.filter_eval_shape(model, key=key), is_trained)[1]
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(static)):
+        return eqx.partition(model(key=key), eqx.is_inexact_array)[1]
+    return static
 
 
 def _squeezed(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
