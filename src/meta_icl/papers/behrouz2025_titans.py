@@ -51,6 +51,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Normal
 
 TIMES = {"smoke": "2 min", "small": "72 CPU-min", "paper": "hours (GPU)"}
+IDS = (*(f"T-{i}" for i in range(1, 9)), "F-1", "F-5")
 CHUNKS = (1, 4, 64)  # besides the preset's own
 ABLATIONS = ("no_forgetting", "no_momentum", "no_conv", "no_persistent")
 PLAYED = {

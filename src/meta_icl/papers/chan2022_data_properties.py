@@ -49,6 +49,7 @@ from meta_icl.tasks import BurstyImages, FewShot, NoSupport
 from meta_icl.training import OnTask, Optimiser, cross_entropy, train
 
 TIMES = {"smoke": "2 CPU-min", "small": "23 CPU-min", "paper": "days (GPU)"}
+IDS = tuple(f"C{i}" for i in range(1, 10))
 TRAIN_KEY = 0
 HELD_OUT, N_COMMON = 10, 10
 NOISE = 0.3  # of pixels of deviation 1; about the published .1 of the full scale

@@ -74,6 +74,7 @@ from meta_icl.tasks import (
 from meta_icl.training import Optimiser, every_position_mse, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min", "paper": "days (GPU)"}
+IDS = ("T-1", *(f"B-{i}" for i in range(1, 7)), *(f"F-{i}" for i in range(1, 20)))
 SIZES = {"mini": (8, 1, 2), "tiny": (64, 3, 2), "small": (128, 6, 4), "standard": (256, 12, 8)}  # width, layers, heads
 EVAL_KEY, TRAIN_KEY, POOL_KEY = 2022, 0, 1
 PUBLISHED_D = 20

@@ -57,6 +57,7 @@ from meta_icl.tasks import (
 from meta_icl.training import Optimiser, every_position_mse, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "22 CPU-min", "paper": "days (GPU)"}
+IDS = ("B-1", *(f"H-{i}" for i in range(1, 20)))
 EVAL_KEY, TRAIN_KEY = 2024, 0
 NOISE_VARIANCE = 0.01  # the paper writes N(0, 0.01) and does not say whether that is a variance
 MIXTURES = ("blocks", "six", "overlapping", "families")

@@ -66,6 +66,7 @@ TIMES = {
     "pruned": "49 CPU-min",
     "paper": "hours (GPU)",
 }
+IDS = tuple(f"M{i}" for i in range(1, 33))
 TRAIN_KEY, P = 0, 65
 CIRCUITS = ("NCC", "SCC", "FCC")
 SHUFFLES = ("permutation", "derangement", "iid")
@@ -161,7 +162,8 @@ PRESETS = {
     "small": Config(extra=PRUNED, extra_steps=40_000),
     # The published code, the published text, and two steps from one to the other.
     "variants": Config(seeds=2, steps=100_000, extra=VARIANTS[1:], extra_seeds=2),
-    # Two values of each knob beside the default: all 18 in the same half hour would stop at 25,000 steps, in phase 1 or 2.
+    # Two values of each knob beside the default: all 18 in the same half hour would stop at 25,000 steps, before
+    # phase 3.
     "sweeps": Config(seeds=1, steps=52_000, extra=("T=1", "T=2", "K=32", "K=128", "eps=0.5", "eps=1.0", "p_B=0.5",
                                                    "p_B=1.0"), extra_steps=52_000),
     # Networks held in one circuit, until they rest: `small` stops them on their way.

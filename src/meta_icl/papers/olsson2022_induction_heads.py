@@ -46,6 +46,7 @@ from meta_icl.tasks import RepeatedTokens
 from meta_icl.training import Optimiser, next_token_cross_entropy, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "26 CPU-min", "paper": "1 GPU-hour (synthetic tokens only)"}
+IDS = tuple(f"O{i}" for i in range(1, 6))
 TRAIN_KEY, EVAL_KEY = 0, 2024
 LEARNED = -1.0  # nats: the in-context score at and below which a model has learned in context
 MATCHES = 0.5  # prefix matching above which a head counts as an induction head

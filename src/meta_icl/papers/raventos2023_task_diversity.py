@@ -44,6 +44,7 @@ from meta_icl.tasks import FunctionRegression, Linear
 from meta_icl.training import Optimiser, every_position_mse, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "19 CPU-min", "paper": "weeks (GPU)"}
+IDS = ("B-1", *(f"V-{i}" for i in range(1, 14)))
 MODELS = {
     "mini": (8, 1, 2),
     "tiny": (64, 2, 2),

@@ -45,6 +45,7 @@ from meta_icl.tasks import BurstyGaussian, bursty_gaussian
 from meta_icl.training import OnTask, Optimiser, cross_entropy, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min", "paper": "days of CPU (GPU)"}
+IDS = tuple(f"R{i}" for i in range(1, 10))
 TRAIN_KEY = 0
 SETS = ("test", "ic", "ic2", "iw")
 NOT_TRAINED = "this preset does not train the settings"

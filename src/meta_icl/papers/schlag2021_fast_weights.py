@@ -39,6 +39,7 @@ from meta_icl.tasks import FunctionRegression, Linear, LinearRegression, Normal
 from meta_icl.training import Optimiser, half_mse, labelled_cross_entropy, train
 
 TIMES = {"smoke": "2 min", "small": "32 CPU-min", "paper": "hours (GPU)"}
+IDS = ("F-2", "F-3", "F-4", *(f"{k}-{i}" for k in "LMPQR" for i in (1, 2)), "Q-3", "R-3", "G-1")
 RULES = ("linear_attention", "deltanet", "mesa")  # one layer each
 RECALL = ("attention", "deltanet", "gated_deltanet", "mesa")
 SINGLE = ("deltanet", "linear_attention")  # one layer, with and without convolution

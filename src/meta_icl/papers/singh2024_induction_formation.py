@@ -47,6 +47,7 @@ from meta_icl.tasks import TwoPairs, every_two_pairs, split_label_pairs
 from meta_icl.training import Optimiser, cross_entropy, train
 
 TIMES = {"smoke": "1 CPU-min", "small": "20 CPU-min", "paper": "2 CPU-hours (estimated)"}
+IDS = tuple(f"S{i}" for i in range(1, 11))
 TRAIN_KEY, WORLD_KEY, D = 5, 1, 512
 HEADS = 8
 HELD_OUT = {5: 2, 10: 9, 15: 21}

@@ -65,9 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     paper = importlib.import_module(f"meta_icl.papers.{name}")
     config = configured(paper, options)
-    if hasattr(paper, "IDS"):  # a wrong id is told long before the claims are there
-        for id in options.claims:
-            choose("claim", id, [*paper.IDS, *(f"{name.split('_')[0]}/{known}" for known in paper.IDS)])
+    for id in options.claims:  # a wrong id is told long before the claims are there
+        choose("claim", id, [*paper.IDS, *(f"{name.split('_')[0]}/{known}" for known in paper.IDS)])
     described = {"paper": name, "preset": options.preset, "config": config}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
@@ -81,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.results is not None:
             results.keep(run, content["figures"], results.folder_of(options.results, name, options.preset))
             results.write_page(options.results)
-    shown = chosen(claims, options.claims)  # only now: a misspelt id must not cost the report of a long run
+    shown = chosen(claims, options.claims)
     if options.json:
         print_json({"run": run.folder, "report": path, **claims_to_json(shown)})
     else:
