@@ -10,7 +10,7 @@ from meta_icl.algorithms import GradientDescent, LeastSquares, best_rate, gd_los
 from meta_icl.errors import BadInput
 from meta_icl.evaluation import alignment, compare, loss_by_context, loss_by_task, reads_hidden_target, sensitivities
 from meta_icl.models import Learner, Transformer
-from meta_icl.prompt import Ensemble, answer_batch
+from meta_icl.prompt import Ensemble, Prompt, answer_batch
 from meta_icl.tasks import LinearRegression, Uniform
 
 TASK = LinearRegression(d=3, n_context=5, x_law=Uniform(half_range=1.0))
@@ -108,6 +108,9 @@ def test_leaks_are_seen():
     assert not reads_hidden_target(GradientDescent(rate=1.0), prompt)
     assert reads_hidden_target(lambda p: p.query.y, prompt)
     assert np.all(np.asarray(answer_batch(lambda p: p.query.y, TASK.sample_batch(3, key=KEY))) == 0)
+    labels = Prompt(jnp.ones((3, 2)), jnp.array([4, 4, 4]))
+    assert reads_hidden_target(lambda p: jax.nn.one_hot(p.query.y, 5), labels)
+    assert not reads_hidden_target(lambda p: jax.nn.one_hot(p.y[0], 5), labels)
 
 
 def test_bad_input():

@@ -69,12 +69,18 @@ def gradient_error(g_a: Float[Array, "b dy dx"], g_b: Float[Array, "b dy dx"]) -
 
 
 def reads_hidden_target(predictor: Any, prompt: Prompt) -> bool:
-    """Whether the prediction depends on the query's target: true means that the predictor leaks."""
+    """Whether the prediction depends on the query's target: true means that the predictor leaks.
+
+    By the derivative; where targets are labels, by the answers with every label of the prompt and 0 and 1 in its place.
+    """
 
     def answer(target: Array) -> Array:
         answers = jnp.asarray(predictor(Prompt(prompt.x, prompt.y.at[-1].set(target))))
         return answers[-1] if answers.ndim == 2 else answers
 
+    if jnp.issubdtype(prompt.y.dtype, jnp.integer):
+        answers = [answer(label) for label in jnp.unique(jnp.append(prompt.y, jnp.arange(2)))]
+        return any(bool(jnp.any(other != answers[0])) for other in answers[1:])
     jacobian = jax.jacfwd(answer)(prompt.y[-1])
     return bool(jnp.any(jacobian != 0))
 
