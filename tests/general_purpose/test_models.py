@@ -87,8 +87,8 @@ def test_fast_weight_lstm_is_a_loop_of_outer_products():
 def test_linear_attention_is_a_recurrence_of_its_state():
     """One layer written as sums that are carried along, as many numbers as `state_size` says."""
     config = Decoder(8, 1, 2, N, d_in=WIDTH, d_out=LABELS, init_std=0.4, attention="linear")
-    net = config(key=jax.random.key(1))
-    _, trace = net(jax.random.normal(jax.random.key(2), (N, WIDTH)))
+    net = eqx.filter_jit(config)(key=jax.random.key(1))
+    _, trace = eqx.filter_jit(net)(jax.random.normal(jax.random.key(2), (N, WIDTH)))
     q, k, v = (np.asarray(trace[name][0]) for name in "qkv")
 
     def phi(u):

@@ -100,7 +100,7 @@ def case_of(name, seed):
 
 
 @cache
-def compiled(through, floor=0.0):
+def compiled(through, floor):
     """One program per shape: all outputs, and the answer with the context, without `removed`, and patched."""
 
     @eqx.filter_jit
@@ -135,7 +135,7 @@ def test_blocks_agree_with_numpy(x64, name):
     network, context, query = case_of(name, 0)
     n = context.shape[0]
     removed = np.arange(n) % 2 == 0
-    outputs, _, without, _ = compiled(through)(network, context, query, jnp.asarray(removed))
+    outputs, _, without, _ = compiled(through, 0.0)(network, context, query, jnp.asarray(removed))
     rows = np.concatenate([context, query[None]])
     wanted, kept = rows, rows[np.append(~removed, True)]
     for i in range(network.n_blocks):
@@ -242,7 +242,7 @@ def test_least_norm_and_rank_one(x64, kind):
     rows = np.concatenate([context, query[None]])
     kept = rows[np.append(~removed, True)]
     n_1, n_0 = (oracle.normalise(block.norm_mlp, oracle.readings(block, r, len(r) - 1)[1]) for r in (rows, kept))
-    patch = compiled("weights")(network, context, query, jnp.asarray(removed))[-1]
+    patch = compiled("weights", 0.0)(network, context, query, jnp.asarray(removed))[-1]
     for name, change in patch.weights.items():
         if name.endswith("out"):
             continue
@@ -299,7 +299,7 @@ def test_degenerate_contexts(x64):
     with pytest.raises(BadInput, match="zero vector"):
         implicit_update(network, context, query)
     with pytest.raises(Exception, match="zero vector"):
-        compiled("weights")(network, context, query, jnp.ones(6, bool))
+        compiled("weights", 0.0)(network, context, query, jnp.ones(6, bool))
     # Without any removed token the patch is exactly zero, even there.
     for subset in ([], np.zeros(6, bool)):
         assert float(implicit_update(network, context, query, subset).norm()[0]) == 0
@@ -381,7 +381,7 @@ def test_transformers_of_the_laboratory(x64):
         outputs = eqx.filter_jit(network)(tokens)[0]
         blocks = blocks_of(network)
         everything = jnp.ones(6, bool)
-        found, patched, _, _ = compiled("weights")(blocks, tokens[:-1], tokens[-1], everything)
+        found, patched, _, _ = compiled("weights", 0.0)(blocks, tokens[:-1], tokens[-1], everything)
         np.testing.assert_allclose(found, outputs, rtol=1e-12, atol=1e-13)
         assert off(patched, outputs[-1]) < 1e-12
     assert blocks_of(blocks) is blocks

@@ -52,8 +52,8 @@ MIXERS = {
 }
 # One of every kind in every run; the rest, variants of options, on demand.
 KINDS = (
-    "attention", "linear", "mamba", "mamba2", "deltanet", "longhorn", "rwkv7", "mesa", "ttt mlp", "mlstm", "lstm",
-    "titans", "titans, deep, before", "mac",
+    "attention", "linear", "mamba", "mamba2", "deltanet", "longhorn", "rwkv7", "mesa", "ttt linear", "mlstm", "lstm",
+    "titans", "mac",
 )  # fmt: skip
 UNSAFE = ("deltanet",)  # divides by norms of keys; "titans, deep, before" by those of errors, and compiles for 15 s
 

@@ -39,6 +39,7 @@ delta_form = jax.jit(delta_chunks, static_argnames="size")
 rwkv_form = jax.jit(generalised_delta_chunks, static_argnames="size")
 mesa_form = jax.jit(mesa_chunks, static_argnames=("size", "cg_steps"))
 ttt_form = jax.jit(ttt_chunks, static_argnames="size")
+affine = jax.jit(affine_scan, static_argnames="form")
 
 
 def unit_rows(*shape):
@@ -238,9 +239,8 @@ def test_o7b_recursive_least_squares():
 
 def test_o7c_conjugate_gradient_is_exact_after_d_steps():
     exact = naive.mesa(Q, K, V, BETA, G, RIDGE)
-    errors = [np.abs(solved(BETA, G, RIDGE, steps) - exact).max() for steps in (1, 2, 4, 8)]
-    assert errors[0] > errors[1] > errors[2] > errors[3]
-    assert errors[2] > 1e-10 and errors[3] < 1e-10
+    errors = [np.abs(solved(BETA, G, RIDGE, steps) - exact).max() for steps in (1, 4, 8)]
+    assert errors[0] > errors[1] > 1e-10 > errors[2]
 
 
 def test_o7d_strong_ridge_is_linear_attention():
@@ -262,7 +262,7 @@ def test_o8_longhorn_is_the_implicit_step():
 def test_o9_rwkv7():
     kappa, a, w = unit_rows(T, D), RNG.uniform(0, 1, (T, D)), RNG.uniform(0.55, 1, (T, D))
     arrays = [jnp.asarray(x) for x in (Q, kappa, a * kappa, K, V, np.log(w))]
-    for size in (1, 16, 24):
+    for size in (1, 24):
         state, read = rwkv_form(jnp.zeros((D, D)), *arrays, size)
         expected, s = naive.rwkv7(Q, kappa, a, K, V, w)
         np.testing.assert_allclose(read, expected, **EXACT)
@@ -271,14 +271,14 @@ def test_o9_rwkv7():
     as_delta = naive.rwkv7(Q, K, np.broadcast_to(beta, (T, D)), beta * K, V, np.ones((T, D)))[0]
     np.testing.assert_allclose(as_delta, naive.gated_delta(Q, K, V, BETA, np.ones(T))[0], **EXACT)
     given = [jnp.asarray(x) for x in (Q, K, beta * K, beta * K, V, np.zeros((T, D)))]
-    np.testing.assert_allclose(rwkv_form(jnp.zeros((D, D)), *given, B)[1], as_delta, **EXACT)
+    np.testing.assert_allclose(rwkv_form(jnp.zeros((D, D)), *given, 24)[1], as_delta, **EXACT)
     for t in range(T):
         transition = np.diag(w[t]) - np.outer(kappa[t], a[t] * kappa[t])
         assert np.abs(np.linalg.eigvals(transition)).max() <= 1 + 1e-12
 
 
 def test_o10_mamba2_is_its_quadratic_dual():
-    for g in (G, RNG.uniform(0.5, 1, (T, D))):
+    for g, sizes in ((G, (1, 16, 24, 64)), (RNG.uniform(0.5, 1, (T, D)), (24,))):
         log_g = np.log(np.asarray(g).reshape(T, -1))
         recurrent, s = naive.linear(Q, K, V, g)
         dual = np.zeros_like(recurrent)
@@ -287,7 +287,7 @@ def test_o10_mamba2_is_its_quadratic_dual():
                 decay = np.exp(log_g[i + 1 : t + 1].sum(axis=0))
                 dual[t] += np.sum(decay * Q[t] * K[i]) * V[i]
         np.testing.assert_allclose(recurrent, dual, rtol=0, atol=1e-11)
-        for size in (1, 16, 24, 64):
+        for size in sizes:
             state, read = linear_form(jnp.zeros((D, D)), *map(jnp.asarray, (Q, K, V, log_g)), size)
             np.testing.assert_allclose(read, dual, rtol=0, atol=1e-11)
             np.testing.assert_allclose(state, s, rtol=0, atol=1e-11)
@@ -300,7 +300,7 @@ def test_o10b_mamba_scans_are_the_loop():
         h = decay[t] * h + drive[t]
         expected.append(h)
     for form in ("scan", "associative"):
-        states = affine_scan(jnp.asarray(decay), jnp.asarray(drive), jnp.ones((D, 4)), form)
+        states = affine(jnp.asarray(decay), jnp.asarray(drive), jnp.ones((D, 4)), form=form)
         np.testing.assert_allclose(states, expected, **EXACT)
 
 
@@ -358,16 +358,17 @@ def test_o13_stability_edge():
 def test_o17_outer_gradient_is_the_finite_difference(weights):
     arguments = (tuple(map(jnp.asarray, weights)), jnp.asarray(Q), jnp.asarray(K), jnp.asarray(V), gates(theta=SLOW))
 
-    @jax.jit
     def loss(arguments):
         init, *rows = arguments
         start = Momentum(init, tuple(jnp.zeros_like(w) for w in init))
         return jnp.sum(jnp.sin(products(start, *rows, B)[1]))
 
+    both = jax.jit(jax.value_and_grad(loss))
+
     direction = jax.tree.map(lambda a: jnp.asarray(RNG.normal(size=a.shape)), arguments)
     moved = [jax.tree.map(lambda a, d, e=e: a + e * d, arguments, direction) for e in (1e-6, -1e-6)]
-    difference = (loss(moved[0]) - loss(moved[1])) / 2e-6
-    gradient = jax.grad(loss)(arguments)
+    difference = (both(moved[0])[0] - both(moved[1])[0]) / 2e-6
+    gradient = both(arguments)[1]
     exact = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
     assert float(difference) == pytest.approx(float(exact), rel=1e-6)
 

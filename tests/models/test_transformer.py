@@ -135,7 +135,12 @@ def test_full_form_is_the_definition(x64, config):
             Transformer(6, n_layers=2, d_in=4, d_out=4, attention="softmax", n_heads=2, d_head=3, init_scale=2.0),
             marks=pytest.mark.slow,
         ),
-        Transformer(9, n_layers=3, d_in=4, attention=("linear", "softmax", "linear"), init_scale=3.0, dampening=0.5),
+        pytest.param(
+            Transformer(
+                9, n_layers=3, d_in=4, attention=("linear", "softmax", "linear"), init_scale=3.0, dampening=0.5
+            ),
+            marks=pytest.mark.slow,
+        ),
         Transformer(4, n_layers=2, attention=("mixed", "linear"), init_scale=2.0),
     ],
     ids=str,

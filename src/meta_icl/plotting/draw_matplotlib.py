@@ -108,8 +108,8 @@ def save(chart: Chart, path: str | os.PathLike[str]) -> None:
 def show(chart: Chart) -> None:
     """Show the chart: as an image in a notebook, elsewhere as a file in the browser."""
     if "IPython" in sys.modules:  # a notebook has loaded it before anything else
-        from IPython.core.getipython import get_ipython
-        from IPython.display import Image, display
+        from IPython.core.getipython import get_ipython  # pyright: ignore[reportMissingImports]
+        from IPython.display import Image, display  # pyright: ignore[reportMissingImports]
 
         shell = get_ipython()
         if shell is not None and shell.has_trait("kernel"):
