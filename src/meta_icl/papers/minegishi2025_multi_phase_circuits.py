@@ -63,7 +63,7 @@ TIMES = {
     "small": "98 CPU-min",
     "variants": "84 CPU-min",
     "sweeps": "68 CPU-min",
-    "pruned": "49 CPU-min",
+    "pruned": "49 CPU-min (estimated)",
     "paper": "hours (GPU)",
 }
 IDS = tuple(f"M{i}" for i in range(1, 33))
@@ -162,10 +162,10 @@ PRESETS = {
     "small": Config(extra=PRUNED, extra_steps=40_000),
     # The published code, the published text, and two steps from one to the other.
     "variants": Config(seeds=2, steps=100_000, extra=VARIANTS[1:], extra_seeds=2),
-    # Two values of each knob beside the default: all 18 in the same half hour would stop at 25,000 steps, before
+    # Two values of each knob beside the default: all 18 in the same half hour would stop at 24,000 steps, before
     # phase 3.
-    "sweeps": Config(seeds=1, steps=52_000, extra=("T=1", "T=2", "K=32", "K=128", "eps=0.5", "eps=1.0", "p_B=0.5",
-                                                   "p_B=1.0"), extra_steps=52_000),
+    "sweeps": Config(seeds=1, steps=48_000, extra=("T=1", "T=2", "K=32", "K=128", "eps=0.5", "eps=1.0", "p_B=0.5",
+                                                   "p_B=1.0"), extra_steps=48_000),
     # Networks held in one circuit, until they rest: `small` stops them on their way.
     "pruned": Config(seeds=1, steps=100_000, extra=PRUNED, extra_steps=120_000),
     "paper": Config(steps=400_000, extra=tuple(SETTINGS)[1:], extra_seeds=3, extra_steps=400_000),
@@ -653,16 +653,17 @@ def variant_figure(found: Mapping[str, Seeds]) -> Chart:
 
 
 def phase_diagram(knob: str, found: Mapping[str, Seeds]) -> Chart | None:
-    """Accuracy by the value of a knob (rows) and step (columns), the median over seeds; none for a single value."""
+    """Accuracy by the value of a knob (rows) and step (columns, the last one too), the median over seeds; none for a
+    single value."""
     values = {value: found[name] for value, name in sweep(knob).items() if name in found}
     if len(values) < 2:
         return None
     last = int(max(seeds[0]["step"][-1] for seeds in values.values()))
     marks = [k * 10**power for power in range(len(str(last))) for k in (1, 2, 5)]
-    columns = [n for n in marks if min(100, last // 4) <= n <= last]
+    columns = [*(n for n in marks if min(100, last // 4) <= n < last), last]
     rows = [np.median([at_steps(arrays, columns) for arrays in seeds], 0) for seeds in values.values()]
     letter, title, _ = KNOBS[knob]
-    names = [f"{n}" if n < 1_000 else f"{n // 1_000}k" for n in columns]
+    names = [f"{n}" if n < 1_000 else f"{n / 1_000:g}k" for n in columns]
     panel = Panel(f"{letter} by step", rows, names, [f"{value:g}" for value in values])
     return Heatmaps(title, [panel], diverging=False)
 
