@@ -97,7 +97,9 @@ def test_implicit_weights_of_one_step(x64):
     np.testing.assert_allclose(sensitivity(learner, prompt), 0.3 / 6 * y.T @ x, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("n", "d", "o"), [pytest.param(1, 2, 1, marks=pytest.mark.slow), (10, 5, 1), (7, 3, 2)])
+@pytest.mark.parametrize(
+    ("n", "d", "o"), [*(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 2, 1), (10, 5, 1))), (7, 3, 2)]
+)
 def test_copy_layer_then_descent(x64, n, d, o):
     prompt = random_prompt(2, n, d, o)
     learner = copy_then_descend_construction(0.4, d=d, n_context=n, n_out=o)

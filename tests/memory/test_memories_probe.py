@@ -29,6 +29,7 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
     return status, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_a_run_of_memories_is_probed(capsys, tmp_path):
     model = ("--model", "d_model=4", "d_in=2", "n_layers=1", "mixers=persistent:n_tokens=2,mixer=deltanet:chunk_size=1")
     status, _, err = call(capsys, "train", *TRAIN, *model, *SMALL, "--root", str(tmp_path))

@@ -115,7 +115,7 @@ def test_o1b_o19_scans_are_the_token_loop(form, weights):
         np.testing.assert_allclose(now, then, **EXACT)
 
 
-@pytest.mark.parametrize("size", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 16)), 64, 10])
+@pytest.mark.parametrize("size", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 16, 64)), 10])
 def test_o2_deep_titans_is_the_token_loop(size):
     state, read = titans(DEEP, size, gates(theta=SLOW))
     expected, m, s = loop(DEEP, size, theta=SLOW)
@@ -206,7 +206,7 @@ def solved(beta, g, ridge, cg_steps=None, size=B):
     return np.asarray(mesa_form(start, *arrays, size, cg_steps)[1])
 
 
-@pytest.mark.parametrize("size", [1, 16, 24])
+@pytest.mark.parametrize("size", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 16)), 24])
 def test_o7_mesa_is_weighted_ridge(size):
     np.testing.assert_allclose(
         solved(BETA, G, RIDGE, size=size), naive.mesa(Q, K, V, BETA, G, RIDGE), rtol=0, atol=1e-10
@@ -395,7 +395,7 @@ def test_segment_products_are_products():
             np.testing.assert_allclose(products[t, i], expected, **EXACT)
 
 
-@pytest.mark.parametrize("weights", [M0, DEEP], ids=["linear", "deep"])
+@pytest.mark.parametrize("weights", [M0, pytest.param(DEEP, marks=pytest.mark.slow)], ids=["linear", "deep"])
 def test_no_forgetting_rate_breaks_float32(weights):
     """Chunk 64: quotients of cumulative products would overflow from alpha = 0.75 on."""
     rows = [jnp.asarray(a, jnp.float32) for a in (Q, K, V)]

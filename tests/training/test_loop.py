@@ -91,7 +91,7 @@ def test_chunks_change_nothing():
     np.testing.assert_allclose(fine.history["loss"][1:].mean(), coarse.history["loss"][1].mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("arrangement", ["sequence", "vmap"])
+@pytest.mark.parametrize("arrangement", ["sequence", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_resumed_training_is_bit_identical(arrangement, monkeypatch):
     monkeypatch.setattr("meta_icl.training.loop.CHECKPOINT_SECONDS", 0.0)
     settings = {"seeds": 2, "arrangement": arrangement, "probes": {"eval": lambda p, key: half_mse(p, TASK, 16, key)}}
