@@ -62,7 +62,7 @@ TIMES = {
     "smoke": "2 CPU-min",
     "small": "98 CPU-min",
     "variants": "84 CPU-min",
-    "sweeps": "68 CPU-min",
+    "sweeps": "46 CPU-min",
     "pruned": "49 CPU-min (estimated)",
     "paper": "hours (GPU)",
 }
