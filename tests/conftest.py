@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 # Set before anything imports JAX; processes that a test starts inherit them. `make test` sets the same and a cache.
@@ -20,6 +21,9 @@ import jax
 import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+
+# The independent oracles of several rooms are imported by name.
+sys.path.insert(0, str(Path(__file__).parent / "oracles"))
 
 # jaxtyping's annotations of all of meta_icl are checked by beartype from here on; an int is a float, as in PEP 484.
 install_import_hook("meta_icl", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")

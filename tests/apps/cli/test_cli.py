@@ -15,7 +15,7 @@ from meta_icl.apps.cli.compare import split_names
 from meta_icl.errors import BadInput
 from meta_icl.runs import Check, Claim, Run, at_most, list_runs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

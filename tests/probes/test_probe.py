@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
-from test_language_checkpoints import LLAMA, llama_tensors, written
+from checkpoints import LLAMA, llama_tensors, written
 
 from meta_icl.analysis.implicit import implicit_update
 from meta_icl.apps import cli
