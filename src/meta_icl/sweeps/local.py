@@ -20,7 +20,9 @@ LOG = "workers.log"  # what workers print
 MOST_DEATHS = 2  # of workers on the same part, before the part is given up
 
 
-def run_on_workers(run: Run, names: Sequence[str], n_workers: int, progress: Progress) -> None:
+def run_on_workers(
+    run: Run, names: Sequence[str], n_workers: int, progress: Progress, grace: float = GRACE_SECONDS
+) -> None:
     """Have worker processes compute the named parts, in this order; returns when all are done."""
     run.save_json(ORDER, list(names))
     every = {name: run.part_folder(name) for name in names}
@@ -49,7 +51,7 @@ def run_on_workers(run: Run, names: Sequence[str], n_workers: int, progress: Pro
             if folders:
                 time.sleep(POLL_SECONDS)
     finally:
-        _stop(workers)
+        _stop(workers, grace)
 
 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
@@ -57,7 +59,7 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
     # input ends when this process does, however that happens.
     with open(folder / LOG, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "meta_icl.sweeps.worker", str(folder.resolve()), "--watch-stdin"],
+            [sys.executable, "-P", "-m", "meta_icl.sweeps.worker", str(folder.resolve()), "--watch-stdin"],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -94,10 +96,10 @@ def _explain(run: Run, worker: subprocess.Popen[bytes], folders: dict[str, Path]
         raise PartFailed(f"part {name}: {deaths[name]} workers died of {how} on it, perhaps for lack of memory")
 
 
-def _stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+def _stop(workers: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
     """Ask for a stop at the next checkpoint, then insist; Ctrl-C in the meantime kills at once."""
     try:
-        for number, seconds in ((signal.SIGINT, GRACE_SECONDS), (signal.SIGINT, GRACE_SECONDS / 3)):
+        for number, seconds in ((signal.SIGINT, grace), (signal.SIGINT, grace / 3)):
             for worker in workers:
                 if worker.poll() is None:
                     os.kill(worker.pid, number)

@@ -11,7 +11,7 @@ from meta_icl.runs.run import write_config
 from meta_icl.sweeps.environment import default_workers
 from meta_icl.sweeps.local import run_on_workers
 from meta_icl.sweeps.progress import Progress
-from meta_icl.sweeps.work import PartFailed, compute, find_function, function_name
+from meta_icl.sweeps.work import GRACE_SECONDS, PartFailed, compute, find_function, function_name
 
 STOPPING = "stopping at the next checkpoint; press Ctrl-C again to stop at once"
 
@@ -26,13 +26,17 @@ def run_parts(
     workers: int | None = None,
     progress: bool | None = None,
     cost: Mapping[str, float] | None = None,
+    steps: int | None = None,
+    grace: float = GRACE_SECONDS,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Call `function(part, **arguments) -> {name: array}` for every `{name: arguments}` and return the arrays.
 
     `function` is a top-level function and `arguments` are JSON; both stand in the part's `config.json`, so that a
     finished part is never computed again and an unfinished one resumes from its checkpoint. `workers` processes
     (default: one per core, or none on an accelerator; 0 or 1: in this process) take the parts in turn, those of higher
-    `cost` first. `progress`: True shows a bar, False nothing, None a bar on a terminal and a line per part elsewhere.
+    `cost` first. `progress`: True shows a bar, False nothing, None a bar on a terminal and a line per part elsewhere;
+    where all parts log as many `steps`, the bar moves with them. After Ctrl-C workers have `grace` seconds to reach a
+    checkpoint; those that need longer are stopped, and go on from their last one.
 
     Raises `PartFailed` with the end of the traceback if a part fails, `BadInput` for bad input, and
     `KeyboardInterrupt` after Ctrl-C, once the workers have saved their checkpoints.
@@ -50,11 +54,14 @@ def run_parts(
         # Bits may depend on the number of threads of a process, so by default even a single open part, such as the last
         # one of a run that was killed, has a single-threaded worker.
         here = workers in (0, 1) or (workers is None and default_workers() == 0)
-        with Progress(len(parts), len(parts) - len(unfinished), progress) as shown, graceful_interrupts(STOPPING):
+        with (
+            Progress(len(parts), len(parts) - len(unfinished), progress, steps) as shown,
+            graceful_interrupts(STOPPING),
+        ):
             if here:
                 _run_here(run, unfinished, shown)
             else:
-                run_on_workers(run, unfinished, min(workers or default_workers(), len(unfinished)), shown)
+                run_on_workers(run, unfinished, min(workers or default_workers(), len(unfinished)), shown, grace)
     return {name: run.part_arrays(name) for name in parts}
 
 

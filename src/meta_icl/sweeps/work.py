@@ -1,6 +1,5 @@
 """Computing one part: what a worker, and a process that works alone, do."""
 
-import importlib
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from meta_icl.errors import BadInput
 from meta_icl.runs import Run, read_json, write_json
+from meta_icl.sweeps.modules import import_again, import_name
 
 ERROR = "error.json"  # in the folder of a part that failed
 ORDER = "parts-in-order"  # the name under which the run keeps the order in which workers take the parts
@@ -21,7 +21,7 @@ class PartFailed(RuntimeError):
 
 def function_name(function: Callable[..., Any]) -> str:
     """The "module:name" by which another process finds a top-level function."""
-    name = f"{function.__module__}:{function.__qualname__}"
+    name = f"{import_name(function.__module__)}:{function.__qualname__}"
     if function.__module__ == "__main__" or "<" in name:
         raise BadInput(f"{name} cannot be found by a worker: parts need a top-level function of an importable module")
     return name
@@ -29,12 +29,12 @@ def function_name(function: Callable[..., Any]) -> str:
 
 def find_function(name: str) -> Callable[..., Any]:
     """The function of a "module:name"."""
-    module, _, qualname = name.partition(":")
+    module, _, qualname = name.rpartition(":")
     try:
-        found: Any = importlib.import_module(module)
+        found: Any = import_again(module)
         for attribute in qualname.split("."):
             found = getattr(found, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, OSError) as error:
         raise BadInput(f"function {name!r} of a part cannot be imported ({error})") from None
     return found
 

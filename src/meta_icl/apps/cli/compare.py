@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import tyro
 
 from meta_icl.apps.cli import spec, tables
-from meta_icl.apps.cli.options import console, parse, print_json
-from meta_icl.apps.cli.train import check_again, checked, model_of, optimiser_of, point_label, task_of
+from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.which import find_run
+from meta_icl.apps.cli.catalogue import REALS, model_of, optimiser_of, task_of
+from meta_icl.apps.cli.train import check_again, checked, point_label
 from meta_icl.errors import BadInput, require
-from meta_icl.runs import Run, default_root, find_run
+from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import use_compilation_cache
 
 EXAMPLES = (
@@ -34,7 +36,7 @@ class Options:
     """
 
     run: tyro.conf.Positional[str]
-    """The run (its folder, name, or the beginning of it), made by `meta-icl train`."""
+    """The run (its folder, name or the beginning of it, or last), made by `meta-icl train`."""
     references: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ("gd", "least_squares", "zero")
     """Reference algorithms, separated by spaces or commas; the first is what distances are to."""
     contexts: str = ""
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     }
     run = find_run(options.run, options.root)
     config = checked(run.config, run)
+    require(config["kind"] == REALS, "the run's task", config["task"]["name"], f"one of {REALS}, which references know")
     names = split_names(options.references)
     use_compilation_cache()
     import jax
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     from meta_icl.prompt import truncated
 
     told = []
-    for label, (task, trained) in members_of(run, config).items():
+    for label, (task, trained) in members_of(run).items():
         tasks = {field: shifted_tasks(task, field, values) for field, values in shifts.items()}
         key = jax.random.fold_in(jax.random.key(options.key), 0)
         rate_prompts = task.sample_batch(RATE_PROMPTS, key=jax.random.fold_in(key, 1))
@@ -102,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
             }
         )
         if not options.json:
-            print(f"{label or run.name}\n{table}\n")
+            show_comparison(label or run.name, table)
             if curves:
                 show_curves("loss by context length", contexts, curves)
             for field, of in shifted.items():
@@ -130,10 +133,21 @@ def as_json(curves: Mapping[str, Sequence[Any]]) -> dict[str, list[dict[str, Any
 def show_curves(title: str, points: Sequence[float], curves: Mapping[str, Sequence[Any]]) -> None:
     """A row per predictor, a column per point."""
     cells = [(name, *map(str, curve)) for name, curve in curves.items()]
-    console().print(tables.plain_table([title, *(f"{point:g}" for point in points)], cells))
+    tables.show(tables.plain_table([title, *(f"{point:g}" for point in points)], cells, whole=True))
+    print()
 
 
-def members_of(run: Run, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def show_comparison(title: str, table: Any) -> None:
+    """A row per predictor, a column per measure."""
+    from meta_icl.evaluation.compare import MEASURES
+
+    columns = ["predictor", *(measure.replace("_", " ") for measure in MEASURES)]
+    cells = [(name, *(row[measure] for measure in MEASURES)) for name, row in table.rows.items()]
+    tables.show(tables.plain_table(columns, cells, title, whole=True))
+    tables.show_text(f"{table.n_prompts} prompts, ± 95 %; differences are to {table.reference}\n")
+
+
+def members_of(run: Run) -> dict[str, tuple[Any, Any]]:
     """{label of a point of the sweep: (its task, the ensemble of its trained predictors over seeds)}."""
     import jax
 
@@ -147,13 +161,14 @@ def members_of(run: Run, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]
     groups: dict[str, tuple[Any, list[Any]]] = {}
     for part in run.parts().values():
         arguments, arrays = part.config["arguments"], part.load_arrays("result")
+        training, sizes = arguments["training"], arguments.get("sizes", {})
         made = make_replicas(
-            task_of(config), optimiser_of(config), jax.random.key(0), arguments["seeds"], arguments["sweep"]
+            task_of(training), optimiser_of(training), jax.random.key(0), arguments["seeds"], arguments["sweep"]
         )
-        like = stack([model_of(config)(key=jax.random.key(0))] * len(made[1]))
+        like = stack([model_of(training)(key=jax.random.key(0))] * len(made[1]))
         ensemble = Ensemble(from_arrays(like, arrays, "predictor"))
         for index, (replica, label) in enumerate(zip(*made, strict=True)):
-            groups.setdefault(point_label(label), (replica.task, []))[1].append(ensemble[index])
+            groups.setdefault(point_label(sizes | label), (replica.task, []))[1].append(ensemble[index])
     return {point: (task, Ensemble(stack(members))) for point, (task, members) in groups.items()}
 
 

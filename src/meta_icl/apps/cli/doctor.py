@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meta_icl.apps.cli import tables
-from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.options import parse, print_json
 from meta_icl.runs import default_root
 from meta_icl.runs.provenance import code, versions
 from meta_icl.sweeps import cache_folder, default_workers, use_compilation_cache
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     for name, extra in told["extras"].items():
         state = "installed" if extra["installed"] else f"missing: pip install 'meta-icl[{name}]'"
         rows.append((f"extra {name}", f"{extra['adds']} ({state})"))
-    console().print(tables.plain_table(("", ""), rows, title="meta-icl doctor"))
+    tables.show(tables.plain_table(("", ""), rows, title="meta-icl doctor"))
     return 0
 
 

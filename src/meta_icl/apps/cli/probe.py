@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import tyro
 
 from meta_icl.apps.cli import compare, listing, spec, tables
-from meta_icl.apps.cli.options import console, parse, print_json
-from meta_icl.apps.cli.train import checked, model_of, optimiser_of, task_of
+from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.which import find_run
+from meta_icl.apps.cli.catalogue import model_of, optimiser_of, task_of
+from meta_icl.apps.cli.train import checked
 from meta_icl.errors import BadInput, choose, require
-from meta_icl.runs import Run, default_root, find_run
+from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import use_compilation_cache
 
 EXAMPLES = (
@@ -94,8 +96,8 @@ def main(arguments: Sequence[str]) -> int:
         for probe, by_label in found.items():
             for label, rows in by_label.items():
                 table = tables.plain_table(list(rows[0]), [list(row.values()) for row in rows], f"{probe}, {label}")
-                console().print(table)
-        print(f"report  {path}")
+                tables.show(table)
+        say(f"report  {path}")
     return 0
 
 
@@ -169,7 +171,7 @@ def trained_run(options: Options) -> tuple[Run, dict[str, Any]]:
     from meta_icl.training.replicas import make_replicas
 
     subjects: dict[str, Any] = {}
-    for point, (task, members) in compare.members_of(run, config).items():
+    for point, (task, members) in compare.members_of(run).items():
         prompts = task.sample_batch(options.prompts, key=jax.random.key(options.key))
         for seed in range(len(members)):
             label = ", ".join(part for part in (point, f"seed {seed}") if part)

@@ -10,9 +10,10 @@ from typing import Any
 import tyro
 
 from meta_icl.apps.cli import listing
-from meta_icl.apps.cli.options import parse, print_json
+from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput
-from meta_icl.runs import Claim, Run, default_root, find_run
+from meta_icl.runs import Claim, Run, default_root
 
 EXAMPLES = (
     "rossi2024",
@@ -26,7 +27,7 @@ class Options:
     """Write the report of a finished run from what is in its folder, or of several runs side by side."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """The runs (folder, name, or the beginning of it)."""
+    """The runs (folder, name or the beginning of it, or last)."""
     out: Path | None = None
     """The file (default: report.html in the run's folder, or in the folder of the runs if there are several)."""
     root: Path = dataclasses.field(default_factory=default_root)
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print_json({"report": path, "runs": [run.folder for run in found]})
     else:
-        print(f"report  {path}")
+        say(f"report  {path}")
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from meta_icl.apps.cli import listing, report, results, tables
-from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root
@@ -21,7 +21,7 @@ from meta_icl.sweeps import use_compilation_cache
 EXAMPLES = (
     "rossi2024",
     "rossi2024 --preset smoke --root /tmp/runs",
-    "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --strict",
+    "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --details --strict",
     "rossi2024 --set steps=2000 batch=256 --workers 2",
 )
 
@@ -43,6 +43,8 @@ class Options:
     """Fields of the preset to change, as field=value."""
     claims: tuple[str, ...] = ()
     """Ids of the claims to show (default: all)."""
+    details: bool = False
+    """Also print the checks of every claim, expected and measured."""
     strict: bool = False
     """Exit with status 1 if a claim fails."""
     root: Path = dataclasses.field(default_factory=default_root)
@@ -84,8 +86,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print_json({"run": run.folder, "report": path, **claims_to_json(shown)})
     else:
-        console().print(tables.claim_table(f"{name}, preset {options.preset}", shown))
-        print(f"run     {run.folder}\nreport  {path}")
+        tables.show(tables.claim_table(f"{name}, preset {options.preset}", shown))
+        if options.details:
+            print(tables.claim_details(shown))
+        say(f"run     {run.folder}\nreport  {path}")
     return 1 if options.strict and any(claim.verdict == "fails" for claim in shown) else 0
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import tyro
 
 from meta_icl.apps.cli import tables
-from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput, choose
-from meta_icl.runs import collect, default_root, find_run, list_runs, query
+from meta_icl.runs import collect, default_root, list_runs, query
 from meta_icl.runs.claims import claims_to_json
-from meta_icl.runs.files import plain
 
 EXAMPLES = (
     "list",
-    "show rossi2024",
+    "show last",
     'query "SELECT run, part, max(step), min(loss) FROM metrics GROUP BY ALL"',
     "gc                    (what could be removed: checkpoints of finished runs)",
     "gc --unfinished --delete",
@@ -31,7 +31,7 @@ class Options:
     action: tyro.conf.Positional[str] = "list"
     """One of list, show, query, gc."""
     what: tyro.conf.Positional[str] = ""
-    """The run to show (its folder, name, or the beginning of it), or the SQL."""
+    """The run to show (its folder, name or the beginning of it, or last), or the SQL."""
     root: Path = dataclasses.field(default_factory=default_root)
     """Folder of the runs."""
     unfinished: bool = False
@@ -59,11 +59,14 @@ def _list(options: Options) -> None:
         print_json(infos)
         return
     rows = [
-        (i.name, i.state, f"{i.parts_done}/{i.parts}", i.started, _duration(i.wall_seconds), _size(i.bytes))
+        (i.name, i.state, f"{i.parts_done}/{i.parts}", _minute(i.started), _duration(i.wall_seconds), _size(i.bytes))
         for i in infos
     ]
     columns = ("run", "state", "parts", "started (UTC)", "time", "size")
-    console().print(tables.plain_table(columns, rows) if rows else f"no runs in {options.root}")
+    if rows:
+        tables.show(tables.plain_table(columns, rows, whole=True))
+    else:
+        say(f"no runs in {options.root}")
 
 
 def _show(options: Options) -> None:
@@ -75,14 +78,15 @@ def _show(options: Options) -> None:
         told = {"folder": run.folder, "done": run.done, "config": run.config, "provenance": provenance, "parts": parts}
         print_json(told | {"claims": claims_to_json(claims)["claims"]})
         return
-    out = console()
     state = "done" if run.done else "unfinished"
-    out.print(f"{run.folder}: {state}, {_duration(provenance['wall_seconds'])}", highlight=False)
-    out.print_json(data=plain({"config": run.config, **{name: provenance[name] for name in ("code", "devices")}}))
+    say(f"{run.folder}: {state}, {_duration(provenance['wall_seconds'])}")
+    print_json({"config": run.config, **{name: provenance[name] for name in ("code", "devices")}})
     if parts:
-        out.print(tables.plain_table(("part", "state"), [(n, "done" if d else "unfinished") for n, d in parts.items()]))
+        tables.show(
+            tables.plain_table(("part", "state"), [(n, "done" if d else "unfinished") for n, d in parts.items()])
+        )
     if claims:
-        out.print(tables.claim_table("Claims", claims))
+        tables.show(tables.claim_table("Claims", claims))
 
 
 def _query(options: Options) -> None:
@@ -90,7 +94,7 @@ def _query(options: Options) -> None:
     if options.json:
         print_json([dict(zip(table.columns, row, strict=True)) for row in table.rows])
     else:
-        console().print(tables.plain_table(table.columns, table.rows))
+        tables.show(tables.plain_table(table.columns, table.rows))
 
 
 def _gc(options: Options) -> None:
@@ -100,9 +104,14 @@ def _gc(options: Options) -> None:
         return
     if removals:
         rows = [(removal.folder, removal.reason, _size(removal.bytes)) for removal in removals]
-        console().print(tables.plain_table(("folder", "why", "size"), rows))
+        tables.show(tables.plain_table(("folder", "why", "size"), rows))
     verb = "removed" if options.delete else "could be removed (add --delete)"
     print(f"{len(removals)} folders, {_size(sum(removal.bytes for removal in removals))}: {verb}")
+
+
+def _minute(started: str | None) -> str | None:
+    """A time of the format of provenance, to the minute."""
+    return None if started is None else started[:16].replace("T", " ")
 
 
 def _duration(seconds: float | None) -> str:
