@@ -150,9 +150,14 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         ((*FITTING, "--objective", "mse"), "unknown objective 'mse'"),
         ((*FITTING, "--optimiser", "name=adem"), "unknown optimiser 'adem'; did you mean 'adam'"),
         ((*FITTING, "--layout", "separat"), "unknown layout 'separat'; did you mean 'Separate'"),
-        ((*FITTING, "--sweep", "task.nose=0,1"), "unknown field 'nose'; did you mean 'noise'"),
+        ((*FITTING, "--sweep", "task.nose=0,1"), "unknown field of LinearRegression 'nose'; did you mean 'noise'"),
         ((*FITTING, "--sweep", "task.noise=0,-1"), "noise must be zero or positive"),
-        ((*FITTING, "--sweep", "task.d=2,3"), "cannot be swept in one training"),
+        ((*FITTING, "--sweep", "task.d=3,2"), "do not fit together (a token has 3 channels): "),
+        ((*FITTING, "--sweep", "task.d=3,2"), " (at task.d = 2)"),
+        ((*FITTING, "--sweep", "model.n_layers=1,x"), "n_layers must be an integer, got 'x'"),
+        ((*FITTING, "--sweep", "model.layers=1,2"), "did you mean 'n_layers'"),
+        ((*FITTING, "--sweep", "n_layers=1,2"), "unknown swept object 'n_layers'"),
+        ((*FITTING, "--name", "a/b"), "--name must be letters, digits, dots, dashes and underscores"),
         ((*FITTING, "--sweep", "task.noise=a,b"), "--sweep task.noise must be a number, got 'a'"),
         (
             (*LINEAR, "--model", "d_model=7"),
@@ -288,7 +293,10 @@ def test_reproduce(capsys, tiny_paper):
     import meta_icl.papers.tiny2020_little as tiny
 
     assert status == 0 and [tiny.Config(seeds=5, sizes=(4, 5, 6))] == tiny.CALLS
-    assert all(text in out for text in ("tiny2020/T-1", "at most 0.5", "0.2 [0, 0.4]", "holds", "fails", "not decided"))
+    assert all(text in out for text in ("tiny2020/T-1", "1 of 1", "0 of 1", "holds", "fails", "not decided"))
+    assert "at most 0.5" not in out
+    _, out, _ = call(capsys, "reproduce", "tiny2020", "--seeds", "5", "--set", "sizes=4,5,6", "--details")
+    assert "✗ loss: expected at least 0.5, measured 0.2 [0, 0.4]" in out and "source: Fig. 2" in out
     (info,) = list_runs("runs")
     run = Run.load(info.folder)
     assert run.done and run.name.startswith("tiny2020_little-small-") and run.folder.joinpath("report.html").exists()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from meta_icl.apps.cli import own, spec
-from meta_icl.errors import BadInput, choose
+from meta_icl.errors import BadInput, choose, require
 
 REALS, LABELS, TOKENS, LABELLED = "real targets", "labels", "tokens", "labelled tokens"
 OBJECTIVES = {  # kind of task -> objectives, the default first
@@ -36,11 +36,6 @@ def task_classes() -> dict[str, Any]:
     return classes | {"Ramp": tasks.Ramp} | {name: getattr(tasks, factory) for name, factory in FACTORIES.items()}
 
 
-def parts_of_tasks() -> dict[str, type]:
-    """What the fields of tasks may be: laws, classes of functions, tasks of pools."""
-    return {name: found for name, found in task_classes().items() if isinstance(found, type)}
-
-
 def tasks_alone() -> dict[str, Any]:
     """All public tasks."""
     from meta_icl.prompt import Task
@@ -56,10 +51,13 @@ def task_kind() -> own.Kind:
     def fits(found: Any) -> bool:
         return isinstance(found, Task) or (isinstance(found, type) and issubclass(found, Task)) or _function(found)
 
-    return own.Kind("task", "a class of meta_icl.prompt.Task, an object of one, or a function that makes one", fits)
+    wanted = "a class of meta_icl.prompt.Task, an object of one, or a function that makes one"
+    return own.Kind("task", wanted, fits, by_function=True)
 
 
-MODEL = own.Kind("model", "something that, called with a key, draws a predictor or a network", callable)
+MODEL = own.Kind(
+    "model", "something that, called with a key, draws a predictor or a network", callable, by_function=True
+)
 
 
 def _function(found: Any) -> bool:
@@ -129,7 +127,7 @@ def layout_described(text: str | None, model: spec.Description, kind: str) -> sp
     text = text or ("LabelLayout" if kind == LABELS else "Concatenated")
     name, _, fields = text.partition(":")
     fitting = {n: cls for n, cls in layout_classes().items() if getattr(cls, "takes_labels", False) == (kind == LABELS)}
-    found = spec.find(f"layout for {kind}", name, fitting)
+    found = spec.find("layout", name, fitting)
     return spec.described("layout", found, spec.split_fields(fields), fitting)
 
 
@@ -137,7 +135,7 @@ def objective_of(config: Mapping[str, Any], task: Any) -> Any:
     """The objective of a configuration for its task; `BadInput` if it does not fit the task."""
     from meta_icl import training
 
-    name = choose(f"objective for {config['kind']}", config["objective"], OBJECTIVES[config["kind"]])
+    name = choose("objective", config["objective"], OBJECTIVES[config["kind"]])
     found = getattr(training, name)
     return found(task) if name == "context_averaged_mse" else found
 
@@ -156,7 +154,9 @@ def network_of(model: spec.Description) -> Any:
     """What a description of a model describes, without what stands between it and the prompts."""
     if "own" in model:
         found = spec.built(model, {})
-        return found if "key" in _parameters(found) else _ignoring_keyword(found)
+        drawn = callable(found) and "key" in inspect.signature(found).parameters
+        require(drawn, "model", model["own"]["text"], "something that can be called with a key, as model(key=key)")
+        return found
     return spec.built(model, model_classes() | part_classes(model["name"]))
 
 
@@ -168,21 +168,6 @@ def model_of(config: Mapping[str, Any]) -> Any:
     if config["layout"] is not None:
         return Learner(model, spec.built(config["layout"], layout_classes()))
     return TokenLearner(model) if config["kind"] in (TOKENS, LABELLED) and reads_rows(config["model"]) else model
-
-
-def _ignoring_keyword(model: Any) -> Any:
-    """A model that takes its key as its only argument by another name."""
-    names = [name for name, p in _parameters(model).items() if p.default is inspect.Parameter.empty]
-    if len(names) != 1:
-        raise BadInput(f"model must take a key, as model(key=key), got one that takes {', '.join(names) or 'nothing'}")
-    return lambda *, key: model(key)
-
-
-def _parameters(model: Any) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(model).parameters
-    except (TypeError, ValueError):
-        return {}
 
 
 def drawn_by(cls: type) -> type | None:

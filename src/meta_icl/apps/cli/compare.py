@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from meta_icl.apps.cli import spec, tables
-from meta_icl.apps.cli.options import parse, print_json, say
-from meta_icl.apps.cli.which import find_run
+from meta_icl.apps.cli import own, spec, tables
 from meta_icl.apps.cli.catalogue import REALS, model_of, optimiser_of, task_of
+from meta_icl.apps.cli.options import parse, print_json
 from meta_icl.apps.cli.train import check_again, checked, point_label
+from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import use_compilation_cache
@@ -21,8 +21,10 @@ EXAMPLES = (
     "train-LinearRegression-Transformer",
     "train-LinearRegression --with gd,ridge,bayes,least_squares --contexts 2,5,10",
     "train-LinearRegression --with gd --shift x_scale=0.5,1,1.5,2",
+    "last --with gd ./mine.py:my_fit",
     "train-LinearRegression --with gd ridge:penalty=0.5 GradientDescent:rate=0.3,steps=2 --n-prompts 2000 --json",
 )
+PREDICTOR = own.Kind("reference", "a function of a prompt, or a class or object of one", callable)
 RATE_PROMPTS = 4096  # fresh prompts on which the best rate of gradient descent is found
 
 
@@ -31,8 +33,9 @@ class Options:
     """Losses of a trained run and of reference algorithms on the same prompts, and their distances to the first one.
 
     References: gd (one step at its best rate for the context length), ridge (the best penalty for the task's noise and
-    weights), bayes (for normal weights or a pool), knn (the three nearest neighbours), least_squares, zero, or any
-    class of `meta_icl.algorithms` with its fields, as ridge:penalty=0.5.
+    weights), bayes (for normal weights or a pool), knn (the three nearest neighbours), least_squares, zero, any class
+    of `meta_icl.algorithms` with its fields, as ridge:penalty=0.5, or your own function of a prompt, as
+    ./file.py:my_fit.
     """
 
     run: tyro.conf.Positional[str]
@@ -190,6 +193,8 @@ def reference(text: str, task: Any, prompts: Any) -> Any:
     """The reference algorithm of a name; what it needs to know it reads from the task, its best rate from `prompts`."""
     from meta_icl import algorithms
 
+    if own.place(text) is not None:
+        return own_predictor(text)
     name, _, fields = text.partition(":")
     tuned = {"gd": _best_step, "ridge": _best_ridge, "bayes": _bayes, "knn": _nearest, "zero": _zero}
     if name.lower() in tuned and not fields:
@@ -199,6 +204,13 @@ def reference(text: str, task: Any, prompts: Any) -> Any:
     if found not in classes:
         raise BadInput(f"{found} takes no fields, got {fields!r}; a class of meta_icl.algorithms does")
     return spec.built(spec.described("reference", found, spec.split_fields(fields), classes), classes)
+
+
+def own_predictor(text: str) -> Any:
+    """A predictor of the user's own: a function of a prompt, an object, or a class with its fields."""
+    found = spec.built(spec.described(PREDICTOR, text, [], {}), {})
+    require(callable(found), "reference", text, PREDICTOR.wanted)
+    return found
 
 
 def _best_step(task: Any, prompts: Any) -> Any:

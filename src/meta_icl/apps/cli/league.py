@@ -20,7 +20,7 @@ EXAMPLES = (
 )
 
 
-# Ten records of nine trainings each are too far apart for Ctrl-C; what is lost since the last checkpoint is computed again.
+# Records of nine trainings each are far apart; what Ctrl-C loses since the last checkpoint is computed again.
 GRACE_SECONDS = 1.5
 
 

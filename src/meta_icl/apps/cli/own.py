@@ -1,4 +1,4 @@
-"""The user's own: what `package.module:Name`, `./file.py:Name` or a folder names, wherever the command line takes a name.
+"""The user's own: what `package.module:Name`, `./file.py:Name` or a folder names, wherever a name is taken.
 
 What is found is told with where it stands and the SHA-256 of its code, so that a run can name the code that it was
 trained with and later commands load that code or refuse.
@@ -6,6 +6,7 @@ trained with and later commands load that code or refuse.
 
 import hashlib
 import importlib
+import inspect
 import re
 import sys
 import traceback
@@ -24,11 +25,19 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 class Kind(NamedTuple):
-    """What a name must stand for: what it is called, what is wanted in words, and the test."""
+    """What a name must stand for: what it is called, what is wanted in words, and the test.
+
+    A class makes the object from its fields; a function does so too if `by_function`, else it is the object.
+    """
 
     name: str
     wanted: str
     fits: Callable[[Any], bool]
+    by_function: bool = False
+
+    def makes(self, found: Any) -> bool:
+        """Whether something makes the object, and so takes fields, or is it."""
+        return isinstance(found, type) or (self.by_function and inspect.isfunction(found))
 
 
 class Place(NamedTuple):

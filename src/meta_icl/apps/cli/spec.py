@@ -33,7 +33,7 @@ def described(
     name: str,
     texts: Sequence[str],
     classes: Mapping[str, Any],
-    inner: Mapping[str, type] | None = None,
+    inner: Mapping[str, Any] | None = None,
 ) -> Description:
     """The description of an object of one of the `classes` (by name) with the fields in `texts`.
 
@@ -45,10 +45,10 @@ def described(
     if isinstance(kind, own.Kind) and (at := own.place(name)) is not None:
         maker, record = own.find(kind, name)
         found, texts = record["name"], [*split_fields(at.fields), *texts]
-        if not _makes(maker):
+        if not kind.makes(maker):
             if texts:
                 raise BadInput(f"{kind.name} {name!r} is an object already and takes no {texts[0]!r}")
-            return {"name": found, "fields": {}, "own": record}
+            return {"name": found, "own": record}
     else:
         kind = kind.name if isinstance(kind, own.Kind) else kind
         found = find(kind, name, classes)
@@ -65,7 +65,7 @@ def built(description: Description, classes: Mapping[str, Any]) -> Any:
     """The object that a description describes."""
     record = description.get("own")
     maker = own.again(record) if record else classes[find("class", description["name"], classes)]
-    if not _makes(maker):
+    if "fields" not in description:  # it is an object already
         return maker
     hints = _hints(maker)
     fields = {name: _value(value, hints.get(name), classes) for name, value in description["fields"].items()}
@@ -75,11 +75,6 @@ def built(description: Description, classes: Mapping[str, Any]) -> Any:
 def takes_key(maker: Any) -> bool:
     """Whether a class or function takes the random key with which it draws what it makes."""
     return "key" in inspect.signature(maker).parameters and "key" not in _fields(maker)
-
-
-def _makes(found: Any) -> bool:
-    """Whether something of the user's own is a class or function that makes the object, not the object itself."""
-    return isinstance(found, type) or inspect.isfunction(found)
 
 
 def replaced(config: T, texts: Sequence[str]) -> T:
@@ -115,7 +110,7 @@ def public(room: types.ModuleType, accepts: Callable[[type], bool]) -> dict[str,
     return {name: value for name, value in named.items() if isinstance(value, type) and accepts(value)}
 
 
-def converted(hint: Any, text: str, field: str, classes: Mapping[str, type]) -> Any:
+def converted(hint: Any, text: str, field: str, classes: Mapping[str, Any]) -> Any:
     """The JSON value of a text for a field of type `hint`; `BadInput` if it is of another type."""
     failed: list[str] = []
     for option in _named(_options(hint, text), text, classes):
@@ -130,7 +125,7 @@ class _Mismatch(Exception):
     """A text is not of a type; says what that type is called."""
 
 
-def _convert(hint: Any, text: str, field: str, classes: Mapping[str, type]) -> Any:
+def _convert(hint: Any, text: str, field: str, classes: Mapping[str, Any]) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is type(None):
         if text.lower() in ("none", "null", ""):
@@ -153,9 +148,9 @@ def _convert(hint: Any, text: str, field: str, classes: Mapping[str, type]) -> A
         return choose(field, text, [str(value) for value in arguments])
     if origin in (tuple, list, Sequence):
         return _sequence(arguments, text, field, classes)
-    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+    if _is_array(hint):
         return _array(hint, text, field)
-    if isinstance(hint, type) and hint not in (str, object):
+    if isinstance(hint, type) and hint not in (str, object, Any):
         return _object(hint, text, field, classes)
     return text if hint is str else _literal(text)
 
@@ -171,10 +166,10 @@ def _options(hint: Any, text: str) -> list[Any]:
     return rest + (many if "," in text or text.startswith("[") or not plain else []) + plain
 
 
-def _named(options: list[Any], text: str, classes: Mapping[str, type]) -> list[Any]:
+def _named(options: list[Any], text: str, classes: Mapping[str, Any]) -> list[Any]:
     """Of several types of objects those that the text names, if it names any."""
     name = _plain(text.partition(":")[0])
-    named = [cls for known, cls in classes.items() if _plain(known) == name]
+    named = [cls for known, cls in classes.items() if isinstance(cls, type) and _plain(known) == name]
     objects = [option for option in options if isinstance(option, type) and any(issubclass(c, option) for c in named)]
     return objects or options
 
@@ -186,7 +181,7 @@ def _number(text: str, what: str) -> float:
         raise _Mismatch(what) from None
 
 
-def _sequence(arguments: tuple[Any, ...], text: str, field: str, classes: Mapping[str, type]) -> list[Any]:
+def _sequence(arguments: tuple[Any, ...], text: str, field: str, classes: Mapping[str, Any]) -> list[Any]:
     hints = [argument for argument in arguments if argument is not Ellipsis]
     found = _json(text) if text.startswith("[") else items(text)
     if not isinstance(found, list):
@@ -213,15 +208,22 @@ def items(text: str) -> list[str]:
 def _array(hint: Any, text: str, field: str) -> Any:
     if (file := arrays.described(text, field)) is not None:
         return file
-    value = _json(text) if text.startswith("[") else _number(text, "a number or a nested list of numbers, or a file")
+    value = _json(text) if text.startswith("[") else _number(text, "a number or a nested list of numbers")
     try:
         numbers = np.asarray(value, float)
     except (ValueError, TypeError):
-        raise _Mismatch("a number or a nested list of numbers, or a file") from None
+        raise _Mismatch("a number or a nested list of numbers") from None
     whole = not any("float" in kind for kind in getattr(hint, "dtypes", ["float"]))
     if whole and not np.array_equal(numbers, np.round(numbers)):
         raise _Mismatch("whole numbers")
     return (numbers.astype(int) if whole else numbers).tolist()
+
+
+def _is_array(hint: Any) -> bool:
+    """Whether a type is one of arrays: of jaxtyping, or bare."""
+    return isinstance(hint, type) and (
+        issubclass(hint, AbstractArray) or hint.__name__.rpartition(".")[2] in ("Array", "ndarray")
+    )
 
 
 def _literal(text: str) -> Any:
@@ -232,14 +234,14 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _object(base: type, text: str, field: str, classes: Mapping[str, type]) -> Description:
+def _object(base: type, text: str, field: str, classes: Mapping[str, Any]) -> Description:
     if own.place(text) is not None:
         inside = own.Kind(field, f"a {base.__name__}, or a class or function that makes one", _makes_a(base))
         return described(inside, text, [], {}, classes)
     if base.__name__ == "ImageSet":
         return arrays.set_described(text, field)
     name, _, fields = text.partition(":")
-    fitting = {known: cls for known, cls in classes.items() if issubclass(cls, base)}
+    fitting = {known: cls for known, cls in classes.items() if isinstance(cls, type) and issubclass(cls, base)}
     concrete = {
         known: cls
         for known, cls in fitting.items()
@@ -276,14 +278,14 @@ def _json(text: str) -> Any:
         raise _Mismatch("valid JSON") from None
 
 
-def _value(value: Any, hint: Any, classes: Mapping[str, type]) -> Any:
+def _value(value: Any, hint: Any, classes: Mapping[str, Any]) -> Any:
     """The value that a class expects where its description has `value`: arrays, tuples and objects are not JSON."""
-    kinds = [option for option in _options(hint, "") if isinstance(option, type) and issubclass(option, AbstractArray)]
+    kinds = [option for option in _options(hint, "") if _is_array(option)]
     if isinstance(value, Mapping):
         if not arrays.is_described(value):
             return built(dict(value), classes)
         value = arrays.loaded(value)
-    elif any("prng_key" in kind.dtypes for kind in kinds):
+    elif any("prng_key" in getattr(kind, "dtypes", ()) for kind in kinds):
         import jax
 
         return jax.random.key(int(value))
@@ -301,8 +303,13 @@ def _with_hints(maker: Any, name: str, given: Mapping[str, str]) -> list[tuple[s
 
 def _hints(maker: Any) -> dict[str, Any]:
     """The types of all fields; of a function that hands `**fields` on to a class, those of the class too."""
+    from meta_icl.data import ImageSet  # which tasks name for type checkers only
+
     try:
-        hints = typing.get_type_hints(maker if not isinstance(maker, type) or _annotated(maker) else maker.__init__)
+        hints = typing.get_type_hints(
+            maker if not isinstance(maker, type) or _annotated(maker) else maker.__init__,
+            localns={"ImageSet": ImageSet},
+        )
     except (NameError, TypeError, SyntaxError):  # types of the user's own that cannot be read: fields are taken as JSON
         return {}
     return (typing.get_type_hints(rest) | hints) if (rest := _handed_on_to(maker)) else hints
@@ -320,7 +327,7 @@ def _fields(maker: Any) -> dict[str, bool]:
     own_fields = {
         name: p.default is inspect.Parameter.empty
         for name, p in parameters.items()
-        if p.kind not in variable and (name != "key" or isinstance(maker, type) and _annotated(maker))
+        if p.kind not in variable and (name != "key" or (isinstance(maker, type) and _annotated(maker)))
     }
     rest = _handed_on_to(maker)
     return own_fields | ({n: False for n, must in _fields(rest).items() if not must} if rest else {})

@@ -30,8 +30,8 @@ EXAMPLES = (
     "--layout interleaved --objective every_position_mse --batch 64",
     "random_points decoder --task d=4 n_context=19 n_labels=5 --model d_model=32 n_layers=2 n_heads=2 n_positions=20 "
     "d_in=9 d_out=5 --layout shifted:n_labels=5 --objective every_position_cross_entropy --batch 32 --steps 1000",
-    "mqar decoder --task vocabulary=32 length=16 n_pairs=2 --model n_tokens=32 d_out=32 d_model=32 n_layers=2 n_heads=2 "
-    "n_positions=16 --batch 32 --steps 1000",
+    "mqar decoder --task vocabulary=32 length=16 n_pairs=2 --model n_tokens=32 d_out=32 d_model=32 n_layers=2 "
+    "n_heads=2 n_positions=16 --batch 32 --steps 1000",
     "linear_regression transformer --task d=5 n_context=10 --model d_model=6 --sweep model.n_layers=1,2 --name depths",
     "./mine.py:MyTask ./mine.py:MyModel --task noise=0.1",
     "--resume last",
@@ -155,8 +155,7 @@ def describe(options: Options) -> dict[str, Any]:
 
 def described_task(name: str, texts: Sequence[str]) -> spec.Description:
     """The description of a task, from its name and the texts of its fields."""
-    parts = catalogue.parts_of_tasks()
-    return spec.described(catalogue.task_kind(), name, texts, catalogue.tasks_alone(), parts)
+    return spec.described(catalogue.task_kind(), name, texts, catalogue.tasks_alone(), catalogue.task_classes())
 
 
 def described_model(name: str, texts: Sequence[str]) -> spec.Description:
@@ -207,7 +206,8 @@ def swept(options: Options, config: Mapping[str, Any]) -> tuple[dict[str, list[f
             values = spec.items(text)
             sizes[name] = [[v, describe_it(named, [*given, f"{path}={v}"])["fields"][path]] for v in values]
         distinct = len({str(value) for value in values}) == len(values) > 0
-        require(distinct, f"--sweep {name}", values, "one or more values, all different")
+        what = "numbers" if name in numbers else "values"
+        require(distinct, f"--sweep {name}", values, f"one or more {what}, all different")
     return numbers, sizes
 
 
@@ -232,8 +232,11 @@ def sizes_of(config: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[str, 
 
 def check(config: Mapping[str, Any]) -> None:
     """Make everything once, at every point of the sweep: what does not fit is told before anything is written."""
-    for _, one in sizes_of(config):
-        check_one(one)
+    for texts, one in sizes_of(config):
+        try:
+            check_one(one)
+        except BadInput as error:
+            raise BadInput(f"{error} (at {point_label(texts)})" if texts else str(error)) from None
 
 
 def check_one(config: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Which run is meant: by its folder, its name or the beginning of it, or `last` for the newest."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ def find_run(name: str, root: Path) -> Run:
     """
     if (Path(name) / "config.json").is_file():
         return Run.load(name)
+    if is_path(name):
+        path = Path(name).resolve()
+        raise BadInput(f"{path} is not a run: it has no config.json" if path.exists() else f"there is no folder {path}")
     if name != LAST:
         matches = [info for info in runs.list_runs(root) if info.name.startswith(name)]
         if len(matches) > 1 and name not in [info.name for info in matches]:
@@ -29,6 +33,11 @@ def find_run(name: str, root: Path) -> Run:
     if not everything:
         raise BadInput(f"there is no last run: {root} holds no runs")
     return Run.load(everything[0].folder)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is meant as the path of a folder."""
+    return name.startswith((".", "~")) or "/" in name or os.sep in name
 
 
 def checked_name(name: str | None) -> str | None:
