@@ -92,7 +92,8 @@ FITTING = (*LINEAR, "--model", "d_model=4")
     [
         (("paper",), "unknown command 'paper'; did you mean 'papers'"),
         (("papers", "--jso"), "Unrecognized options: --jso; did you mean --json?"),
-        (("papers", "extra"), "Unrecognized options: extra"),
+        (("doctor", "extra"), "Unrecognized options: extra"),
+        (("papers", "extra"), "unknown paper 'extra'"),
         (("reproduce",), "Missing from meta-icl reproduce: PAPER"),
         (("reproduce", "rosi2024"), "unknown paper 'rosi2024'; did you mean 'rossi2024'"),
         (
@@ -268,11 +269,15 @@ def test_papers_are_found_by_author_or_topic():
 
 def test_papers(capsys, tiny_paper):
     status, out, _ = call(capsys, "papers")
-    assert status == 0 and "A tiny paper (Nobody, 2020)" in out and "small: 1 s" in out and "no kept results" in out
+    assert status == 0 and re.search(r"^tiny2020_little +1 s", out, re.MULTILINE)
+    assert "no kept results: tiny2020_little" in out
+    _, out, _ = call(capsys, "papers", "tiny2020")
+    assert "A tiny paper (Nobody, 2020)" in out and re.search(r"^other +2 s", out, re.MULTILINE)
     call(capsys, "reproduce", "tiny", "--results", "results")
     told = json.loads(call(capsys, "papers", "--json")[1])
     mine = next(row for row in told if row["paper"] == "tiny2020_little")
     assert mine["claims"] == 3 and mine["verdicts"] == {"holds": 1, "fails": 1, "not decided": 1}
+    assert re.search(r"^T-2 +fails +The loss is large", call(capsys, "papers", "tiny2020")[1], re.MULTILINE)
     kept = {str(path.relative_to("results")) for path in Path("results").rglob("*") if path.is_file()}
     names = ("claims.json", "config.json", "provenance.json", "figures/loss.svg")
     assert kept == {f"tiny2020_little/{name}" for name in names} | {"README.md"}
@@ -394,6 +399,17 @@ def test_doctor(capsys):
     assert "compilation cache" in call(capsys, "doctor")[1]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(doctor.EXTRAS) == set(extras)
+
+
+def test_doctor_suggests_what_is_there(monkeypatch, tmp_path):
+    """In a checkout the checkout; elsewhere the requirements themselves, never a name that no index may have."""
+    assert doctor.how_to_install("lm") == f"pip install -e '{ROOT}[lm]'"
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "site-packages/meta_icl/apps/cli/doctor.py"))
+    told = ["jax>=0.10", "torch>=2.6; extra == 'lm'", 'gguf>=1 ; extra == "lm"', "ruff; extra == 'dev'"]
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: told)
+    assert doctor.how_to_install("lm") == "pip install 'torch>=2.6' 'gguf>=1'"
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: None)
+    assert "pip" not in doctor.how_to_install("lm")
 
 
 def test_reference_names():

@@ -1,10 +1,15 @@
 """The command line `meta-icl`: one module per command, imported when it is asked for, so that `--help` is immediate."""
 
+import contextlib
 import importlib
+import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from meta_icl.apps.cli import streams
 from meta_icl.errors import BadInput, choose
@@ -21,6 +26,7 @@ COMMANDS = {
     "doctor": "devices, versions, caches and optional extras",
 }
 
+PATIENCE_SECONDS = 1.5  # after Ctrl-C; nothing is lost at the end of it, since all files are written atomically
 EXAMPLES = (
     "papers",
     "reproduce rossi2024",
@@ -34,12 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _show_warning
     streams.prepare()
+    told = f"interrupted; the same command goes on where it was: meta-icl {shlex.join(given)}"
     try:
-        status = _status(given)
+        with _prompt_interrupts(told):
+            status = _status(given)
         streams.flush()
         return status
     except KeyboardInterrupt:
-        return _say(f"interrupted; the same command goes on where it was: meta-icl {shlex.join(given)}", 130)
+        return _say(told, 130)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         for name in ("stdout", "stderr"):
             streams.silence(name)
@@ -49,6 +57,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _say(f"{error.strerror}: {error.filename}", 1)
         streams.silence("stdout")
         return _say(f"cannot write the output: {error.strerror or error}", 1)
+
+
+@contextlib.contextmanager
+def _prompt_interrupts(told: str) -> Iterator[None]:
+    """Ctrl-C ends a command at once, also where a library that is being imported swallows the exception it raises."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    timers: list[threading.Timer] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        timers.append(threading.Timer(PATIENCE_SECONDS, lambda: os._exit(_say(told, 130))))
+        timers[-1].daemon = True
+        timers[-1].start()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for timer in timers:
+            timer.cancel()
 
 
 def _status(given: Sequence[str]) -> int:

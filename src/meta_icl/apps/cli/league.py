@@ -21,7 +21,7 @@ EXAMPLES = (
 
 
 # Records of nine trainings each are far apart; what Ctrl-C loses since the last checkpoint is computed again.
-GRACE_SECONDS = 1.5
+GRACE_SECONDS = 0.6
 
 
 MIXER = own.Kind("mixer", "a description of a mixer that can be called with a width and a key", callable)

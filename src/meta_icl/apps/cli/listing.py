@@ -1,13 +1,19 @@
 """What papers and probes there are, read from their files without importing them (they import jax)."""
 
 import ast
+import importlib
 import importlib.resources
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from meta_icl.apps.cli import own
 from meta_icl.errors import BadInput, choose
+
+NEEDED = ("PRESETS", "run", "claims", "figures")
+PAPER = own.Kind("paper", f"a file or folder that defines {', '.join(NEEDED)}", bool)
+SHORT = "verdicts.json"  # of all kept results, in the folder of the papers; `make verdicts` writes it
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,15 @@ def papers() -> list[Listed]:
 def probes() -> dict[str, Listed]:
     """All probes by name, likewise."""
     return {probe.name: probe for probe in _listed("meta_icl.probes")}
+
+
+def load_paper(name: str) -> tuple[str, Any, own.Record | None]:
+    """The name and the module of a paper, and its record if it is one of the user's own."""
+    if own.place(name) is not None:
+        module, record = own.find_module(PAPER, name, NEEDED)
+        return Path(record["file"]).stem, module, record
+    found = find_paper(name)
+    return found, importlib.import_module(f"meta_icl.papers.{found}"), None
 
 
 def find_paper(name: str) -> str:
@@ -57,6 +72,26 @@ def results(folder: Path, paper: str) -> dict[str, Any] | None:
         return json.loads(path.read_text("utf-8")) if path.exists() else None
     except ValueError:
         raise BadInput(f"{path} cannot be read as JSON") from None
+
+
+def kept(folder: Path) -> dict[str, dict[str, Any]]:
+    """The short form of all kept results, by PAPER or PAPER-PRESET: of a folder of results, or, where there is none, of
+    those that came with this installation."""
+    if folder.is_dir():
+        return {path.parent.name: short(path.parent) for path in sorted(folder.glob("*/claims.json"))}
+    return json.loads(importlib.resources.files("meta_icl.papers").joinpath(SHORT).read_text("utf-8"))
+
+
+def short(folder: Path) -> dict[str, Any]:
+    """Of a kept result the commit, the seconds it took, and of every claim id, verdict and statement."""
+    claims = results(folder.parent, folder.name) or {"claims": []}
+    try:
+        provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+        commit, seconds = provenance["code"].get("commit"), provenance["wall_seconds"]
+    except (OSError, ValueError, KeyError):
+        commit = seconds = None
+    rows = [[claim["id"], claim["verdict"], claim["statement"]] for claim in claims["claims"]]
+    return {"commit": commit, "seconds": seconds, "claims": rows}
 
 
 def _listed(package: str) -> list[Listed]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from meta_icl.apps.cli import listing
+from meta_icl.apps.cli import listing, own
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput
@@ -100,4 +100,5 @@ def paper_of(run: Run) -> Any:
     name = run.config.get("paper")
     if not isinstance(name, str):
         raise BadInput(f"run {run.folder} is neither the reproduction of a paper nor a training")
-    return importlib.import_module(f"meta_icl.papers.{listing.find_paper(name)}")
+    record = run.config.get("own")
+    return own.again(record) if record else importlib.import_module(f"meta_icl.papers.{listing.find_paper(name)}")

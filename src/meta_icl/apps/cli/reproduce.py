@@ -1,7 +1,6 @@
 """`meta-icl reproduce PAPER`: train, measure, judge the claims, write the report."""
 
 import dataclasses
-import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ EXAMPLES = (
     "rossi2024",
     "rossi2024 --preset smoke --root /tmp/runs",
     "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --details --strict",
+    "./my_paper",
     "rossi2024 --set steps=2000 batch=256 --workers 2",
 )
 
@@ -34,7 +34,8 @@ class Options:
     """
 
     paper: tyro.conf.Positional[str]
-    """Name of the paper, its beginning, or a word of its topic and the year (`titans2025`; see `meta-icl papers`)."""
+    """Name of the paper, its beginning, or a word of its topic and the year (`titans2025`; see `meta-icl papers`); your
+    own as ./file.py, ./folder or package:module."""
     preset: str = "small"
     """Size of the experiments."""
     seeds: int | None = None
@@ -42,7 +43,7 @@ class Options:
     set: tuple[str, ...] = ()
     """Fields of the preset to change, as field=value."""
     claims: tuple[str, ...] = ()
-    """Ids of the claims to show (default: all)."""
+    """Ids of the claims to show (default: all); a paper that says what they need trains no more than that."""
     details: bool = False
     """Also print the checks of every claim, expected and measured."""
     strict: bool = False
@@ -60,21 +61,22 @@ class Options:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Options, arguments, command="reproduce", examples=EXAMPLES)
-    name = listing.find_paper(options.paper)
     require(options.workers is None or options.workers >= 0, "--workers", options.workers, "zero or more")
     if options.workers is not None:
         os.environ["META_ICL_WORKERS"] = str(options.workers)
     use_compilation_cache()
-    paper = importlib.import_module(f"meta_icl.papers.{name}")
+    name, paper, record = listing.load_paper(options.paper)
     config = configured(paper, options)
-    for id in options.claims:  # a wrong id is told long before the claims are there
-        choose("claim", id, [*paper.IDS, *(f"{name.split('_')[0]}/{known}" for known in paper.IDS)])
-    described = {"paper": name, "preset": options.preset, "config": config}
+    ids = asked_for(paper, options.claims)
+    described = {"paper": name, "preset": options.preset, "config": config} | ({"own": record} if record else {})
+    needed = needed_by(paper, ids)
+    if needed is not None:  # another run than one of everything
+        described |= {"claims": ids, "experiments": needed}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
-            paper.run(config, run)
+            paper.run(config, run, *([] if needed is None else [needed]))
             run.finish()
-        claims = list(paper.claims(run))
+        claims = list(paper.claims(run, *([] if needed is None else [ids])))
         run.save_claims(claims)
         content = report.told_by(run, claims)
         path = run.folder / "report.html"
@@ -91,6 +93,21 @@ def main(arguments: Sequence[str]) -> int:
             print(tables.claim_details(shown))
         say(f"run     {run.folder}\nreport  {path}")
     return 1 if options.strict and any(claim.verdict == "fails" for claim in shown) else 0
+
+
+def asked_for(paper: Any, ids: Sequence[str]) -> list[str]:
+    """The ids of claims, without the paper's name in front; a wrong one is told long before the claims are there."""
+    known = getattr(paper, "IDS", None)
+    short = [id.rpartition("/")[2] for id in ids]
+    return short if known is None else [choose("claim", id, known) for id in short]
+
+
+def needed_by(paper: Any, ids: Sequence[str]) -> list[str] | None:
+    """The experiments that the claims asked for need, if the paper says so (`NEEDS`); `None` for all of them."""
+    needs = getattr(paper, "NEEDS", None)
+    if needs is None or not ids:
+        return None
+    return sorted({experiment for id in ids for experiment in needs[id]})
 
 
 def configured(paper: Any, options: Options) -> Any:

@@ -47,8 +47,14 @@ def claim_table(title: str, claims: Sequence[Claim]) -> Grid:
     for claim in claims:
         n = len(claim.checks)
         checks = f"{sum(check.holds for check in claim.checks)} of {n}" if n else "-"
-        rows.append([_cell(cell) for cell in (claim.id, claim.verdict, checks, claim.statement)])
-    return Grid(("id", "verdict", "checks", "claim"), rows, frozenset({0, 1, 2}), STYLES, _cell(title))
+        rows.append([claim.id, claim.verdict, checks, claim.statement])
+    return verdict_table(title, ("id", "verdict", "checks", "claim"), rows)
+
+
+def verdict_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
+    """Rows with a verdict in its colour; all columns but the last stay whole."""
+    texts = [[_cell(cell) for cell in row] for row in rows]
+    return Grid(columns, texts, frozenset(range(len(columns) - 1)), STYLES, _cell(title))
 
 
 def claim_details(claims: Sequence[Claim]) -> str:
@@ -86,7 +92,7 @@ def show_text(text: str) -> None:
     lines = []
     for line in _cell(text).split("\n"):
         beginning = line[: len(line) - len(line.lstrip())]
-        lines += _wrapped(line, console().width, beginning + "  ") if line.strip() else [""]
+        lines += _wrapped(line, console().width, beginning) if line.strip() else [""]
     print("\n".join(lines))
 
 
@@ -121,15 +127,21 @@ def encodable_rule(width: int) -> str:
 
 
 def _show_blocks(grid: Grid) -> None:
-    """The first column as a heading, the others as lines "name: value" below it."""
+    """The first column as a heading, the others as "name: value" below it, as many in a line as fit."""
     from rich.text import Text
 
     out = console()
     for row in grid.rows:
         out.print(Text(row[0], "bold"), soft_wrap=True)
-        for name, cell in zip(grid.columns[1:], row[1:], strict=True):
-            for line in _wrapped(f"  {name}: {cell}" if name else f"  {cell}", out.width, "    "):
-                out.print(Text(line, grid.styles.get(cell, "")), soft_wrap=True)
+        pairs = [f"{name}: {cell}" if name else cell for name, cell in zip(grid.columns[1:], row[1:], strict=True)]
+        lines: list[str] = []
+        for pair in pairs:
+            if lines and _width(lines[-1]) + _width(pair) + GAP <= out.width and "\n" not in pair:
+                lines[-1] += " " * GAP + pair
+            else:
+                lines += _wrapped(f"  {pair}", out.width, "    ")
+        for line in lines:
+            out.print(Text(line), soft_wrap=True)
 
 
 def _widths(grid: Grid, room: int) -> list[int] | None:
