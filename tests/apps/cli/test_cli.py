@@ -246,8 +246,8 @@ def tiny_paper(monkeypatch, tmp_path_factory):
 
 def test_listing_reads_files_without_importing_them():
     names = [paper.name for paper in listing.papers()]
-    files = [path.stem for path in (ROOT / "src/meta_icl/papers").glob("*.py") if not path.stem.startswith("_")]
-    assert names == sorted(files)
+    folders = [path.parent.name for path in (ROOT / "src/meta_icl/papers").glob("*/__init__.py")]
+    assert names == sorted(folders)
     for paper in listing.papers():
         module = pytest.importorskip(f"meta_icl.papers.{paper.name}")
         assert module.__doc__.startswith(paper.title) and paper.times == module.TIMES

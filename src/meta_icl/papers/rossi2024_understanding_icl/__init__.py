@@ -11,7 +11,7 @@ The decay, steps and rates of the deeper models, final losses on 100,000 prompts
 R-9 (`stable`) were settled after early runs, not before.
 
 Expected: trained / GD loss .588 / .270 / .161 / .073 / .038 at C = 2 / 10 / 20 / 50 / 100 (closed form .5882, .2703,
-.1613, .0730, .0382). Published numbers: `published/rossi2024.json`, read off the interactive figures of the post.
+.1613, .0730, .0382). Published numbers: `published.json`, read off the interactive figures of the post.
 
 Command: `meta-icl reproduce rossi2024`. Times on two CPU cores: see `TIMES`.
 """
@@ -355,7 +355,7 @@ def stacks_of(run: Run, attention: str) -> dict[int, dict[int, dict[str, np.ndar
 
 def published() -> dict[str, Any]:
     """The numbers plotted in the post's own figures."""
-    return json.loads(resources.files("meta_icl.papers").joinpath("published/rossi2024.json").read_text())
+    return json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
 
 
 def closed_form_loss(n_context: int, d: int = 5) -> float:
