@@ -90,7 +90,7 @@ def imported_siblings(file):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_paper_is_a_folder_in_order(name):
-    """Small files; `__init__` shows them, experiments know neither claims nor figures, nobody goes round in a circle."""
+    """Small files; `__init__` shows them, experiments know neither claims nor figures; no circle."""
     folder = Path(meta_icl.papers.__file__).parent / name
     files = {file.stem: file for file in folder.glob("*.py")}
     assert {"__init__", "experiments", "claims", "figures"} <= set(files)
