@@ -89,6 +89,15 @@ def test_garg(run, monkeypatch, changed, failing, verdicts):
     assert len(trained) == len(PRESETS["paper"].trainings)  # no two trainings share a name
 
 
+def test_a_network_that_has_not_learned_is_not_judged(verdicts):
+    trained = {t.name: (t, trained_on(t, OF_GARG)) for t in PRESETS["paper"].trainings}
+    for t, arrays in trained.values():
+        if t.d == PUBLISHED_D:
+            arrays["error"] = np.ones_like(arrays["error"])
+    told = verdicts(claims.linear_claims(trained))
+    assert told["F-1"] == "fails" and {told[f"F-{i}"] for i in range(2, 12)} == {"not converged"}
+
+
 def test_the_preset_names_its_trainings():
     """Fields of a training survive the JSON of a part's arguments, by which it is found again."""
     trainings = PRESETS["paper"].trainings

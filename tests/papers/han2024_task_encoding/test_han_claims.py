@@ -79,3 +79,15 @@ def test_han(run, monkeypatch, changed, failing, verdicts):
     assert told == told | dict.fromkeys(failing, "fails")
     undecided = {"H-6"} if world["lead"] == 19 else set()
     assert {id for id, verdict in told.items() if verdict != "holds"} == failing | undecided
+
+
+def test_seeds_that_have_not_learned_the_blocks_are_not_judged(verdicts):
+    good, bad = (mixture_results((5, 20, 20, 20), OF_HAN | {"ratio": ratio}) for ratio in (1.1, 2.0))
+    bad["td"] = bad["td"][:, ::-1] * 0.5  # which neither H-4 nor H-5 allow
+    told = verdicts(claims.block_claims([good, bad, good], OPTIMAL))
+    assert set(told.values()) == {"holds"}
+    told = verdicts(claims.block_claims([bad, bad, good], OPTIMAL))
+    assert told["H-2"] == "fails"
+    assert {id for id, verdict in told.items() if verdict == "not converged"} == {
+        "H-1", "H-4", "H-5", "H-6", "H-7", "H-11",
+    }  # fmt: skip

@@ -86,6 +86,12 @@ def test_raventos(change, verdicts):
     assert told == {f"V-{i}": "fails" if f"V-{i}" in failing else "holds" for i in range(1, 14)}
 
 
+def test_networks_far_from_dmmse_on_their_own_tasks_are_not_judged(verdicts):
+    found = {t: pretrained(t, PLANTED | {"pool": 1.5}) for t in PRESETS["paper"].trainings}
+    told = verdicts([*ends_claims(found), *shape_claims(found)])
+    assert told == {"V-1": "fails", "V-2": "holds"} | dict.fromkeys(("V-7", "V-8", "V-13"), "not converged")
+
+
 def test_the_preset_names_its_trainings():
     """Fields of a training survive the JSON of a part's arguments, by which it is found again."""
     trainings = PRESETS["paper"].trainings

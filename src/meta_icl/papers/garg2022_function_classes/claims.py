@@ -7,7 +7,7 @@ import numpy as np
 
 from meta_icl.algorithms import best_training_vector_error
 from meta_icl.runs import Run
-from meta_icl.runs.claims import Check, Claim, Rule, absolute, at_least, at_most, is_true, within
+from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, within
 
 from .config import Training
 from .experiments import (
@@ -32,9 +32,17 @@ def claims(run: Run) -> list[Claim]:
     return [*reference_claims(run), *linear_claims(trained), *family_claims(run, trained), *size_claims(trained)]
 
 
-def claim(id: str, statement: str, source: str, checks: list[Check], undecided: str | None = None) -> Claim:
+def claim(
+    id: str,
+    statement: str,
+    source: str,
+    checks: list[Check],
+    undecided: str | None = None,
+    converged: Converged | None = None,
+) -> Claim:
     """A claim; without checks it is undecided for the reason given."""
-    return Claim(f"garg2022/{id}", statement, source, tuple(checks), undecided=None if checks else undecided)
+    why = None if checks else undecided
+    return Claim(f"garg2022/{id}", statement, source, tuple(checks), undecided=why, converged=converged)
 
 
 def averaging_on_orthants(k: int, d: int) -> float:
@@ -155,6 +163,9 @@ def linear_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]])
         triples = zip(ks, values, columns.T, strict=True)
         return [Check(f"e at k = {k}", rule(value), column) for k, value, column in triples if value is not None]
 
+    # Of the prompts of training, which only F-1 judges; least squares leave 1 - k/d, the zero predictor 1.
+    least = np.maximum(1 - np.arange(error.shape[1]) / d, 0).mean()
+    guard = Converged("error / that of least squares, mean over k", at_most(1.5), error.mean(1) / least)
     below = np.abs(error[:, :d] - (1 - np.arange(d) / d)[None]).max(1)
     half = d // 2
     skewed_gap = np.abs(a["skewed_error"] - a["skewed_least_squares"][None])[:, : half + 1].max(1)
@@ -206,7 +217,10 @@ def linear_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]])
         ],
         "F-11": at_ks("matching", (0.01, 0.01, 0.01), at_most),
     }
-    return out + [claim(id, statement, source, checks[id]) for id, (statement, source) in LINEAR.items()]
+    return out + [
+        claim(id, statement, source, checks[id], converged=None if id == "F-1" else guard)
+        for id, (statement, source) in LINEAR.items()
+    ]
 
 
 def bayes_claim(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -> Claim:

@@ -248,18 +248,6 @@ def seeds_of(run: Run, start: str) -> list[dict[str, np.ndarray]]:
     return [run.part_arrays(name) for name in run.parts() if name.startswith(start)]
 
 
-def stuck(arrays: dict[str, np.ndarray]) -> bool:
-    """Whether several heads ended at the one-head solution: a test loss nearer to .405 than to .243."""
-    return bool(arrays["by_length"][LENGTHS.index(L)] > (0.405 + 0.243) / 2)
-
-
-def free_seeds(run: Run, heads: int) -> tuple[list[dict[str, np.ndarray]], str]:
-    """The seeds that left the one-head solution, and a note with their share."""
-    found = seeds_of(run, f"heads-{heads}-")
-    free = [arrays for arrays in found if not stuck(arrays)]
-    return free, f"{heads} heads: {len(free)} of {len(found)} seeds left the one-head solution"
-
-
 # What claims and figures read of a finished run.
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from meta_icl.analysis import plateau_length, power_law, rank_correlation
 from meta_icl.runs import Run
-from meta_icl.runs.claims import Check, Claim, absolute, at_least, at_most, is_true, within
+from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_least, at_most, is_true, within
 
 from .config import RANDOM, Training
 from .readings import Found, end, gains, of_study, phase, trainings_of
@@ -17,11 +17,23 @@ LATER = "not part of this preset; the `paper` preset measures it, on a GPU"
 
 
 def claim(
-    id: str, source: str, statement: str, checks: Sequence[Check], undecided: str = LATER, note: str = ""
+    id: str,
+    source: str,
+    statement: str,
+    checks: Sequence[Check],
+    undecided: str = LATER,
+    note: str = "",
+    converged: Converged | None = None,
 ) -> Claim:
     """A claim; without checks it is undecided for the reason given."""
     reason = None if checks else undecided
-    return Claim(f"kirsch2022/{id}", statement, source, tuple(checks), undecided=reason, note=note or None)
+    return Claim(f"kirsch2022/{id}", statement, source, tuple(checks), reason, note or None, converged)
+
+
+def left_plateau(found: Found) -> Converged:
+    """The guard: the loss on the tasks of training has left the plateau of chance."""
+    left = [np.isfinite(plateau(t, arrays)) for t, arrays in found.items()]
+    return Converged("the training loss has left the plateau", is_true(), left)
 
 
 def claims(run: Run) -> list[Claim]:
@@ -83,7 +95,13 @@ def transfer_claims(found: Found, known: Mapping[str, np.ndarray]) -> list[Claim
         three.append(Check("gap on Fashion-MNIST", at_most(0.05), abs(end(curves[0]) - end(curves[1]))))
     note = "VSML, which is ahead of all in the publication, is not part of this reproduction"
     return [
-        claim("G1", "Table 1", "A transformer trained on one data set learns tasks of others in context", one),
+        claim(
+            "G1",
+            "Table 1",
+            "A transformer trained on one data set learns tasks of others in context",
+            one,
+            converged=left_plateau({t: a for t, a in main.items() if t.data == first.data}),
+        ),
         claim("G2", "Table 1", "GPICL is ahead of SGD, SGD of MAML, and an LSTM far behind", two, note=note),
         claim("G3", "Fig. 3", "Training on another data set costs little", three),
     ]
@@ -101,7 +119,7 @@ def pool_claims(found: Found) -> list[Claim]:
             Check(f"n = {t.n_tasks}: improvement, seen", at_most(0.05), gains(a)["seen"].gain),
             Check(f"n = {t.n_tasks}: improvement, unseen", at_most(0.05), gains(a)["unseen"].gain),
             Check(f"n = {last[0].n_tasks}: improvement, unseen", at_least(0.05),
-                  [gains(b)["unseen"].gain for b in general.values()]),
+                  [gains(b)["unseen"].gain for b in general.values()], converged=left_plateau(general)),
         ]  # fmt: skip
         five = [Check(f"n = {t.n_tasks}: accuracy, seen", at_least(0.95), end(a["curve_seen"]))]
         six = [Check(f"n = {t.n_tasks}: accuracy, unseen, over chance", at_most(0.1),

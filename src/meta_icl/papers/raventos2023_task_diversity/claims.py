@@ -8,15 +8,24 @@ import numpy as np
 
 from meta_icl.evaluation import closest_approach, crossing
 from meta_icl.runs import Run
-from meta_icl.runs.claims import Check, Claim, absolute, at_least, at_most, is_true, within
+from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_least, at_most, is_true, within
 
 from .config import Training
 from .experiments import main_ladder, trainings_of
 
 
-def claim(id: str, statement: str, source: str, checks: list[Check], undecided: str) -> Claim:
+def claim(
+    id: str, statement: str, source: str, checks: list[Check], undecided: str, converged: Converged | None = None
+) -> Claim:
     """A claim; without checks it is undecided for the reason given."""
-    return Claim(f"raventos2023/{id}", statement, source, tuple(checks), undecided=None if checks else undecided)
+    why = None if checks else undecided
+    return Claim(f"raventos2023/{id}", statement, source, tuple(checks), why, converged=converged)
+
+
+def pretrained(*found: Mapping[str, np.ndarray]) -> Converged:
+    """The guard: on the tasks of pretraining, error over that of dMMSE, which is Bayes there; of the worst training."""
+    ratios = [arrays["mse_pool"][-1] / arrays["mse_dmmse_pool"] for arrays in found]
+    return Converged("error / dMMSE error on the pool", at_most(1.25), np.max(ratios, axis=0))
 
 
 def claims(run: Run) -> list[Claim]:
@@ -63,10 +72,11 @@ def ends_claims(found: Mapping[Training, dict[str, np.ndarray]]) -> list[Claim]:
         Check(f"M = {many}: distance to ridge / (to ridge + to dMMSE)", at_most(0.5), centre[many]),
         Check(f"M = {middle}: between the two", is_true(), between * 1.0),
     ]
+    guard = pretrained(*(ladder[m] for m in (few, middle, many)))
     return [
         claim("V-1", "Few tasks: dMMSE on the pool, and poor on new tasks", "Fig. 2", one, ""),
         claim("V-2", "Many tasks: ridge on new tasks", "Fig. 2", two, ""),
-        claim("V-8", "Half-way between two tasks: dMMSE for few, ridge for many tasks", "Fig. 5", eight, ""),
+        claim("V-8", "Half-way between two tasks: dMMSE for few, ridge for many tasks", "Fig. 5", eight, "", guard),
     ]
 
 
@@ -182,11 +192,16 @@ def shape_claims(found: Mapping[Training, dict[str, np.ndarray]]) -> list[Claim]
             f"M = {m}: error / best smoothed dMMSE error on new tasks",
             at_most(1.0),
             ladder[m]["network_on_few"] / ladder[m]["smoothed_true"].min(),
+            converged=pretrained(ladder[m]),
         )
         for m in middle[-1:]
     ]
+    beyond, guard = (
+        "Beyond the threshold the distance to ridge falls throughout training",
+        pretrained(falling[max(falling)]),
+    )
     return [
-        claim("V-7", "Beyond the threshold the distance to ridge falls throughout training", "Fig. 4", seven, ""),
+        claim("V-7", beyond, "Fig. 4", seven, "", guard),
         claim(
             "V-13", "At middle M no smoothing of dMMSE does as well on new tasks", "Fig. 12", thirteen, "no middle M"
         ),

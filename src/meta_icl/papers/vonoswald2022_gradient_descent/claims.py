@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from meta_icl.runs import Run
-from meta_icl.runs.claims import Check, Claim, at_least, at_most, is_true, relative, within
+from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most, is_true, relative, within
 
 from .measures import AFTER, DEEP_SCALES, INPUT_SCALES, OTHER_SCALES, REPLACED, TARGET_SCALES
 from .training import HALF_RANGE, D, N
@@ -22,7 +22,7 @@ def claims(run: Run) -> list[Claim]:
         claim_sizes(run.load_arrays("sizes")),
         *claims_shifted(single),
         *claims_deep(deep),
-        *claims_rollouts(rollouts),
+        *claims_rollouts(rollouts, trained(single)),
         claim_softmax(run, single),
         claim_sine(run),
         *claims_separate(run),
@@ -30,8 +30,20 @@ def claims(run: Run) -> list[Claim]:
     return sorted(found, key=lambda one: int(one.id.rsplit("-", 1)[1]))
 
 
-def claim(number: int, statement: str, source: str, *checks: Check, note: str | None = None) -> Claim:
-    return Claim(f"vonoswald2022/VO-{number}", statement, source, checks, note=note)
+def claim(
+    number: int,
+    statement: str,
+    source: str,
+    *checks: Check,
+    note: str | None = None,
+    converged: Converged | None = None,
+) -> Claim:
+    return Claim(f"vonoswald2022/VO-{number}", statement, source, checks, note=note, converged=converged)
+
+
+def trained(single: dict[str, np.ndarray]) -> Converged:
+    """The guard of what is said about the trained layer other than its loss: that loss, as VO-4 bounds it."""
+    return Converged("trained / GD loss", at_most(1.01), single["trained"] / single["gd"])
 
 
 def claims_constructions(errors: dict[str, np.ndarray]) -> list[Claim]:
@@ -46,7 +58,7 @@ def claims_constructions(errors: dict[str, np.ndarray]) -> list[Claim]:
 
 
 def claims_single(single: dict[str, np.ndarray]) -> list[Claim]:
-    gd = float(single["gd"][0])
+    gd, guard = float(single["gd"][0]), trained(single)
     ratio = tuple(single["trained"] / gd)
     corner = -float(single["rate"]) / N
     off = np.maximum(single["weights/off_read"], single["weights/off_write"])
@@ -65,15 +77,18 @@ def claims_single(single: dict[str, np.ndarray]) -> list[Claim]:
             Check("cosine of sensitivities", at_least(0.998), tuple(single["alignment/cosine"])),
             Check("model difference", at_most(0.12), tuple(single["alignment/model_difference"])),
             Check("prediction difference", at_most(0.03), tuple(single["alignment/prediction_difference"])),
+            converged=guard,
         ),
         claim(
             6, "The trained weights are those of the construction", "weight heat maps",
             Check("entry that writes the target", relative(corner, 0.03), tuple(single["weights/corner"])),
             Check("largest other deviation", at_most(0.08), tuple(off)),
+            converged=guard,
         ),
         claim(
             7, "The mean of trained and constructed weights does the same", "Fig. 2",
             Check("interpolated / GD loss", at_most(1.01), tuple(single["interpolated"] / gd)),
+            converged=guard,
         ),
     ]  # fmt: skip
 
@@ -93,22 +108,33 @@ def claims_shifted(single: dict[str, np.ndarray]) -> list[Claim]:
         pairs = zip(single[f"{name}/gd"], single[f"{name}/trained"], strict=True)
         return dict(zip(scales, ((float(gd), trained) for gd, trained in pairs), strict=True))
 
+    def guard(changed: bool) -> Converged | None:  # on prompts like those of training it would be what is judged
+        return trained(single) if changed else None
+
     inputs, targets = rows("inputs", INPUT_SCALES), rows("targets", TARGET_SCALES)
     laws, replaced = rows("laws", OTHER_SCALES), rows("replaced", REPLACED)
     absolute_inputs = {0.5: 0.081, 1.0: 0.206, 1.5: 1.20, 2.0: 8.40}
     replaced_losses = (0.206, 0.257, 0.316, 0.384, 0.460)
-    vo9 = [Check(f"trained / GD, inputs times {a}", within(0.97, 1.03), tuple(t / gd)) for a, (gd, t) in inputs.items()]
+    vo9 = [
+        Check(f"trained / GD, inputs times {a}", within(0.97, 1.03), t / gd, converged=guard(a != 1))
+        for a, (gd, t) in inputs.items()
+    ]
     vo9 += [Check(f"GD, inputs times {a}", relative(e, 0.03), (inputs[a][0],)) for a, e in absolute_inputs.items()]
     vo10 = []
-    for scale, (gd, trained) in targets.items():
+    for scale, (gd, layers) in targets.items():
         expected = scale**2 * 0.206
         vo10.append(Check(f"GD, w times {scale:g}", relative(expected, 0.03), (gd,)))
-        vo10.append(Check(f"trained, w times {scale:g}", relative(expected, 0.03), tuple(trained)))
-    vo11 = [Check(f"trained / GD, scale {a:g}", within(0.85, 1.15), tuple(t / gd)) for a, (gd, t) in laws.items()]
+        label = f"trained, w times {scale:g}"
+        vo10.append(Check(label, relative(expected, 0.03), layers, converged=guard(scale != 1)))
+    vo11 = [
+        Check(f"trained / GD, scale {a:g}", within(0.85, 1.15), t / gd, converged=guard(True))
+        for a, (gd, t) in laws.items()
+    ]
     vo12 = []
-    for (k, (gd, trained)), expected in zip(replaced.items(), replaced_losses, strict=True):
+    for (k, (gd, layers)), expected in zip(replaced.items(), replaced_losses, strict=True):
         vo12.append(Check(f"GD, {k:g} replaced labels", relative(expected, 0.05), (gd,)))
-        vo12.append(Check(f"trained, {k:g} replaced labels", relative(expected, 0.05), tuple(trained)))
+        label = f"trained, {k:g} replaced labels"
+        vo12.append(Check(label, relative(expected, 0.05), layers, converged=guard(k > 0)))
     return [
         claim(9, "Trained layer and gradient step agree for scaled inputs", "Fig. 2 right", *vo9),
         claim(10, "Both scale exactly with the task", "appendix", *vo10),
@@ -121,17 +147,28 @@ def claims_deep(deep: dict[str, np.ndarray]) -> list[Claim]:
     gd2, plus2, two = float(deep["K2/gd"][0]), float(deep["K2/plus"][0]), deep["K2/trained"]
     at = {scale: i for i, scale in enumerate(DEEP_SCALES)}
     shape = []
+    # Bounded as in VO-13 and VO-15.
+    guards = {
+        "K2": Converged("two layers: trained / GD++ loss", at_most(1.06), two / plus2),
+        "K5": Converged("five layers: trained loss", at_most(0.075), deep["K5/trained"]),
+    }
     for name, label in (("K2", "two layers"), ("K5", "five layers")):
+        guard = guards[name]
         ratio = deep[f"{name}/shift_ratio"]
         shape += [
-            Check(f"{label}: trained / GD++, inputs times {scale:g}, five sets", within(0.75, 1.25), ratio[at[scale]])
+            Check(
+                f"{label}: trained / GD++, inputs times {scale:g}, five sets",
+                within(0.75, 1.25),
+                ratio[at[scale]],
+                converged=guard if scale != 1 else None,  # on the training law it would be what is judged
+            )
             for scale in (0.5, 0.8, 1.0, 1.2)
         ]
         with np.errstate(divide="ignore"):  # GD++ overflows far outside the training law
             further = np.abs(np.log(ratio[at[2.0]])) > np.abs(np.log(ratio[at[1.2]]))
-        shape.append(Check(f"{label}: further apart at 2 than at 1.2", is_true(), tuple(further.astype(float))))
+        shape.append(Check(f"{label}: further apart at 2 than at 1.2", is_true(), further.astype(float), None, guard))
         middle = deep[f"{name}/interpolated"] / deep[f"{name}/trained"]
-        shape.append(Check(f"{label}: interpolated / trained loss", at_most(1.25), tuple(middle)))
+        shape.append(Check(f"{label}: interpolated / trained loss", at_most(1.25), middle, None, guard))
     return [
         claim(
             13, "Two looped layers beat two gradient steps and reach GD++", "Fig. 3",
@@ -144,6 +181,7 @@ def claims_deep(deep: dict[str, np.ndarray]) -> list[Claim]:
             14, "Two looped layers are closer to GD++ than to gradient descent", "Fig. 3",
             Check("cosine to GD++ less cosine to GD", at_least(0.0), deep["K2/cosine_plus"] - deep["K2/cosine_gd"]),
             Check("cosine to GD++", at_least(0.99), tuple(deep["K2/cosine_plus"])),
+            converged=guards["K2"],
         ),
         claim(
             15, "Five layers beat five gradient steps and come near GD++", "Fig. 3",
@@ -159,7 +197,7 @@ def claims_deep(deep: dict[str, np.ndarray]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def claims_rollouts(rollouts: dict[str, np.ndarray]) -> list[Claim]:
+def claims_rollouts(rollouts: dict[str, np.ndarray], guard: Converged) -> list[Claim]:
     at = {float(d): i for i, d in enumerate(rollouts["dampening"])}
     checks = []
     published = (0.219, 0.117, 0.087, 0.064, 0.044)
@@ -167,7 +205,8 @@ def claims_rollouts(rollouts: dict[str, np.ndarray]) -> list[Claim]:
         share = 0.10 if loop == 50 else 0.05
         checks.append(Check(f"GD after {loop} loops, twenty sets", relative(expected, share), tuple(found)))
         ratio = tuple(rollouts["ratio"][:, loop - 1])
-        checks.append(Check(f"trained / GD after {loop} loops, five sets", within(1 - share, 1 + share), ratio))
+        label, further = f"trained / GD after {loop} loops, five sets", guard if loop > 1 else None
+        checks.append(Check(label, within(1 - share, 1 + share), ratio, converged=further))
     stable = [
         d for d in at if np.isfinite(rollouts["gd"][at[d], -1]) and rollouts["gd"][at[d], -1] < rollouts["gd"][at[d], 9]
     ]
@@ -233,7 +272,10 @@ def claims_separate(run: Run) -> list[Claim]:
             Check("final loss", relative(0.206, 0.05), final),
             note="copying still sharpens when this training ends: at three quarters of the rate it ended at 0.2176",
         ),
-        claim(22, "The first layer learns to copy the next token before the loss falls", "Fig. 5", *copying_first),
+        claim(
+            22, "The first layer learns to copy the next token before the loss falls", "Fig. 5", *copying_first,
+            converged=Converged("final loss / loss of the zero predictor", at_most(0.9), final / ZERO_LOSS),
+        ),
         claim(
             23, "A linear first layer fails to copy, or is far slower", "notebook remark",
             Check("final loss, linear / softmax first layer", at_least(1.2), (float(slower),)),
