@@ -118,7 +118,7 @@ def test_a_paper_of_the_user_s_own_trains_what_its_claims_need(folder, capsys):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("./none", "there is no file"), ("./no_paper.py", "got a file without PRESETS, run, claims, figures")],
+    [("./none", "there is no file"), ("./no_paper.py", "got a file without IDS, PRESETS, run, claims, figures")],
 )
 def test_what_is_no_paper(folder, capsys, text, message):
     (folder / "no_paper.py").write_text("x = 1\n")

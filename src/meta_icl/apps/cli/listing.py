@@ -1,6 +1,7 @@
 """What papers and probes there are, read from their files without importing them (they import jax)."""
 
 import ast
+import dataclasses
 import importlib
 import importlib.resources
 import json
@@ -11,7 +12,7 @@ from typing import Any
 from meta_icl.apps.cli import own
 from meta_icl.errors import BadInput, choose
 
-NEEDED = ("PRESETS", "run", "claims", "figures")
+NEEDED = ("IDS", "PRESETS", "run", "claims", "figures")
 PAPER = own.Kind("paper", f"a file or folder that defines {', '.join(NEEDED)}", bool)
 SHORT = "verdicts.json"  # of all kept results, in the folder of the papers; `make verdicts` writes it
 
@@ -26,7 +27,7 @@ class Listed:
 
 
 def papers() -> list[Listed]:
-    """All papers; the folder listing is the registry, names that start with `_` are no papers."""
+    """All papers, a folder each; the listing is the registry, names that start with `_` are no papers."""
     return _listed("meta_icl.papers")
 
 
@@ -39,9 +40,16 @@ def load_paper(name: str) -> tuple[str, Any, own.Record | None]:
     """The name and the module of a paper, and its record if it is one of the user's own."""
     if own.place(name) is not None:
         module, record = own.find_module(PAPER, name, NEEDED)
+        presets = module.PRESETS
+        if not isinstance(presets, dict) or not presets or not all(map(_is_config, presets.values())):
+            raise BadInput(f"paper {name!r} must have PRESETS = {{name: object of a dataclass}}")
         return Path(record["file"]).stem, module, record
     found = find_paper(name)
     return found, importlib.import_module(f"meta_icl.papers.{found}"), None
+
+
+def _is_config(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def find_paper(name: str) -> str:
@@ -95,9 +103,13 @@ def short(folder: Path) -> dict[str, Any]:
 
 
 def _listed(package: str) -> list[Listed]:
-    folder = importlib.resources.files(package)
-    names = sorted(item.name.removesuffix(".py") for item in folder.iterdir() if item.name.endswith(".py"))
-    return [_read(name, folder.joinpath(f"{name}.py").read_text("utf-8")) for name in names if not name.startswith("_")]
+    found = []
+    for item in importlib.resources.files(package).iterdir():
+        file = item.joinpath("__init__.py") if item.is_dir() else item
+        if file.is_file() and file.name.endswith(".py") and not item.name.startswith("_"):
+            name = item.name.removesuffix(".py")
+            found.append(_read(name, file.read_text("utf-8")))
+    return sorted(found, key=lambda listed: listed.name)
 
 
 def _read(name: str, source: str) -> Listed:

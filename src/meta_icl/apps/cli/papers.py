@@ -10,9 +10,9 @@ import tyro
 
 from meta_icl.apps.cli import listing, tables
 from meta_icl.apps.cli.options import parse, print_json
+from meta_icl.runs.claims import VERDICTS
 
 EXAMPLES = ("", "rossi2024", "rossi2024 --json")
-VERDICTS = ("holds", "fails", "not decided", "not converged")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ EXAMPLES = (
     "rossi2024",
     "rossi2024 --preset smoke --root /tmp/runs",
     "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --details --strict",
-    "./my_paper",
     "rossi2024 --set steps=2000 batch=256 --workers 2",
+    "./my_paper --preset small",
 )
 
 
@@ -97,9 +97,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def asked_for(paper: Any, ids: Sequence[str]) -> list[str]:
     """The ids of claims, without the paper's name in front; a wrong one is told long before the claims are there."""
-    known = getattr(paper, "IDS", None)
-    short = [id.rpartition("/")[2] for id in ids]
-    return short if known is None else [choose("claim", id, known) for id in short]
+    return [choose("claim", id.rpartition("/")[2], paper.IDS) for id in ids]
 
 
 def needed_by(paper: Any, ids: Sequence[str]) -> list[str] | None:

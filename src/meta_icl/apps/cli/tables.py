@@ -13,7 +13,8 @@ from meta_icl.apps.cli import streams
 from meta_icl.apps.cli.options import console
 from meta_icl.runs import Claim
 
-STYLES = {"holds": "green", "fails": "red", "not decided": "yellow", "not converged": "yellow"}
+STYLES = {"holds": "green", "fails": "red", "not decided": "yellow", "not converged": "magenta"}
+MARKS = {"holds": "✓", "fails": "✗", "not converged": "○"}
 GAP = 2  # columns between two columns
 NARROWEST = 16  # of a column of words that are wrapped
 
@@ -67,11 +68,10 @@ def claim_details(claims: Sequence[Claim]) -> str:
             *_indented(claim.statement),
             *_indented(f"source: {claim.source}"),
         ]
-        for remark in (claim.undecided, claim.note):
-            lines += _indented(remark) if remark else []
+        for heading, remark in claim.remarks.items():
+            lines += _indented(f"{heading.lower()}: {remark}")
         for check in claim.checks:
-            mark = "✓" if check.holds else "✗"
-            told = f"{mark} {check.quantity}: expected {check.expected}, measured {check.measured_text}"
+            told = f"{MARKS[check.verdict]} {check.quantity}: expected {check.expected}, measured {check.measured_text}"
             lines += _indented(told, first="  ", later="      ")
     return "\n".join(lines)
 
