@@ -39,7 +39,7 @@ def devices() -> list[str]:
 
 
 def generator() -> str | None:
-    """The random generator of new keys, if this process uses jax at all: the same key gives other numbers in another."""
+    """The random generator of new keys, if this process uses jax: the same key gives other numbers in another."""
     jax = sys.modules.get("jax")
     return None if jax is None or not hasattr(jax, "config") else jax.config.jax_default_prng_impl
 
