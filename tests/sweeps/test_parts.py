@@ -192,7 +192,8 @@ def test_a_part_computed_elsewhere_is_waited_for(run):
     for name, given in arguments.items():
         write_config(run.part_folder(name), {"function": "jobs:square", "arguments": given})
     other = subprocess.Popen(
-        [sys.executable, "-m", "meta_icl.sweeps.worker", str(run.folder)], env=worker_environment()
+        [sys.executable, "-P", "-m", "meta_icl.sweeps.worker", str(run.folder), "jobs:square"],
+        env=worker_environment(jobs.square),
     )
     results = run_parts(run, jobs.square, arguments, workers=2, progress=False)
     assert other.wait(timeout=20) == 0

@@ -7,10 +7,12 @@ from meta_icl.runs.interrupts import graceful_interrupts, stop_requested
 from meta_icl.runs.lock import Locked
 from meta_icl.runs.query import RunInfo, Table, collect, default_root, find_run, list_runs, query
 from meta_icl.runs.run import Run
+from meta_icl.runs.verify import Finding, verify
 
 __all__ = [
     "Check",
     "Claim",
+    "Finding",
     "Locked",
     "Rule",
     "Run",
@@ -30,6 +32,7 @@ __all__ = [
     "read_json",
     "relative",
     "stop_requested",
+    "verify",
     "within",
     "write_atomically",
     "write_json",

@@ -79,7 +79,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     problems: list[str] = []
     for path in reversed(checkpoints(folder)):
         try:
-            found = _read(path)
+            found = read_checkpoint(path)
         except BadInput as error:
             problems.append(str(error))
             continue
@@ -132,7 +132,8 @@ def require_belonging(found: Checkpoint, folder: Path, config: Mapping[str, Any]
     require_place(folder, found.about["part"], found.about["of"], found.path)
 
 
-def _read(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> Checkpoint:
+    """One checkpoint; `BadInput` if it is damaged."""
     state = path / STATE
     try:
         stated, about = stated_about(path)

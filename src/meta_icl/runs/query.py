@@ -49,17 +49,22 @@ def list_runs(root: str | Path) -> list[RunInfo]:
 
 def find_run(name: str | Path, root: str | Path) -> Run:
     """The run of a folder, or of a name (or its unambiguous beginning) under a root, for reading."""
-    if (Path(name) / "config.json").is_file():
-        return Run.load(name)
+    return Run.load(named_run(name, root))
+
+
+def named_run(name: str | Path, root: str | Path) -> Path:
+    """The folder of a run, whatever state it is in, found as `find_run` finds it."""
+    if (Path(name) / CONFIG).is_file():
+        return Path(name)
     names = [folder.name for folder in runs_in(Path(root))]
     matches = [known for known in names if known.startswith(str(name))]
     if str(name) in names or len(matches) == 1:
-        return Run.load(Path(root) / (str(name) if str(name) in names else matches[0]))
+        return Path(root) / (str(name) if str(name) in names else matches[0])
     if matches:
         raise BadInput(f"run {str(name)!r} is ambiguous: {', '.join(matches)}")
     if not names:
         raise BadInput(f"there is no run {str(name)!r}: {root} holds no runs")
-    return Run.load(Path(root) / choose("run", str(name), names))
+    return Path(root) / choose("run", str(name), names)
 
 
 @dataclass(frozen=True)
@@ -121,10 +126,10 @@ def collect(root: str | Path, *, unfinished: bool = False, delete: bool = False)
     for run in runs_in(Path(root)):
         if run.is_symlink():
             continue
-        if unfinished and not is_done(run) and not any(holder(f) is not None for f in _nested(run)):
+        if unfinished and not is_done(run) and not any(holder(f) is not None for f in nested(run)):
             removals += _removal(run, run, "unfinished, and no process works on it", delete)
             continue
-        for folder in _nested(run):
+        for folder in nested(run):
             place = folder / "checkpoints"
             if is_done(folder) and place.is_dir() and not place.is_symlink():
                 removals += _removal(place, folder, "checkpoints of a finished run", delete)
@@ -150,28 +155,28 @@ def runs_in(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"*/{CONFIG}"))
 
 
-def _nested(run: Path) -> Iterator[Path]:
+def nested(run: Path) -> Iterator[Path]:
     """A run folder and all its parts, at any depth."""
     yield run
     for path in parts_in(run).values():
-        yield from _nested(path)
+        yield from nested(path)
 
 
 def _info(folder: Path) -> RunInfo:
-    nested = list(_nested(folder))[1:]
+    parts = list(nested(folder))[1:]
     started = seconds = None
     try:
         run = Run.load(folder)
         state = run.state
-        if not run.done and any(holder(one) is not None for one in (folder, *nested)):
+        if not run.done and any(holder(one) is not None for one in (folder, *parts)):
             state = "running"
         provenance = run.provenance
         started = provenance["starts"][0]["started"]
         seconds = provenance["wall_seconds"]
     except (BadInput, KeyError, IndexError, TypeError):
         state = "unreadable"
-    done = sum(is_done(part) for part in nested)
-    return RunInfo(folder.name, folder, state, done, len(nested), started, seconds, _size(folder))
+    done = sum(is_done(part) for part in parts)
+    return RunInfo(folder.name, folder, state, done, len(parts), started, seconds, _size(folder))
 
 
 def _size(folder: Path) -> int:
@@ -190,7 +195,7 @@ def _fill(connection: Any, root: Path, folder: Path) -> None:
     rows: list[dict[str, Any]] = []
     origins: list[tuple[str, str, str]] = []
     for run in runs_in(root):
-        for one in _nested(run):
+        for one in nested(run):
             part = "/".join(one.relative_to(run).parts[1::2])
             log = Run.load(one).log_file()
             if log is not None and log.name == metrics.LINES:

@@ -1,6 +1,8 @@
 """The command line `meta-icl`: one module per command, imported when it is asked for, so that `--help` is immediate."""
 
+import contextlib
 import importlib
+import io
 import os
 import shlex
 import sys
@@ -37,9 +39,12 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 3 diverged, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without some character shows its number instead
+            stream.reconfigure(errors="backslashreplace")
     try:
         if not given or given[0] in ("-h", "--help"):
             print(USAGE)
@@ -50,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(__version__)
             return 0
         name = choose("command", given[0], COMMANDS)
-        return importlib.import_module(f"meta_icl.apps.cli.{name}").main(given[1:])
+        from meta_icl.runs.interrupts import interrupts  # here, because importing it would slow down `--help`
+
+        with interrupts():
+            return importlib.import_module(f"meta_icl.apps.cli.{name}").main(given[1:])
     except BadInput as error:
         return _say(str(error), 2)
     except KeyboardInterrupt:
@@ -58,14 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except RuntimeError as error:
-        if type(error).__name__ != "PartFailed":  # named, because importing it would slow down `--help`
-            raise
-        return _say(str(error), 1)
+    except OSError as error:  # such as a full disk, or a folder that may not be read
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}", 2)
+    except Exception as error:
+        if type(error).__name__ == "PartFailed":  # named, for the same reason
+            return _say(str(error), 1)
+        if "jax" in sys.modules and (problem := _backend_problem()) is not None:
+            return _say(problem, 2)
+        raise
+
+
+def _backend_problem() -> str | None:
+    from meta_icl.sweeps.environment import backend_problem
+
+    return backend_problem()
 
 
 def _say(message: str, status: int) -> int:
-    print(f"meta-icl: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"meta-icl: {message}", file=sys.stderr, flush=True)
     return status
 
 

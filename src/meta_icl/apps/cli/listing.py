@@ -2,12 +2,13 @@
 
 import ast
 import importlib.resources
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from meta_icl.errors import BadInput, choose
+from meta_icl.runs import read_json
+from meta_icl.runs.judged import read_claims
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ def _by_topic(name: str) -> set[str]:
 
 
 def results(folder: Path, paper: str) -> dict[str, Any] | None:
-    """The content of `folder/PAPER/claims.json`, if it is there."""
+    """The content of `folder/PAPER/claims.json`, if it is there and its verdicts are those of its checks."""
     path = folder / paper / "claims.json"
-    try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
-    except ValueError:
-        raise BadInput(f"{path} cannot be read as JSON") from None
+    if not path.exists():
+        return None
+    read_claims(path.parent)
+    return read_json(path)
 
 
 def _listed(package: str) -> list[Listed]:

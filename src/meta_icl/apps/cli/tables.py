@@ -1,5 +1,6 @@
 """Tables that several commands print."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def claim_table(title: str, claims: Sequence[Claim]) -> Table:
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
-    """Rows as text; numbers with six significant digits, missing values as "-"."""
+    """Rows as text; numbers with six significant digits, NaN as such, missing values as "-"."""
     table = Table(*columns, title=title)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
@@ -43,4 +44,6 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
 def _cell(value: Any) -> Text:
     if value is None:
         return Text("-")
-    return value if isinstance(value, Text) else Text(f"{value:.6g}" if isinstance(value, float) else str(value))
+    if isinstance(value, float):
+        return Text("NaN" if math.isnan(value) else f"{value:.6g}")
+    return value if isinstance(value, Text) else Text(str(value))

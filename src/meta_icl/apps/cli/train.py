@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from meta_icl.apps.cli import spec, tables
 from meta_icl.apps.cli.options import console, parse, print_json
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root, find_run
-from meta_icl.sweeps import default_workers, run_parts, use_compilation_cache
+from meta_icl.sweeps import compute_like_a_worker, default_workers, run_parts, use_compilation_cache
 
 EXAMPLES = (
     "linear_regression transformer --task d=5 n_context=10 --model d_model=6 --steps 5000 --seeds 2",
@@ -71,15 +72,18 @@ class Options:
     """Folder of the runs."""
     workers: int | None = None
     """Worker processes (default: one per core; 0: train in this process)."""
+    stop_when_diverged: bool = False
+    """Take no more steps with a seed and point whose loss or parameters are NaN or infinite; the others go on."""
     json: bool = False
     """Print JSON for machines."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command."""
+    """Run the command; exit status 3 if a seed at some point of the sweep has diverged."""
     options = parse(Options, arguments, command="train", examples=EXAMPLES)
     require(options.workers is None or options.workers >= 0, "--workers", options.workers, "zero or more")
     use_compilation_cache()
+    compute_like_a_worker()
     if options.resume is not None:
         given = [name for name in ("task_name", "model_name", "task", "model", "sweep") if getattr(options, name)]
         require(not given, "--resume", options.resume, "given without a task, a model or a sweep")
@@ -94,15 +98,18 @@ def main(arguments: Sequence[str]) -> int:
         results = run_parts(run, train_part, parts, workers=options.workers)
         if not run.done:
             run.finish()
+        diverged = run.diverged
     rows = summaries(parts, results)
     if options.json:
-        print_json({"run": run.folder, "points": rows})
+        print_json({"run": run.folder, "points": rows, "diverged": diverged})
     else:
         columns = ("point of the sweep", "seeds", "initial loss", "final loss", "lowest", "highest seed")
         cells = [(row["point"] or "-", *list(row.values())[1:]) for row in rows]
         console().print(tables.plain_table(columns, cells))
         print(f"run      {run.folder}\ncompare  meta-icl compare {run.folder}")
-    return 0
+        for part, step in diverged.items():
+            print(f"diverged {part}: NaN or infinite when seen at step {step}")
+    return 3 if diverged else 0
 
 
 def describe(options: Options) -> dict[str, Any]:
@@ -140,6 +147,8 @@ def describe(options: Options) -> dict[str, Any]:
         "seeds": options.seeds,
         "sweep": swept(options.sweep),
     }
+    if options.stop_when_diverged:  # only then, so that a run that was made without it keeps its name
+        config["stop_when_diverged"] = True
     check(config)
     return config
 
@@ -236,6 +245,7 @@ def train_part(part: Run, *, training: dict, seeds: list, sweep: dict) -> dict[s
         objective=objective_of(training, task_of(training)),
         sweep=sweep,
         record=training["record"],
+        stop_when_diverged=training.get("stop_when_diverged", False),
         store=part,
     )
     history = {f"history/{name}": values for name, values in trained.history.items()}
@@ -261,8 +271,8 @@ def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapp
                 "seeds": len(members),
                 "initial_loss": sum(first) / len(first),
                 "final_loss": sum(last) / len(last),
-                "lowest": min(last),
-                "highest": max(last),
+                "lowest": float(np.min(last)),  # NaN if one is
+                "highest": float(np.max(last)),
             }
         )
     return rows
