@@ -49,11 +49,11 @@ def stated_config(folder: Path) -> dict[str, Any]:
 
 def parts_in(folder: Path) -> dict[str, Path]:
     """The folders of the parts of a run by name; links are no parts."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder / "parts") if entry.is_dir(follow_symlinks=False))
-    except OSError:
+    place = folder / "parts"
+    if not place.is_dir() or place.is_symlink():
         return {}
-    return {name: path for name in names if os.path.lexists((path := folder / "parts" / name) / CONFIG)}
+    names = sorted(entry.name for entry in os.scandir(place) if entry.is_dir(follow_symlinks=False))
+    return {name: place / name for name in names if os.path.lexists(place / name / CONFIG)}
 
 
 def place_of(folder: Path) -> tuple[str, str] | None:

@@ -131,7 +131,7 @@ def collect(root: str | Path, *, unfinished: bool = False, delete: bool = False)
             continue
         for folder in nested(run):
             place = folder / "checkpoints"
-            if is_done(folder) and place.is_dir() and not place.is_symlink():
+            if place.is_dir() and not place.is_symlink() and _is_finished(folder):
                 removals += _removal(place, folder, "checkpoints of a finished run", delete)
     return removals
 
@@ -148,6 +148,14 @@ def _removal(target: Path, run: Path, reason: str, delete: bool) -> list[Removal
         finally:
             lock.release()
     return [removal]
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether a run is finished beyond doubt: the checkpoints of a damaged one may be needed."""
+    try:
+        return Run.load(folder).done
+    except BadInput:
+        return False
 
 
 def runs_in(root: Path) -> list[Path]:
