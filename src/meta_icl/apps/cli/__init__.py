@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import os
 import shlex
-import signal
 import sys
 import threading
 import warnings
@@ -36,14 +35,13 @@ EXAMPLES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads."""
+    """Run a command; the exit status: 0 done, 1 failed, 2 bad input, 3 diverged, 130 interrupted, 141 nobody reads."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _show_warning
     streams.prepare()
     told = f"interrupted; the same command goes on where it was: meta-icl {shlex.join(given)}"
     try:
-        with _prompt_interrupts(told):
-            status = _status(given)
+        status = _status(given, told)
         streams.flush()
         return status
     except KeyboardInterrupt:
@@ -52,19 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("stdout", "stderr"):
             streams.silence(name)
         return 141
-    except OSError as error:
+    except OSError as error:  # such as a full disk, or a folder that may not be read
         if error.filename is not None:
-            return _say(f"{error.strerror}: {error.filename}", 1)
+            return _say(f"{error.filename}: {error.strerror}", 2)
         streams.silence("stdout")
         return _say(f"cannot write the output: {error.strerror or error}", 1)
 
 
 @contextlib.contextmanager
 def _prompt_interrupts(told: str) -> Iterator[None]:
-    """Ctrl-C ends a command at once, also where a library that is being imported swallows the exception it raises."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Ctrl-C, `kill` and a closed terminal end a command at once, also where a library swallows the exception.
+
+    Libraries do so while they are imported. Long work has its own handler, which saves a checkpoint.
+    """
+    from meta_icl.runs.interrupts import handled  # here, because importing it would slow down `--help`
+
     timers: list[threading.Timer] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -74,16 +74,15 @@ def _prompt_interrupts(told: str) -> Iterator[None]:
         timers[-1].start()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        for timer in timers:
-            timer.cancel()
+    with handled(handle):
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()
 
 
-def _status(given: Sequence[str]) -> int:
+def _status(given: Sequence[str], told: str) -> int:
     try:
         if not given or given[0] in ("-h", "--help"):
             print(usage())
@@ -94,16 +93,27 @@ def _status(given: Sequence[str]) -> int:
             print(__version__)
             return 0
         name = choose("command", given[0], COMMANDS)
-        return importlib.import_module(f"meta_icl.apps.cli.{name}").main(given[1:])
+        with _prompt_interrupts(told):
+            return importlib.import_module(f"meta_icl.apps.cli.{name}").main(given[1:])
     except SystemExit as end:  # the help of a command
         return end.code if isinstance(end.code, int) else 0
     except BadInput as error:
         streams.flush()
         return _say(str(error), 2)
-    except RuntimeError as error:
-        if type(error).__name__ != "PartFailed":  # named, because importing it would slow down `--help`
-            raise
-        return _say(str(error), 1)
+    except OSError:
+        raise
+    except Exception as error:
+        if type(error).__name__ == "PartFailed":  # named, for the same reason
+            return _say(str(error), 1)
+        if "jax" in sys.modules and (problem := _backend_problem()) is not None:
+            return _say(problem, 2)
+        raise
+
+
+def _backend_problem() -> str | None:
+    from meta_icl.sweeps.environment import backend_problem
+
+    return backend_problem()
 
 
 def usage() -> str:

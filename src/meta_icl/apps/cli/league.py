@@ -11,7 +11,7 @@ from meta_icl.apps.cli import own, spec, tables
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.errors import choose, require
 from meta_icl.runs import Run, default_root
-from meta_icl.sweeps import run_parts, use_compilation_cache
+from meta_icl.sweeps import compute_like_a_worker, run_parts, use_compilation_cache
 
 EXAMPLES = (
     "--arenas overwrite --only deltanet linear_attention --steps 500",
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     for field in ("steps", "seeds", "batch", "d_model", "n_layers", "chunk_size"):
         require(getattr(options, field) >= 1, f"--{field.replace('_', '-')}", getattr(options, field), "positive")
     use_compilation_cache()
+    compute_like_a_worker()
     from meta_icl.evaluation.league import ARENAS, roster
 
     built_in = roster(options.chunk_size)

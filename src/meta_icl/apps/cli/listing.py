@@ -11,6 +11,8 @@ from typing import Any
 
 from meta_icl.apps.cli import own
 from meta_icl.errors import BadInput, choose
+from meta_icl.runs import read_json
+from meta_icl.runs.judged import read_claims
 
 NEEDED = ("IDS", "PRESETS", "run", "claims", "figures")
 PAPER = own.Kind("paper", f"a file or folder that defines {', '.join(NEEDED)}", bool)
@@ -74,12 +76,12 @@ def _by_topic(name: str) -> set[str]:
 
 
 def results(folder: Path, paper: str) -> dict[str, Any] | None:
-    """The content of `folder/PAPER/claims.json`, if it is there."""
+    """The content of `folder/PAPER/claims.json`, if it is there and its verdicts are those of its checks."""
     path = folder / paper / "claims.json"
-    try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
-    except ValueError:
-        raise BadInput(f"{path} cannot be read as JSON") from None
+    if not path.exists():
+        return None
+    read_claims(path.parent)
+    return read_json(path)
 
 
 def kept(folder: Path) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root
 from meta_icl.runs.claims import claims_to_json
-from meta_icl.sweeps import use_compilation_cache
+from meta_icl.sweeps import compute_like_a_worker, use_compilation_cache
 
 EXAMPLES = (
     "rossi2024",
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.workers is not None:
         os.environ["META_ICL_WORKERS"] = str(options.workers)
     use_compilation_cache()
+    compute_like_a_worker()
     name, paper, record = listing.load_paper(options.paper)
     config = configured(paper, options)
     ids = asked_for(paper, options.claims)

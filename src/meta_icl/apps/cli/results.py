@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from meta_icl.apps.cli import listing
-from meta_icl.runs import Claim, Run, write_atomically
-from meta_icl.runs.claims import claims_from_json
+from meta_icl.runs import Claim, Run, read_json, write_atomically
+from meta_icl.runs.judged import read_claims
 
 INTRODUCTION = """# Results
 
@@ -59,8 +59,8 @@ def write_short(folder: Path, file: Path) -> None:
 
 
 def _section(folder: Path) -> str:
-    claims = claims_from_json(json.loads((folder / "claims.json").read_text("utf-8")), str(folder))
-    provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+    claims = read_claims(folder)
+    provenance = read_json(folder / "provenance.json")
     counts = Counter(claim.verdict for claim in claims)
     verdicts = f"{counts['holds']} hold, {counts['fails']} fail, {counts['not decided']} not decided"
     if counts["not converged"]:

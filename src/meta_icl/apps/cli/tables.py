@@ -205,4 +205,6 @@ def _cell(value: Any) -> str:
     """A value as text that can be printed as it stands."""
     if value is None:
         return "-"
-    return streams.encodable(streams.visible(f"{value:.6g}" if isinstance(value, float) else str(value)))
+    if isinstance(value, float):
+        return "NaN" if value != value else f"{value:.6g}"
+    return streams.encodable(streams.visible(str(value)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from meta_icl.apps.cli import catalogue, spec, tables
@@ -16,7 +17,7 @@ from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.which import checked_name, find_run
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root
-from meta_icl.sweeps import default_workers, run_parts, use_compilation_cache
+from meta_icl.sweeps import compute_like_a_worker, default_workers, run_parts, use_compilation_cache
 
 EXAMPLES = (
     "linear_regression transformer --task d=5 n_context=10 --model d_model=6 --steps 5000 --seeds 2",
@@ -86,15 +87,18 @@ class Options:
     """Folder of the runs."""
     workers: int | None = None
     """Worker processes (default: one per core; 0: train in this process)."""
+    stop_when_diverged: bool = False
+    """Take no more steps with a seed and point whose loss or parameters are NaN or infinite; the others go on."""
     json: bool = False
     """Print JSON for machines."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command."""
+    """Run the command; exit status 3 if a seed at some point of the sweep has diverged."""
     options = parse(Options, arguments, command="train", examples=EXAMPLES)
     require(options.workers is None or options.workers >= 0, "--workers", options.workers, "zero or more")
     use_compilation_cache()
+    compute_like_a_worker()
     if options.resume is not None:
         given = [
             name for name in ("task_name", "model_name", "task", "model", "sweep", "name") if getattr(options, name)
@@ -114,14 +118,17 @@ def main(arguments: Sequence[str]) -> int:
         results = run_parts(run, train_part, parts, workers=options.workers, steps=config["steps"])
         if not run.done:
             run.finish()
+        diverged = run.diverged
     rows = summaries(parts, results)
     if options.json:
-        print_json({"run": run.folder, "points": rows})
+        print_json({"run": run.folder, "points": rows, "diverged": diverged})
     else:
         columns = ("point of the sweep", "seeds", "initial loss", "final loss", "lowest", "highest seed")
         tables.show(tables.plain_table(columns, [(row["point"] or "-", *list(row.values())[1:]) for row in rows]))
-        say(f"run      {run.folder}\ncompare  meta-icl compare {run.name}")
-    return 0
+        say(f"run      {run.folder}\ncompare  meta-icl compare {run.folder}")
+        for part, step in diverged.items():
+            say(f"diverged {part}: NaN or infinite when seen at step {step}")
+    return 3 if diverged else 0
 
 
 def describe(options: Options) -> dict[str, Any]:
@@ -149,6 +156,8 @@ def describe(options: Options) -> dict[str, Any]:
         "seeds": options.seeds,
     }
     config["sweep"], config["sizes"] = swept(options, config)
+    if options.stop_when_diverged:  # only then, so that a run that was made without it keeps its name
+        config["stop_when_diverged"] = True
     check(config)
     return config
 
@@ -328,6 +337,7 @@ def train_part(
         objective=objective_of(training, drawn(task)),
         sweep=sweep,
         record=training["record"],
+        stop_when_diverged=training.get("stop_when_diverged", False),
         store=part,
     )
     history = {f"history/{name}": values for name, values in trained.history.items()}
@@ -353,8 +363,8 @@ def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapp
                 "seeds": len(members),
                 "initial_loss": sum(first) / len(first),
                 "final_loss": sum(last) / len(last),
-                "lowest": min(last),
-                "highest": max(last),
+                "lowest": float(np.min(last)),  # NaN if one is
+                "highest": float(np.max(last)),
             }
         )
     return rows

@@ -9,18 +9,24 @@ from typing import Any
 from meta_icl import runs
 from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run, RunInfo
+from meta_icl.runs.query import named_run
 
 LAST = "last"
 MOST_DIFFERENCES = 6  # of the settings in which runs differ, those that are told
 
 
 def find_run(name: str, root: Path) -> Run:
-    """The run that a name means; of several the message lists all with what they differ in.
+    """The run that a name means, for reading; raises `BadInput` as `folder_of` does."""
+    return Run.load(folder_of(name, root))
 
-    Raises `BadInput` where there is none, or more than one.
+
+def folder_of(name: str, root: Path) -> Path:
+    """The folder of the run that a name means, whatever state it is in.
+
+    Raises `BadInput` where there is none, or more than one: then the message lists all with what they differ in.
     """
     if (Path(name) / "config.json").is_file():
-        return Run.load(name)
+        return Path(name)
     if is_path(name):
         path = Path(name).resolve()
         raise BadInput(f"{path} is not a run: it has no config.json" if path.exists() else f"there is no folder {path}")
@@ -28,11 +34,16 @@ def find_run(name: str, root: Path) -> Run:
         matches = [info for info in runs.list_runs(root) if info.name.startswith(name)]
         if len(matches) > 1 and name not in [info.name for info in matches]:
             raise BadInput("\n".join([f"run {name!r} is ambiguous; {LAST} is the newest run of all:", *told(matches)]))
-        return runs.find_run(name, root)
+        return named_run(name, root)
     everything = runs.list_runs(root)
     if not everything:
         raise BadInput(f"there is no last run: {root} holds no runs")
-    return Run.load(everything[0].folder)
+    return max(everything, key=lambda info: (info.started or "", _written(info.folder))).folder
+
+
+def _written(folder: Path) -> int:
+    """When the configuration of a run was written, in nanoseconds: runs can start in the same second."""
+    return (folder / "config.json").stat().st_mtime_ns
 
 
 def is_path(name: str) -> bool:
