@@ -12,7 +12,7 @@ from meta_icl.apps.cli import COMMANDS, train
 from meta_icl.apps.cli.options import parse
 
 ROOT = Path(__file__).parents[3]
-MINE = '''
+MINE = """
 import equinox as eqx
 import jax
 from meta_icl.prompt import Prompt, Task
@@ -35,7 +35,7 @@ class MyModel(eqx.Module):
 
     def __call__(self, prompt):
         return prompt.query.x @ self.weights
-'''
+"""
 
 
 def commands_of_readme() -> list[str]:

@@ -192,7 +192,9 @@ def _reads_labels(model: spec.Description) -> bool:
 def _call(model: spec.Description) -> Any:
     """The `__call__` of what a description of a model draws."""
     if "own" not in model:
-        return drawn_by(model_classes()[model["name"]]).__call__
+        made = drawn_by(model_classes()[model["name"]])
+        assert made is not None, "only descriptions are listed"
+        return made.__call__
     import equinox as eqx
     import jax
 
