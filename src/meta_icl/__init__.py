@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         best_rate,
     )
     from meta_icl.evaluation import compare
-    from meta_icl.models import Learner, LinearAttention, Transformer
+    from meta_icl.models import Architecture, Attention, Block, Learner, LinearAttention, Network
     from meta_icl.prompt import Predictor, Prompt, Task
     from meta_icl.tasks import LinearRegression, Normal, SineRegression, Uniform
     from meta_icl.training import train
@@ -26,20 +26,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Architecture",
+    "Attention",
     "BayesLinear",
+    "Block",
     "GradientDescent",
     "GradientDescentPlusPlus",
     "Learner",
     "LeastSquares",
     "LinearAttention",
     "LinearRegression",
+    "Network",
     "Normal",
     "Predictor",
     "Prompt",
     "Ridge",
     "SineRegression",
     "Task",
-    "Transformer",
     "Uniform",
     "__version__",
     "best_rate",
@@ -58,7 +61,7 @@ _HOMES = {
         "best_rate",
     ),
     "meta_icl.evaluation": ("compare",),
-    "meta_icl.models": ("Learner", "LinearAttention", "Transformer"),
+    "meta_icl.models": ("Architecture", "Attention", "Block", "Learner", "LinearAttention", "Network"),
     "meta_icl.prompt": ("Predictor", "Prompt", "Task"),
     "meta_icl.tasks": ("LinearRegression", "Normal", "SineRegression", "Uniform"),
     "meta_icl.training": ("train",),

@@ -137,9 +137,17 @@ def weight_norm(weights: dict[str, Float[Array, "*stack d f"]]) -> Float[Array, 
     return jnp.sqrt(sum(squares[1:], squares[0]))
 
 
-def change(patch: Patch | None, name: str, x: Float[Array, "... d_in"]) -> Array | float:
-    """What the patch adds to x W for the matrix of that name; zero where it has no such change."""
-    return patch.weights[name](x) if patch is not None and name in patch.weights else 0.0
+def product(x: Float[Array, "... d_in"], w: Float[Array, "... d_in d_out"], patch: Patch | None, name: str) -> Array:
+    """x W, and what the patch adds to it if it changes the matrix of that name; experts have a leading axis."""
+    if w.ndim == 3 and x.ndim == 1:  # every expert reads the same token
+        x = jnp.broadcast_to(x, (w.shape[0], x.shape[0]))
+    y = x @ w if w.ndim == 2 else jnp.einsum("ed,edf->ef", x, w)
+    return y + patch.weights[name](x) if patch is not None and name in patch.weights else y
+
+
+def shifted(vector: Array, patch: Patch | None, name: str) -> Array:
+    """A bias or norm scale with what the patch adds to it."""
+    return vector + patch.vectors[name] if patch is not None and name in patch.vectors else vector
 
 
 def vector_change(patch: Patch | None, name: str) -> Array | float:

@@ -1,34 +1,15 @@
-"""How a prompt becomes the rows that a network reads, and how its answer is read back.
-
-Every layout states its read-out and sign convention. Networks map tokens "t d" to outputs "t d"; a layout never knows
-which network it serves. All layouts hide the query's target: its slot is filled by a rule, never by the target.
-"""
+"""Layouts of prompts with real targets: concatenated, separate and interleaved tokens, read back with a stated sign."""
 
 from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from meta_icl.errors import choose, require
+from meta_icl.models.layouts.layout import Layout
+from meta_icl.models.positions import sinusoidal_code
 from meta_icl.prompt import Prompt
-
-
-class Layout(eqx.Module):
-    """A pair of maps: prompt -> tokens "t d", and network output "t d" -> prediction."""
-
-    reads_last_token: ClassVar[bool] = True  # a network may then return the last row only
-    tokens_per_pair: ClassVar[int] = 1  # of the context; the query has one
-    takes_labels: ClassVar[bool] = False  # prompts with integer labels, not real targets
-
-    def encode(self, prompt: Prompt) -> Float[Array, "t d"]:
-        """The tokens of one prompt."""
-        raise TypeError(f"{type(self).__name__} does not define encode")
-
-    def read(self, output: Float[Array, "t d"], prompt: Prompt) -> Float[Array, "..."]:
-        """The prediction in the network's output."""
-        raise TypeError(f"{type(self).__name__} does not define read")
 
 
 class Concatenated(Layout):
@@ -76,7 +57,7 @@ class Separate(Layout):
         x_tokens = jnp.pad(prompt.x, ((0, 0), (0, width - dx)))
         y_tokens = jnp.pad(prompt.y, ((0, 0), (width - dy, 0)))
         tokens = jnp.stack([x_tokens, y_tokens], axis=1).reshape(2 * n, width)[:-1]
-        code = positional_code(2 * n - 1, self.d_position).astype(tokens.dtype)
+        code = sinusoidal_code(2 * n - 1, self.d_position).astype(tokens.dtype)
         return jnp.concatenate([tokens, code], axis=-1)
 
     def read(self, output: Float[Array, "t d"], prompt: Prompt) -> Float[Array, " dy"]:
@@ -111,9 +92,3 @@ class Interleaved(Layout):
 
     def read(self, output: Float[Array, "t d"], prompt: Prompt) -> Float[Array, "n dy"]:
         return self.sign * output[::2, : prompt.y.shape[-1]]
-
-
-def positional_code(n_tokens: int, width: int, base: float = 10000.0) -> Float[Array, "t width"]:
-    """Sinusoidal positions: sin(p / base^(2j/width)) for j < width/2, then the cosines (Vaswani et al., 2017)."""
-    angles = np.arange(n_tokens)[:, None] / base ** (2 * np.arange(width // 2) / width)
-    return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], axis=-1), jnp.result_type(float))

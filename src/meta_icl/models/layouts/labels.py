@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from meta_icl.models.layouts import Layout
+from meta_icl.models.layouts.layout import Layout
 from meta_icl.prompt import PlacedPrompt, Prompt
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from meta_icl.errors import require
-from meta_icl.models.layouts import Layout
+from meta_icl.models.layouts.layout import Layout
 from meta_icl.prompt import Prompt
 
 
