@@ -27,7 +27,12 @@ def load_paper(text: str) -> Paper:
     Raises `BadInput` with what a folder or file lacks to be a paper.
     """
     if "/" not in text and "\\" not in text and not text.endswith(".py"):
-        name = listing.find_paper(text)
+        try:
+            name = listing.find_paper(text)
+        except BadInput:
+            if Path(text).exists():
+                raise BadInput(f"unknown paper {text!r}; for the one that is in this folder, write ./{text}") from None
+            raise
         return Paper(name, importlib.import_module(f"meta_icl.papers.{name}"), name)
     place = Path(text).expanduser().resolve()
     module = load_own(place)

@@ -9,6 +9,8 @@ import numpy as np
 
 from meta_icl.runs import Run, read_json
 
+LEARNERS = ("known", "bayes", "ridge")  # of the optimal curves: who knows the block, infers it, knows of none
+
 
 def seeds_of(run: Run, mixture: str) -> list[dict[str, np.ndarray]]:
     """What every seed on a mixture left behind."""
@@ -18,9 +20,6 @@ def seeds_of(run: Run, mixture: str) -> list[dict[str, np.ndarray]]:
 def published() -> dict[str, Any]:
     """The tabulated numbers of the optimal learners, `known`, `bayes` and `ridge`."""
     return read_json(Path(__file__).with_name("published.json"))
-
-
-LEARNERS = ("known", "bayes", "ridge")  # of the optimal curves: who knows the block, infers it, knows of none
 
 
 @dataclass(frozen=True)
