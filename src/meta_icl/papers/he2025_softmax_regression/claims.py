@@ -1,4 +1,7 @@
-"""The claims of He et al. (2025), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of He et al. (2025), judged from a finished run; tolerances were fixed before any run.
+
+The guards came later, after the run that `results/` keeps.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

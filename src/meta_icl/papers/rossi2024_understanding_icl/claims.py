@@ -1,4 +1,4 @@
-"""The claims of Rossi et al. (2024), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Rossi et al. (2024), judged from a finished run."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .experiments import closed_form_loss, contexts_of, lstms_of, published, sta
 
 
 def claims(run: Run) -> list[Claim]:
-    """R-1 .. R-12; tolerances are those set for the reproduction, the module says what was settled later."""
+    """R-1 .. R-12; tolerances are those set for the reproduction, the paper's docstring says what was settled later."""
     layers = {c: run.part_arrays(f"layer-D5-C{c}") for c in contexts_of(run)}
     return [
         claim_best_rate(run.load_arrays("best_rate")),

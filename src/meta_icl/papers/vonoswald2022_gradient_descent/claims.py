@@ -1,4 +1,7 @@
-"""The claims of von Oswald et al. (2022), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of von Oswald et al. (2022), judged from a finished run; tolerances were fixed before any run.
+
+The guards came later, after the run that `results/` keeps.
+"""
 
 from dataclasses import replace
 from pathlib import Path
