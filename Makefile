@@ -4,6 +4,7 @@
 #   make test    style, types, import contracts and all tests
 #   make smoke   every paper from end to end at its smallest size, and what else is too slow for every run
 #   make lint    the first three of them
+#   make verdicts  tell the verdicts of results/ to the installed command `meta-icl papers`
 #   make docs    run the notebooks and render them into docs/
 #   make format  let ruff rewrite what it can
 #   make clean   remove caches and builds;  make distclean  removes .venv as well
@@ -32,7 +33,7 @@ INSTALL = set -- $(PYTHON) -m pip --python $(BIN)/python; \
   "$$@" --version > /dev/null 2>&1 || { $(BIN)/python -m ensurepip > /dev/null; set -- $(BIN)/python -m pip; }; \
   "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt pip --editable
 
-.PHONY: demo test smoke lint docs format clean distclean
+.PHONY: demo test smoke lint verdicts docs format clean distclean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -53,6 +54,9 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --cache-dir .cache/import_linter
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+verdicts: .venv/core.stamp
+	$(BIN)/python -m meta_icl.apps.cli.results results src/meta_icl/papers/verdicts.json
 
 docs: .venv/notebooks.stamp
 	@mkdir -p .cache/notebooks

@@ -30,7 +30,7 @@ def mnist(tmp_path, monkeypatch):
     x, y = RNG.integers(0, 256, (6, 5, 4)), np.array([3, 1, 4, 1, 5, 9])
     files = [idx_file(part) for part in (x[:4], y[:4], x[4:], y[4:])]
     source = SOURCES["mnist"]
-    sums = {name: hashlib.md5(data).hexdigest() for name, data in zip(source.files, files, strict=True)}
+    sums = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in zip(source.files, files, strict=True)}
     monkeypatch.setitem(SOURCES, "mnist", dataclasses.replace(source, files=sums))
     return x, y, dict(zip(source.files, files, strict=True))
 
@@ -101,15 +101,41 @@ def test_omniglot():
     assert x_test[1, 0, 1] == 255
 
 
+class Reply(io.BytesIO):
+    """What a server answers, with the length that it states; counts the bytes that were read."""
+
+    def __init__(self, data, length=None):
+        super().__init__(data)
+        self.headers = {} if length is None else {"Content-Length": str(length)}
+        self.taken = 0
+
+    def read(self, size=-1):
+        piece = super().read(size)
+        self.taken += len(piece)
+        return piece
+
+
+def answer(monkeypatch, reply):
+    """Has every request answered by `reply(address)`."""
+
+    class Opener:
+        def open(self, address, timeout):
+            assert address.startswith("https://") and timeout > 0
+            return reply(address)
+
+    monkeypatch.setattr(downloads, "build_opener", lambda *handlers: Opener())
+
+
 def test_a_set_is_downloaded_once(mnist, tmp_path, monkeypatch):
     x, y, files = mnist
     asked = []
 
-    def reply(address, timeout):
+    def reply(address):
         asked.append(address)
-        return io.BytesIO(files[address.rpartition("/")[2]])
+        data = files[address.rpartition("/")[2]]
+        return Reply(data, len(data) if len(asked) % 2 else None)
 
-    monkeypatch.setattr(downloads.urllib.request, "urlopen", reply)
+    answer(monkeypatch, reply)
     for _ in range(2):
         found = download("mnist", folder=tmp_path)
         np.testing.assert_array_equal(found.images, x)
@@ -119,22 +145,41 @@ def test_a_set_is_downloaded_once(mnist, tmp_path, monkeypatch):
 
 
 def test_another_file_is_refused(mnist, tmp_path, monkeypatch):
-    name = next(iter(mnist[2]))
-    monkeypatch.setattr(downloads.urllib.request, "urlopen", lambda *a, **k: io.BytesIO(b"not it"))
-    with pytest.raises(BadInput, match=r"not the published file.*nothing was kept"):
-        download("mnist", folder=tmp_path)
+    name, data = next(iter(mnist[2].items()))
+    wrong = data[:-1] + bytes([data[-1] ^ 1])
+    replies = [Reply(wrong), Reply(data + b"x" * 10**6), Reply(data, 10**12), Reply(data[:-3])]
+    messages = ("SHA-256", "more than the", "has 1000000000000 bytes", f"sent {len(data) - 3} of the")
+    for reply, message in zip(replies, messages, strict=True):
+        answer(monkeypatch, lambda address, reply=reply: reply)
+        with pytest.raises(BadInput, match=rf"{message}.*nothing was kept"):
+            download("mnist", folder=tmp_path)
+    assert [reply.taken for reply in replies] == [len(data), len(data) + 1, 0, len(data) - 3]  # never without an end
     assert not (tmp_path / "mnist").exists()
     (tmp_path / "mnist").mkdir()
-    (tmp_path / "mnist" / name).write_bytes(b"damaged")
-    with pytest.raises(BadInput, match="remove it"):
-        download("mnist", folder=tmp_path)
+    for damaged in (wrong, b"short"):
+        (tmp_path / "mnist" / name).write_bytes(damaged)
+        with pytest.raises(BadInput, match="remove it"):
+            download("mnist", folder=tmp_path)
+
+
+def test_https_only(mnist):
+    source = SOURCES["mnist"]
+    with pytest.raises(BadInput, match="https"):
+        dataclasses.replace(source, address=source.address.replace("https", "http"))
+    with pytest.raises(BadInput, match="SHA-256"):
+        dataclasses.replace(source, files={"a": (3, "0" * 32)})  # an MD5 sum
+    follow = downloads._Secure().redirect_request
+    request = downloads.Request("https://example.org/a")
+    assert follow(request, io.BytesIO(), 302, "Found", {}, "https://example.org/b").full_url == "https://example.org/b"
+    with pytest.raises(urllib.error.URLError, match="not https"):
+        follow(request, io.BytesIO(), 302, "Found", {}, "http://example.org/b")
 
 
 def test_without_a_connection_one_line_says_what_to_do(tmp_path, monkeypatch):
-    def reply(*arguments, **options):
+    def reply(address):
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(downloads.urllib.request, "urlopen", reply)
+    answer(monkeypatch, reply)
     with pytest.raises(
         BadInput, match=r"^svhn needs .*train_32x32.mat, and http.*no route to host.*put the file there$"
     ):

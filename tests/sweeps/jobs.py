@@ -29,6 +29,40 @@ def fail(part: Run, *, x: float) -> dict[str, np.ndarray]:
     return {"x": np.array(x)}
 
 
+def fail_once(part: Run) -> dict[str, np.ndarray]:
+    """Fails when called first, with a note of every call; called again it would succeed."""
+    calls = part.folder.parent.parent / "calls.txt"
+    with open(calls, "a") as file:
+        file.write(f"{part.name} {os.getpid()}\n")
+    if len(calls.read_text().splitlines()) == 1:
+        raise BadInput("the first call fails")
+    return {}
+
+
+def large(part: Run, *, bytes: int) -> dict[str, np.ndarray]:
+    """Leaves a result of this size after a checkpoint of a few bytes."""
+    saved = part.latest_checkpoint()
+    part.rewind(-1 if saved is None else saved[0])
+    if saved is None:
+        part.log({"step": 1, "loss": 0.5})
+        part.save_checkpoint(1, {"x": np.zeros(1)})
+    return {"zeros": np.zeros(bytes, np.uint8)}
+
+
+def tiny_training(part: Run, *, seed: int) -> dict[str, np.ndarray]:
+    """A few steps of a network whose matrices are large enough for several threads to share them."""
+    import jax
+
+    from meta_icl.models import Learner, Transformer
+    from meta_icl.tasks import LinearRegression
+    from meta_icl.training import to_arrays, train
+
+    task, model = LinearRegression(d=15, n_context=20), Learner(Transformer(16))
+    trained = train(task, model, steps=4, key=jax.random.key(0), seeds=[seed], batch=64, record=2, store=part)
+    arrays = {f"history/{name}": values for name, values in trained.history.items()}
+    return arrays | to_arrays(trained.stacked, "predictor") | {"pid": np.array(os.getpid())}
+
+
 def fragile(part: Run, *, steps: int, dies_at: int | None = None, deaths: int = 1) -> dict[str, np.ndarray]:
     """Adds up the steps with a checkpoint at each; the process is killed at step `dies_at`, `deaths` times."""
     saved = part.latest_checkpoint()

@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,10 +14,13 @@ import pytest
 
 from meta_icl.errors import BadInput
 from meta_icl.runs import Run
+from meta_icl.runs.config import write_config
 from meta_icl.runs.lock import Lock, holder, holders, last_holder
-from meta_icl.sweeps import PartFailed, run_parts
+from meta_icl.sweeps import PartFailed, local, run_parts
+from meta_icl.sweeps.environment import import_path, worker_environment
 from meta_icl.sweeps.local import _explain
-from meta_icl.sweeps.work import find_function, function_name
+from meta_icl.sweeps.work import find_function, function_name, keep_error, raise_kept_error
+from meta_icl.sweeps.worker import work
 
 
 @pytest.fixture
@@ -102,6 +106,117 @@ def test_errors_name_the_part(run, workers):
     assert not run.parts()["zero"].done and holder(run.part_folder("zero")) is None
 
 
+def prepared(run: Run, function, parts: dict[str, dict]) -> None:
+    """Makes parts without computing them."""
+    for name, arguments in parts.items():
+        write_config(run.part_folder(name), {"function": function_name(function), "arguments": arguments})
+
+
+def test_a_part_that_failed_is_not_taken_again(run):
+    """A worker that comes in the moment after another has failed leaves the part, and its error, for the parent."""
+    prepared(run, jobs.fail_once, {"one": {}})
+    with pytest.raises(BadInput, match="the first call fails"):
+        work(run.folder, jobs.fail_once)
+    work(run.folder, jobs.fail_once)  # the other worker, when the part is open and the parent has not looked yet
+    assert calls(run) == ["one"] and Run.load(run.part_folder("one")).state == "failed"
+    with pytest.raises(BadInput, match=r"^part one: the first call fails$"):
+        raise_kept_error("one", run.part_folder("one"))
+    # The next call takes it again.
+    assert run_parts(run, jobs.fail_once, {"one": {}}, workers=2, progress=False) == {"one": {}}
+    assert calls(run) == ["one", "one"] and Run.load(run.part_folder("one")).state == "done"
+
+
+def test_a_part_that_a_worker_of_another_process_failed_at_ends_the_call(run, monkeypatch):
+    """Nobody takes it, so the parent must not wait for it."""
+    monkeypatch.setattr(local, "_start", lambda *_: subprocess.Popen([sys.executable, "-c", ""], stdin=-1))
+    monkeypatch.setattr(local, "_waiting", lambda *_: (keep_error(run.part_folder("one"), BadInput("no")), False)[1])
+    with pytest.raises(BadInput, match=r"^part one: no$"):
+        run_parts(run, jobs.square, {"one": {"x": 1.0}}, workers=2, progress=False)
+
+
+def test_a_worker_runs_nothing_that_only_a_folder_names(run, tmp_path):
+    """A run may come from anybody: what it computes is what the caller says, never a name in its files."""
+    write_config(run.part_folder("a"), {"function": "os:mkdir", "arguments": {"mode": 511}})
+    with pytest.raises(BadInput, match="is not that of a part of square"):
+        work(run.folder, jobs.square)
+    with pytest.raises(BadInput, match=r"made with .* = 511|made with .*function"):
+        run_parts(run, jobs.square, {"a": {"mode": 511}}, workers=0, progress=False)
+
+
+def test_workers_import_nothing_from_the_current_folder(run, tmp_path, monkeypatch):
+    """A file that is called like a module of a library is no such module, even where Python would look there first."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("duckdb", "numpy", "argparse", "json"):
+        (here / f"{name}.py").write_text(f"raise ImportError('{name} of the current folder')\n")
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(str(here))
+    assert str(here) not in import_path(jobs.square)
+    results = run_parts(run, jobs.square, {"a": {"x": 3.0}}, workers=2, progress=False)
+    assert float(results["a"]["square"]) == 9
+    monkeypatch.chdir(Path(jobs.__file__).parent)  # where the function stands: last, behind every library
+    assert import_path(jobs.square)[-1] == str(Path(jobs.__file__).parent.resolve())
+
+
+def test_a_full_disk_is_one_line_and_then_it_goes_on(run):
+    """Limited here by the size of a file, in the workers too, which inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    parts = {name: {"bytes": 100_000} for name in ("a", "b")}
+    for workers in (0, 2):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+        try:
+            with pytest.raises(BadInput, match=r"^part [ab]: cannot write .*result\.safetensors: File too large"):
+                run_parts(run, jobs.large, parts, workers=workers, progress=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert run_parts(run, jobs.large, parts, workers=0, progress=False)["b"]["zeros"].size == 100_000
+    for part in run.parts().values():
+        assert part.state == "done" and part.metrics() == [{"step": 1, "loss": 0.5}]
+        assert not [path for path in part.folder.rglob("*") if ".tmp-" in path.name]
+
+
+def test_a_worker_that_cannot_even_say_why_has_its_exit_status(run):
+    worker = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({os.EX_IOERR})"], stdin=subprocess.PIPE)
+    with pytest.raises(BadInput, match=r"a worker cannot write to .*, perhaps for lack of space; the same command"):
+        _explain(run, worker, {"a": run.part_folder("a")}, Counter())
+
+
+def test_threads_do_not_depend_on_the_number_of_workers(run, monkeypatch):
+    """Where jax computes already with other threads than a worker's, parts have a worker, also with `workers=0`."""
+    monkeypatch.setattr("meta_icl.sweeps.parts.compute_like_a_worker", lambda: False)
+    run_parts(run, jobs.square, {"a": {"x": 1.0}}, workers=0, progress=False)
+    (pid,) = [line.split()[1] for line in (run.folder / "calls.txt").read_text().splitlines()]
+    assert pid != str(os.getpid())
+
+
+BITS = """
+import sys
+sys.path.insert(0, {tests!r})
+import jobs
+from meta_icl.runs import Run
+from meta_icl.sweeps import run_parts
+with Run.open({folder!r}, {{"a": 1}}) as run:
+    run_parts(run, jobs.tiny_training, {{"seed": {{"seed": 1}}}}, workers={workers}, progress=False)
+"""
+
+
+def test_the_bits_of_a_seed_do_not_depend_on_workers(tmp_path):
+    """Processes that nobody has told how many threads to use, as a user starts them."""
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
+    results = []
+    for workers in (0, 2):
+        folder = tmp_path / str(workers)
+        script = BITS.format(tests=str(Path(jobs.__file__).parent), folder=str(folder), workers=workers)
+        process = subprocess.Popen([sys.executable, "-c", script], env=environment)
+        assert process.wait(timeout=240) == 0
+        part = Run.load(folder).parts()["seed"]
+        results.append(part.load_arrays("result"))
+        assert (int(results[-1].pop("pid")) == process.pid) == (workers == 0)
+        assert part.metrics() and part.provenance["resumed"] == 0
+    np.testing.assert_equal(results[0], results[1])
+
+
 def test_other_arguments_for_a_part_are_refused(run):
     run_parts(run, jobs.square, {"a": {"x": 2.0}}, workers=0, progress=False)
     with pytest.raises(BadInput, match=r"was made with arguments\.x = 2\.0, now it is 3\.0"):
@@ -140,13 +255,13 @@ def start_endless(folder: Path, workers: int) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_interrupt_saves_checkpoints(tmp_path, workers):
+@pytest.mark.parametrize(("workers", "number"), [(2, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGHUP)], ids=str)
+def test_interrupt_saves_checkpoints(tmp_path, workers, number):
     parent = start_endless(tmp_path / "run", workers)
     names = ("a", "b")[:workers]
     folders = [tmp_path / "run" / "parts" / name for name in names]
     wait_for(lambda: all((folder / "metrics.jsonl").exists() for folder in folders))
-    parent.send_signal(signal.SIGINT)
+    parent.send_signal(number)
     _, err = parent.communicate(timeout=20)
     assert parent.returncode == 130 and "stopping at the next checkpoint" in err and "Traceback" not in err
     for folder in folders:
@@ -186,13 +301,10 @@ def test_second_interrupt_stops_at_once(tmp_path):
 def test_a_part_computed_elsewhere_is_waited_for(run):
     """Any executor may start workers on the same folder; nothing is computed twice."""
     arguments = {f"x={x}": {"x": float(x)} for x in range(4)}
-    from meta_icl.runs.run import write_config
-    from meta_icl.sweeps.environment import worker_environment
-
-    for name, given in arguments.items():
-        write_config(run.part_folder(name), {"function": "jobs:square", "arguments": given})
+    prepared(run, jobs.square, arguments)
     other = subprocess.Popen(
-        [sys.executable, "-m", "meta_icl.sweeps.worker", str(run.folder)], env=worker_environment()
+        [sys.executable, "-P", "-m", "meta_icl.sweeps.worker", str(run.folder), "jobs:square"],
+        env=worker_environment(jobs.square),
     )
     results = run_parts(run, jobs.square, arguments, workers=2, progress=False)
     assert other.wait(timeout=20) == 0

@@ -31,7 +31,7 @@ class Memory:
     stopping = False
 
     def __init__(self):
-        self.saved, self.rows = None, []
+        self.saved, self.rows, self.diverged = None, [], {}
 
     def latest_checkpoint(self):
         return self.saved
@@ -44,6 +44,9 @@ class Memory:
 
     def rewind(self, step):
         self.rows = [row for row in self.rows if row["step"] <= step]
+
+    def note_divergence(self, members):
+        self.diverged = dict(members)
 
 
 def leaves(ensemble: Ensemble) -> list[np.ndarray]:
@@ -113,6 +116,69 @@ def test_resumed_training_is_bit_identical(arrangement, monkeypatch):
     for name in whole.history:
         np.testing.assert_array_equal(whole.history[name], resumed.history[name])
     assert [row["step"] for row in store.rows if row["seed"] == 0] == [0, 4, 8, 12]
+
+
+def test_rows_before_the_first_checkpoint_are_logged_once():
+    """A training killed before it has saved anything starts again: what it had logged is dropped."""
+    store, undisturbed = Memory(), Memory()
+
+    def killed(step, steps, loss):
+        if step == 4:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        quick(store=store, progress=killed)
+    assert store.saved is None and [row["step"] for row in store.rows] == [0, 4]
+    quick(store=store)
+    quick(store=undisturbed)
+    np.testing.assert_equal(store.rows, undisturbed.rows)
+    assert [row["step"] for row in store.rows] == [0, 4, 8, 12]
+
+
+RATES = {"optimiser.learning_rate": (1e-3, 1e30)}  # the second overflows in its first step
+
+
+@pytest.mark.parametrize("arrangement", ["sequence", pytest.param("vmap", marks=pytest.mark.slow)])
+def test_divergence_is_seen_within_a_chunk_and_harms_nobody_else(arrangement):
+    store = Memory()
+    trained = quick(sweep=RATES, arrangement=arrangement, store=store, optimiser=Optimiser(name="sgd"))
+    assert trained.diverged == {1: 4} and store.diverged == {"seed=0,optimiser.learning_rate=1e+30": 4}
+    alone = quick(arrangement=arrangement, optimiser=Optimiser(name="sgd", learning_rate=1e-3))
+    for both, single in zip(leaves(trained), leaves(alone), strict=True):
+        if arrangement == "sequence":
+            np.testing.assert_array_equal(both[0], single[0])
+        else:
+            np.testing.assert_allclose(both[0], single[0], rtol=1e-5, atol=1e-7)
+    assert np.isfinite(trained.history["loss"][1:, 0]).all() and not np.isfinite(trained.history["loss"][1:, 1]).any()
+    assert alone.diverged == {}
+
+
+def test_a_resumed_training_knows_what_has_diverged():
+    store = Memory()
+    store.stopping = True
+    settings = {"sweep": RATES, "optimiser": Optimiser(name="sgd"), "store": store}
+    for _ in range(2):  # stopped at step 0, then at 4
+        with pytest.raises(KeyboardInterrupt):
+            quick(**settings)
+    assert store.saved[0] == 4
+    store.stopping = False
+    assert quick(**settings).diverged == {1: 4}
+
+
+def test_a_training_that_has_diverged_wholly_may_stop():
+    settings = {"optimiser": Optimiser(name="sgd", learning_rate=1e30), "record": 4}
+    stopped, gone_on = quick(**settings, stop_when_diverged=True), quick(**settings)
+    assert stopped.diverged == gone_on.diverged == {0: 4}
+    assert stopped.history["step"].tolist() == [0, 4, 8, 12] and np.isnan(stopped.history["loss"][2:]).all()
+    half = quick(sweep=RATES, optimiser=Optimiser(name="sgd"), stop_when_diverged=True)
+    assert half.diverged == {1: 4} and np.isfinite(half.history["loss"][1:, 0]).all()
+
+
+def test_the_checkpoint_of_another_seed_is_refused():
+    store = Memory()
+    quick(seeds=[3], store=store)
+    with pytest.raises(BadInput, match=r"other seeds or points.*\"seed\": 3.*\"seed\": 4"):
+        quick(seeds=[4], store=store)
 
 
 def test_stopping_saves_a_checkpoint_first():

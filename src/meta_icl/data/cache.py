@@ -16,9 +16,16 @@ CHECKSUM = "sha256"
 def cache_folder() -> Path:
     """Where data sets are kept: $META_ICL_DATA, else meta_icl in the user's cache folder."""
     chosen = os.environ.get("META_ICL_DATA")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "meta_icl"
+    return Path(chosen) if chosen else user_cache()
+
+
+def user_cache() -> Path:
+    """The folder of this package among the user's caches; of somebody without a home, among temporary files."""
+    try:
+        place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"meta_icl-{os.getuid()}"
+    return place / "meta_icl"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

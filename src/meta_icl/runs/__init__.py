@@ -1,16 +1,19 @@
 """Run folders: configuration, provenance, metrics, checkpoints, results and claims, safe against kills and mix-ups."""
 
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, relative, within
+from meta_icl.runs.config import config_hash
 from meta_icl.runs.files import read_json, write_atomically, write_json
 from meta_icl.runs.interrupts import graceful_interrupts, stop_requested
 from meta_icl.runs.lock import Locked
 from meta_icl.runs.query import RunInfo, Table, collect, default_root, find_run, list_runs, query
-from meta_icl.runs.run import Run, config_hash
+from meta_icl.runs.run import Run
+from meta_icl.runs.verify import Finding, verify
 
 __all__ = [
     "Check",
     "Claim",
     "Converged",
+    "Finding",
     "Locked",
     "Rule",
     "Run",
@@ -30,6 +33,7 @@ __all__ = [
     "read_json",
     "relative",
     "stop_requested",
+    "verify",
     "within",
     "write_atomically",
     "write_json",

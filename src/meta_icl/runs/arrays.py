@@ -1,6 +1,5 @@
 """Named numpy arrays as safetensors, exact in value, type and shape; bfloat16 and scalars included."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,20 +48,16 @@ def from_bytes(data: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
-def save_arrays(path: Path, arrays: Mapping[str, Any]) -> str:
-    """Write arrays atomically; returns the SHA-256 of the file."""
-    data = to_bytes(arrays)
-    write_atomically(path, data)
-    return hashlib.sha256(data).hexdigest()
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays atomically."""
+    write_atomically(path, to_bytes(arrays))
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read arrays; a missing or damaged file is a `BadInput` that names it."""
+def from_file(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """The arrays in the bytes of a file; damaged ones are a `BadInput` that names it."""
     try:
-        return from_bytes(path.read_bytes())
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist") from None
-    except (ValueError, KeyError, OSError) as error:
+        return from_bytes(data)
+    except (ValueError, KeyError) as error:
         raise BadInput(f"{path} cannot be read as safetensors ({error}); nothing was changed") from None
 
 

@@ -1,8 +1,10 @@
 """Files that are either the old or the new version, never half of one, and JSON in which NaN and infinity survive."""
 
+import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -13,27 +15,50 @@ from meta_icl.errors import BadInput
 
 FORMAT = 1  # of a run folder; raised when an older reader would misread it
 TEMPORARY = ".tmp-"
+SEAL = "checksum"
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
+class CannotWrite(BadInput):
+    """A file could not be written, as on a full disk; what was there before is unchanged."""
+
+    def __init__(self, path: Path, error: OSError):
+        super().__init__(f"cannot write {path}: {error.strerror or error}; what is saved stays as it was")
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file by temporary file, fsync and rename; `BadInput` if its folder cannot be made or written."""
+    """Write a file by temporary file, fsync and rename; `CannotWrite` if that fails, as on a full disk."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        fsync_folder(path.parent)
     except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
+        raise CannotWrite(path, error) from None
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file; `OSError` for a folder, a pipe, a device or a socket, without waiting for it."""
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(f"{path} is not a regular file")
+    return handle
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; `FileNotFoundError` or another `OSError` if there is none."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        return file.read()
 
 
 def fsync_folder(folder: Path) -> None:
@@ -90,16 +115,31 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote; a missing or damaged file is a `BadInput` that names it."""
     try:
-        return restored(json.loads(path.read_text(encoding="utf-8")))
+        return parse_json(read_regular(path), path)
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist") from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error}); nothing was changed") from None
+
+
+def parse_json(data: bytes, path: Path) -> Any:
+    """The value that `write_json` wrote as these bytes; damage is a `BadInput` that names `path`."""
+    try:
+        text = data.decode()
+        if "\\ud" in text.lower():  # halves of a character, which no file or terminal takes
+            json.dumps(json.loads(text), ensure_ascii=False).encode()
+        return restored(json.loads(text))
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read as JSON ({_first_line(error)}); nothing was changed") from None
 
 
 def read_versioned(path: Path) -> dict[str, Any]:
     """Read a JSON object that states its format; another version than this one's is a `BadInput`."""
-    value = read_json(path)
+    return versioned(read_json(path), path)
+
+
+def versioned(value: Any, path: Path) -> dict[str, Any]:
+    """The value of a file, which must be a JSON object that states this format."""
     if not isinstance(value, dict) or "format" not in value:
         raise BadInput(f"{path} does not state its format: it was not written by meta_icl")
     if value["format"] != FORMAT:
@@ -110,6 +150,24 @@ def read_versioned(path: Path) -> dict[str, Any]:
 def canonical(value: Any) -> str:
     """The one JSON text of a value, whatever the order of its keys."""
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value, whatever the order of its keys."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the digest of itself, so that a changed one is recognised."""
+    return {**value, SEAL: digest(dict(value))}
+
+
+def unsealed(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What `sealed` was given; `BadInput` if it was changed since."""
+    content = {name: item for name, item in value.items() if name != SEAL}
+    if value.get(SEAL) != digest(content):
+        raise BadInput(f"{path} was changed since it was written (its checksum does not match); nothing was changed")
+    return content
 
 
 def _name(value: float) -> str:

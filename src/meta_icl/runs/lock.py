@@ -3,10 +3,12 @@
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from meta_icl.errors import BadInput
+from meta_icl.runs.files import CannotWrite, open_regular
 
 MOST_KEPT = 100  # processes that the file remembers
 ATTEMPTS = 5  # a reader that asks `holder` takes the lock for an instant; that must not look like a second process
@@ -19,7 +21,7 @@ class Lock:
     """
 
     def __init__(self, folder: Path):
-        self._file: IO[str] | None = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115  held open
+        self._file: IO[str] | None = _opened(folder, os.O_RDWR | os.O_CREAT | os.O_APPEND, "a+")
         for attempt in range(ATTEMPTS):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,8 +36,13 @@ class Lock:
             raise Locked(f"run {folder} is in use by {who}; wait for it, or stop it first", pid)
         if len(_pids(self._file)) >= MOST_KEPT:
             self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")  # after those who held it before
-        self._file.flush()
+        try:
+            self._file.write(f"{os.getpid()}\n")  # after those who held it before
+            self._file.flush()
+        except OSError as error:
+            with suppress(OSError):
+                self._file.close()
+            raise CannotWrite(folder / "lock", error) from None
 
     def release(self) -> None:
         """Give the folder free; a second call does nothing."""
@@ -55,13 +62,13 @@ class Locked(BadInput):
 def holder(folder: Path) -> int | None:
     """The process that holds the folder's lock, or `None` (0 if it holds the lock but its number is unknown)."""
     try:
-        with open(folder / "lock", encoding="utf-8") as file:
+        with _opened(folder, os.O_RDONLY, "r") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 return _pid(file) or 0
             return None
-    except FileNotFoundError:
+    except OSError:  # none, or something that is no lock: nobody can hold it
         return None
 
 
@@ -74,10 +81,15 @@ def last_holder(folder: Path) -> int | None:
 def holders(folder: Path) -> list[int]:
     """The processes that held the lock, alive or dead, the last one last."""
     try:
-        with open(folder / "lock", encoding="utf-8") as file:
+        with _opened(folder, os.O_RDONLY, "r") as file:
             return _pids(file)
-    except FileNotFoundError:
+    except OSError:
         return []
+
+
+def _opened(folder: Path, flags: int, mode: str) -> IO[str]:
+    """The lock of a folder; a link is never followed, since what it points at may be anybody's."""
+    return os.fdopen(open_regular(folder / "lock", flags | os.O_NOFOLLOW), mode, encoding="utf-8", errors="replace")
 
 
 def _pid(file: IO[str]) -> int | None:
@@ -87,4 +99,4 @@ def _pid(file: IO[str]) -> int | None:
 
 def _pids(file: IO[str]) -> list[int]:
     file.seek(0)
-    return [int(line) for line in file.read().split() if line.isdigit()]
+    return [int(line) for line in file.read().split() if line.isascii() and line.isdecimal()]

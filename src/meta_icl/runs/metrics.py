@@ -1,5 +1,7 @@
 """The rows that a run logs: JSON lines while it runs, Parquet once it is finished."""
 
+import glob
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -7,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from meta_icl.errors import BadInput, require
-from meta_icl.runs.files import plain, restored, write_atomically
+from meta_icl.runs.checkpoints import newest_about
+from meta_icl.runs.files import (
+    TEMPORARY,
+    CannotWrite,
+    open_regular,
+    plain,
+    read_regular,
+    restored,
+    write_atomically,
+)
+from meta_icl.runs.lock import holder
+from meta_icl.runs.manifest import Manifest, read_file
 
 RESERVED = ("run", "part", "filename")  # columns that queries over all runs add
 LINES = "metrics.jsonl"
@@ -19,53 +32,104 @@ Row = dict[str, Any]
 
 
 class MetricsLog:
-    """Appends rows to `folder/metrics.jsonl`; a last line torn by a kill is cut off when the log is opened."""
+    """Appends rows to `folder/metrics.jsonl`; a last line torn by a kill is cut off when the log is opened.
+
+    A row is written whole or not at all (`CannotWrite`, as on a full disk). `mark` states what has been logged, for a
+    checkpoint; going back to a mark drops exactly what was logged since.
+    """
 
     def __init__(self, folder: Path):
         self._path = folder / LINES
-        self._cut_torn_line()
-        self._file = open(self._path, "ab")  # noqa: SIM115  held open
+        if not os.path.lexists(self._path) and os.path.lexists(folder / PARQUET):  # finished once, but no longer
+            write_atomically(self._path, b"".join(line(row) for row in read_parquet(folder / PARQUET)))
+        try:
+            self._handle = open_regular(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW)
+            data = read_regular(self._path)
+        except OSError as error:
+            raise CannotWrite(self._path, error) from None
+        self._keep(data[: data.rfind(b"\n") + 1], len(data))
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append one row of numbers, strings, booleans or flat lists of numbers, and flush it."""
+        """Append one row of numbers, strings, booleans or flat lists of numbers."""
         for name, value in row.items():
             require(name not in RESERVED, "metric name", name, f"none of {', '.join(RESERVED)}")
             _type_of(name, plain(value))
-        self._file.write(line(row))
-        self._file.flush()
+        data = line(row)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._handle, data[written:])
+        except OSError as error:
+            os.ftruncate(self._handle, self._size)
+            raise CannotWrite(self._path, error) from None
+        self._size += len(data)
+        self._hash.update(data)
 
     def sync(self) -> None:
         """Make the rows durable: a checkpoint must never be newer than the rows it implies."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._handle)
+        except OSError as error:
+            raise CannotWrite(self._path, error) from None
+
+    def mark(self) -> dict[str, Any]:
+        """How many bytes have been logged, and their SHA-256."""
+        return {"bytes": self._size, "sha256": self._hash.hexdigest()}
+
+    def verify(self, mark: Mapping[str, Any]) -> None:
+        """`BadInput` if what was logged before a `mark` is not there any more."""
+        marked(self._path, mark)
+
+    def back_to(self, mark: Mapping[str, Any]) -> None:
+        """Drop what was logged since a `mark`; `BadInput` if what was logged before is not there any more."""
+        self._keep(marked(self._path, mark), self._size)
 
     def rewind(self, step: int) -> None:
         """Drop all rows of steps after `step`, atomically; rows without a step stay."""
         rows = read_lines(self._path)
         kept = [row for row in rows if row.get("step", step) <= step]
         if len(kept) < len(rows):
-            self._file.close()
-            write_atomically(self._path, b"".join(line(row) for row in kept))
-            self._file = open(self._path, "ab")  # noqa: SIM115
+            data = b"".join(line(row) for row in kept)
+            write_atomically(self._path, data)
+            self.close()
+            self._handle = open_regular(self._path, os.O_RDWR | os.O_APPEND)
+            self._keep(data, len(data))
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._handle)
 
-    def _cut_torn_line(self) -> None:
-        if not self._path.exists():
-            return
-        data = self._path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            write_atomically(self._path, whole)
+    def _keep(self, data: bytes, size: int) -> None:
+        """Go on after `data`, the beginning of the file's `size` bytes."""
+        if len(data) < size:
+            os.ftruncate(self._handle, len(data))
+        self._size, self._hash = len(data), hashlib.sha256(data)
+
+
+def marked(path: Path, mark: Mapping[str, Any]) -> bytes:
+    """What a log held at a mark; `BadInput` if that was changed since."""
+    try:
+        data = read_regular(path)[: mark["bytes"]]
+    except FileNotFoundError:
+        data = b""
+    if hashlib.sha256(data).hexdigest() != mark["sha256"]:
+        raise BadInput(
+            f"{path} does not begin with the rows that the newest checkpoint was saved after: restore it, or remove it "
+            "and the checkpoints beside it to start again"
+        )
+    return data
 
 
 def read_lines(path: Path) -> list[Row]:
     """All whole rows of a log; a last line without its end is dropped, any other damage is a `BadInput`."""
     rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    try:
+        data = read_regular(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error})") from None
+    for number, text in enumerate(data.split(b"\n")[:-1], 1):
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise BadInput(f"{path} is damaged in line {number}; nothing was changed")
@@ -73,35 +137,62 @@ def read_lines(path: Path) -> list[Row]:
     return rows
 
 
-def read_metrics(folder: Path) -> list[Row]:
-    """All rows of a run in the order logged, from Parquet if it is finished; entries that are missing stay missing."""
-    if (folder / LINES).exists():
-        return read_lines(folder / LINES)
-    path = folder / PARQUET
-    if not path.exists():
+def read_metrics(folder: Path, manifest: Manifest | None = None) -> list[Row]:
+    """All rows of a run in the order logged; of a finished one those of its Parquet file, as its manifest states it.
+
+    Entries that are missing stay missing.
+    """
+    path = log_of(folder, manifest)
+    if path is None:
         return []
+    return read_lines(path) if path.name == LINES else read_parquet(path)
+
+
+def log_of(folder: Path, manifest: Manifest | None = None) -> Path | None:
+    """The file that holds the rows of a run, verified where something says what it was; nothing if there is none."""
+    if manifest is not None:
+        if PARQUET not in manifest.files:
+            return None
+        read_file(folder, PARQUET, manifest)
+        return folder / PARQUET
+    if not os.path.lexists(folder / LINES):
+        return folder / PARQUET if os.path.lexists(folder / PARQUET) else None
+    about = newest_about(folder / "checkpoints")
+    if about is not None and holder(folder) is None:  # who works on it has compared it, and may be going back to it
+        marked(folder / LINES, about["rows"])
+    return folder / LINES
+
+
+def read_parquet(path: Path) -> list[Row]:
+    """The rows of a Parquet file; entries that are missing stay missing."""
     import duckdb
 
     try:
+        read_regular(path)  # DuckDB waits for a pipe
         with duckdb.connect() as connection:
-            relation = connection.execute(f"SELECT * FROM read_parquet(?, {NO_PARTITIONS})", [str(path)])
+            relation = connection.execute(f"SELECT * FROM read_parquet(?, {NO_PARTITIONS})", [exactly(path)])
             names = [column[0] for column in relation.description]
             rows = relation.fetchall()
-    except duckdb.Error as error:
-        raise BadInput(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+    except (duckdb.Error, OSError) as error:
+        raise BadInput(f"{path} cannot be read as Parquet ({(str(error).splitlines() or [''])[0]})") from None
     return [{n: v for n, v in zip(names, row, strict=True) if v is not None} for row in rows]
+
+
+def exactly(path: Path) -> str:
+    """A path for DuckDB, which takes `*`, `?` and `[` in it for patterns that match other files too."""
+    return glob.escape(str(path))
 
 
 def last_row(folder: Path) -> Row | None:
     """The newest whole row of a running log, read from its end only."""
     path = folder / LINES
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 16384))
             lines = file.read().split(b"\n")[:-1]
         return restored(json.loads(lines[-1])) if lines else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -112,19 +203,23 @@ def compact(folder: Path) -> None:
         return
     import duckdb
 
-    temporary = folder / ".tmp-metrics.parquet"
-    with duckdb.connect() as connection:
-        # No threads: the order of rows is the order logged.
-        connection.execute("SET threads = 1")
-        source = lines_as_table([folder / LINES], column_types(rows))
-        connection.execute(f"COPY (SELECT * FROM {source}) TO '{quoted(temporary)}' (FORMAT parquet)")
-    write_atomically(folder / PARQUET, temporary.read_bytes())
-    temporary.unlink()
+    temporary = folder / f"{TEMPORARY}metrics.parquet"
+    try:
+        with duckdb.connect() as connection:
+            # No threads: the order of rows is the order logged.
+            connection.execute("SET threads = 1")
+            source = lines_as_table([folder / LINES], column_types(rows))
+            connection.execute(f"COPY (SELECT * FROM {source}) TO '{quoted(temporary)}' (FORMAT parquet)")
+        write_atomically(folder / PARQUET, temporary.read_bytes())
+    except duckdb.IOException as error:
+        raise CannotWrite(folder / PARQUET, OSError(str(error).splitlines()[0])) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def lines_as_table(paths: Iterable[Path], types: Mapping[str, str], *, filename: bool = False) -> str:
     """The SQL table function that reads logs with the given columns (missing entries are NULL, "NaN" is NaN)."""
-    files = ", ".join(f"'{quoted(path)}'" for path in paths)
+    files = ", ".join(f"'{quoted(exactly(path))}'" for path in paths)
     columns = ", ".join(f"\"{quoted(name, chr(34))}\": '{kind}'" for name, kind in types.items())
     extra = ", filename = true" if filename else ""
     return f"read_json([{files}], format = 'newline_delimited', columns = {{{columns}}}, {NO_PARTITIONS}{extra})"

@@ -7,17 +7,18 @@ RUN/config.json        what was asked for, enough to ask again
     arrays/, json/     results that figures and claims are made of
     claims.json        the claims with what was measured
     parts/NAME/        runs inside this run
-    lock, DONE
+    lock, DONE             the latter with the hash of all of the above that is a result
 """
 
-import hashlib
+import dataclasses
+import os
 import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,13 +26,39 @@ from meta_icl.errors import BadInput, require
 from meta_icl.runs import arrays as array_files
 from meta_icl.runs import checkpoints
 from meta_icl.runs import provenance as origin
-from meta_icl.runs.claims import Claim, claims_from_json, claims_to_json
-from meta_icl.runs.files import FORMAT, TEMPORARY, canonical, plain, read_versioned, restored, write_json
+from meta_icl.runs.claims import Claim
+from meta_icl.runs.config import (
+    CONFIG,
+    config_hash,
+    existing_config,
+    parts_in,
+    require_same,
+    stated_config,
+    write_config,
+)
+from meta_icl.runs.context import context, require_same_context
+from meta_icl.runs.files import (
+    FORMAT,
+    TEMPORARY,
+    CannotWrite,
+    parse_json,
+    plain,
+    read_versioned,
+    restored,
+    versioned,
+    write_json,
+)
 from meta_icl.runs.interrupts import stop_requested
+from meta_icl.runs.judged import read_claims, write_claims
 from meta_icl.runs.lock import Lock
-from meta_icl.runs.metrics import LINES, MetricsLog, compact, read_metrics
+from meta_icl.runs.manifest import is_done, made_manifest, read_file, verified_manifest, write_manifest
+from meta_icl.runs.metrics import LINES, MetricsLog, compact, log_of, read_metrics
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=,.+-]{0,150}")
+ERROR = "error.json"  # in the folder of a part that failed
+DIVERGED = "diverged"  # the name under which a run keeps which of its members are not finite
+
+State = Literal["unfinished", "done", "failed", "diverged"]
 
 
 class Run:
@@ -44,6 +71,8 @@ class Run:
         self._log: MetricsLog | None = None
         self._began = time.monotonic()
         self._provenance: dict[str, Any] = {}
+        self._mark: tuple[int, Mapping[str, Any]] | None = None  # of the rows when the checkpoint read last was saved
+        self._manifest = verified_manifest(folder, config) if is_done(folder) else None
 
     @classmethod
     def open(cls, folder: str | Path, config: Mapping[str, Any], *, name: str | None = None) -> "Run":
@@ -57,29 +86,29 @@ class Run:
         if name is not None:
             folder = folder / f"{_checked(name)}-{config_hash(config)}"
         wanted = plain(dict(config))
-        existing = _existing_config(folder)
+        existing = existing_config(folder)
         if existing is not None:
-            _require_same(folder, existing, wanted)
+            require_same(folder, existing, wanted)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = Lock(folder)
         except OSError as error:
-            raise BadInput(f"cannot make or use the run folder {folder}: {error.strerror}") from None
-        run = cls(folder, restored(wanted), lock)
+            raise BadInput(f"cannot make or use the run folder {folder}: {error.strerror or error}") from None
         try:
+            run = cls(folder, restored(wanted), lock)
             run._begin(existing is None)
         except BaseException:
-            run.close()
+            lock.release()
             raise
         return run
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
-        """Open an existing run for reading, without taking its lock."""
+        """Open an existing run for reading, without taking its lock; a finished one must be what it was finished as."""
         folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise BadInput(f"{folder} is not a run: it has no config.json")
-        return cls(folder, _stated_config(folder), None)
+        if not (folder / CONFIG).is_file():
+            raise BadInput(f"{folder} is not a run: it has no {CONFIG}")
+        return cls(folder, stated_config(folder), None)
 
     def __enter__(self) -> "Run":
         return self
@@ -88,7 +117,7 @@ class Run:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r}, {'done' if self.done else 'unfinished'})"
+        return f"Run({str(self.folder)!r}, {self.state})"
 
     @property
     def name(self) -> str:
@@ -98,7 +127,22 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether the work is finished."""
-        return (self.folder / "DONE").exists()
+        return is_done(self.folder)
+
+    @property
+    def state(self) -> State:
+        """Whether the work is finished, with numbers that are finite or not, or failed, or neither yet."""
+        if self.done:
+            return "diverged" if self._manifest is not None and self._manifest.diverged else "done"
+        failed = any(os.path.lexists(folder / ERROR) for folder in (self.folder, *parts_in(self.folder).values()))
+        return "failed" if failed else "unfinished"
+
+    @property
+    def diverged(self) -> dict[str, int]:
+        """The members (of a finished run with parts: the parts) that are not finite, and the step when it was seen."""
+        if self._manifest is not None:
+            return dict(self._manifest.diverged)
+        return self.load_json(DIVERGED) if self._json(DIVERGED).exists() else {}
 
     @property
     def stopping(self) -> bool:
@@ -108,33 +152,36 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """Code, versions, devices, random generator, and for every start its command, times and wall seconds."""
-        return read_versioned(self.folder / "provenance.json")
+        return self._versioned("provenance.json")
 
     def finish(self) -> None:
-        """Compact the metrics, complete the provenance and mark the run `DONE`."""
+        """Compact the metrics, complete the provenance and mark the run `DONE`, with the hashes of all results."""
         self._require_writable()
         if self.done:
             return
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        self._close_log()
         lines = self.folder / LINES
         if lines.exists():
             compact(self.folder)
         self._note_time(ended=origin.now())
-        write_json(self.folder / "DONE", {"format": FORMAT, "finished": origin.now()})
+        self._manifest = made_manifest(self.folder, self.config, origin.now(), self.diverged)
+        if self._manifest.claims:
+            write_claims(self.folder, read_claims(self.folder), self.config, self._manifest.results)
+        write_manifest(self.folder, self._manifest)
         lines.unlink(missing_ok=True)  # only now: until DONE stands, the lines are the rows
 
     def close(self) -> None:
         """Release the lock; the run can still be read."""
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        self._close_log()
         if self._lock is not None:
-            if self._provenance and not self.done:
-                self._note_time(ended=origin.now())
-            self._lock.release()
-            self._lock = None
+            try:
+                if self._provenance and not self.done:
+                    self._note_time(ended=origin.now())
+            except CannotWrite:  # times are no results, and what went before this has told of the full disk
+                pass
+            finally:
+                self._lock.release()
+                self._lock = None
 
     # Parts
 
@@ -144,18 +191,20 @@ class Run:
         Without a `config`, an existing part keeps its own and a new one has none.
         """
         folder = self.part_folder(name)
-        existing = _existing_config(folder)
+        existing = existing_config(folder)
         wanted = plain(dict(config if config is not None else existing or {}))
-        if existing is not None and ((folder / "DONE").exists() or self._lock is None):
-            _require_same(folder, existing, wanted)
-            return Run.load(folder)
+        if existing is not None and (is_done(folder) or self._lock is None):
+            require_same(folder, existing, wanted)
+            return self._part(name)
         self._require_writable()
         return Run.open(folder, wanted)
 
     def parts(self) -> dict[str, "Run"]:
-        """All parts by name, for reading."""
-        folders = sorted((self.folder / "parts").glob("*/config.json"))
-        return {path.parent.name: Run.load(path.parent) for path in folders}
+        """All parts by name, for reading; of a finished run exactly those with which it was finished."""
+        names = list(parts_in(self.folder))
+        if self._manifest is not None and (missing := sorted(set(self._manifest.parts) - set(names))):
+            raise BadInput(f"part {missing[0]} of {self.folder} is missing: the run was finished with it")
+        return {name: self._part(name) for name in names}
 
     def part_folder(self, name: str) -> Path:
         """Where the part of a name is, or will be."""
@@ -163,12 +212,12 @@ class Run:
 
     def part_arrays(self, name: str) -> dict[str, np.ndarray]:
         """What the part of a name has left for figures and claims."""
-        return Run.load(self.part_folder(name)).load_arrays("result")
+        return self._part(name).load_arrays("result")
 
     def arrays_of_parts(self, start: str = "") -> dict[str, dict[str, np.ndarray]]:
         """What all parts whose names begin with `start` have left, by the rest of their names."""
-        names = [name for name in self.parts() if name.startswith(start)]
-        return {name.removeprefix(start): self.part_arrays(name) for name in names}
+        found = {name.removeprefix(start): part for name, part in self.parts().items() if name.startswith(start)}
+        return {name: part.load_arrays("result") for name, part in found.items()}
 
     # Metrics
 
@@ -177,59 +226,92 @@ class Run:
         self._metrics().log(row)
 
     def rewind(self, step: int) -> None:
-        """Drop the rows of steps after `step`, because they will be made again."""
-        self._metrics().rewind(step)
+        """Drop the rows of steps after `step`, because they will be made again.
+
+        At the step of the checkpoint read last, exactly those logged since it was saved, also rows without a step.
+        """
+        log = self._metrics()
+        if self._mark is not None and self._mark[0] == step:
+            log.back_to(self._mark[1])
+        else:
+            log.rewind(step)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows logged so far."""
-        return read_metrics(self.folder)
+        return read_metrics(self.folder, self._manifest)
+
+    def log_file(self) -> Path | None:
+        """The file with the rows logged so far, verified as far as the run says what it must be."""
+        return log_of(self.folder, self._manifest)
+
+    def note_divergence(self, members: Mapping[str, int]) -> None:
+        """Keep which members of a training are not finite, and the step when that was seen."""
+        self.save_json(DIVERGED, dict(members))
 
     # Checkpoints
 
     def save_checkpoint(self, step: int, arrays: Mapping[str, Any]) -> None:
-        """Save the state after `step` steps; the newest two checkpoints are kept."""
+        """Save the state after `step` steps, with what its bits depend on; the newest two checkpoints are kept."""
         require(step >= 0, "step", step, "zero or more")
-        self._metrics().sync()
-        checkpoints.save_checkpoint(self.folder / "checkpoints", step, arrays)
+        log = self._metrics()
+        log.sync()
+        about = {**checkpoints.owner(self.folder, self.config), "context": context(), "rows": log.mark()}
+        checkpoints.save_checkpoint(self.folder / "checkpoints", step, arrays, about)
         self._note_time()
 
     def latest_checkpoint(self) -> tuple[int, dict[str, np.ndarray]] | None:
-        """The newest checkpoint that verifies, or `None`; `BadInput` if there are some and all are damaged."""
-        return checkpoints.latest_checkpoint(self.folder / "checkpoints")
+        """The newest checkpoint that verifies, or `None`; `BadInput` if there are some and all are damaged.
+
+        It must be one of this run and part and, where work goes on from it, of the same generator, precision, device,
+        flags of XLA and versions, because the bits that follow depend on them.
+        """
+        found = checkpoints.latest_checkpoint(self.folder / "checkpoints")
+        if found is None:
+            return None
+        checkpoints.require_belonging(found, self.folder, self.config)
+        if self._lock is not None and not self.done and found.about is not None:
+            require_same_context(found.about["context"], found.path)
+            self._metrics().verify(found.about["rows"])
+            self._mark = found.step, found.about["rows"]
+        return found.step, found.arrays
 
     # Results
 
     def save_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
         """Keep named arrays for figures and claims."""
-        self._require_writable()
+        self._require_unfinished()
         array_files.save_arrays(self._arrays(name), arrays)
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Arrays kept under a name."""
-        return array_files.load_arrays(self._arrays(name))
+        path = self._arrays(name)
+        return array_files.from_file(self._read(path), path)
 
     def save_json(self, name: str, value: Any) -> None:
         """Keep a value of numbers, strings, lists and mappings; NaN and infinity survive."""
-        self._require_writable()
+        self._require_unfinished()
         write_json(self._json(name), {"format": FORMAT, "value": value})
 
     def load_json(self, name: str) -> Any:
         """The value kept under a name."""
-        return read_versioned(self._json(name)).get("value")
+        return self._versioned(f"json/{_checked(name)}.json").get("value")
 
     def has(self, name: str) -> bool:
         """Whether arrays or a value are kept under a name."""
         return self._arrays(name).exists() or self._json(name).exists()
 
     def save_claims(self, claims: Sequence[Claim]) -> None:
-        """Write `claims.json`: every claim with what was measured and its verdict."""
+        """Write `claims.json`: every claim with what was measured and its verdict, bound to the results."""
         self._require_writable()
-        write_json(self.folder / "claims.json", claims_to_json(claims))
+        manifest = self._manifest
+        write_claims(self.folder, claims, self.config, manifest.results if manifest is not None else None)
+        if manifest is not None and not manifest.claims:
+            self._manifest = dataclasses.replace(manifest, claims=True)
+            write_manifest(self.folder, self._manifest)
 
     def load_claims(self) -> list[Claim]:
-        """The claims as last written; none if none were."""
-        path = self.folder / "claims.json"
-        return claims_from_json(read_versioned(path), str(path)) if path.exists() else []
+        """The claims as last written; none if none were. `BadInput` if they are those of other results."""
+        return read_claims(self.folder, self._manifest)
 
     # Private
 
@@ -239,14 +321,13 @@ class Run:
             for leftover in folder.glob(f"{TEMPORARY}*"):
                 _remove(leftover)
         if new:
-            existing = _existing_config(self.folder)  # another process may have made the run since we looked
-            if existing is not None:
-                _require_same(self.folder, existing, self.config)
-            write_config(self.folder, self.config)
+            write_config(self.folder, self.config)  # compared, if another process has made the run since we looked
         if self.done:
             return
         path = self.folder / "provenance.json"
-        starts = read_versioned(path)["starts"] if path.exists() else []
+        starts = read_versioned(path).get("starts") if os.path.lexists(path) else []
+        if not isinstance(starts, list):
+            raise BadInput(f"{path} holds no starts of a run; nothing was changed")
         self._provenance = {"format": FORMAT, **origin.provenance(), "devices": [], "generator": None}
         self._provenance |= {"resumed": len(starts), "wall_seconds": 0.0, "starts": [*starts, origin.start()]}
         write_json(path, self._provenance)
@@ -260,12 +341,38 @@ class Run:
         write_json(self.folder / "provenance.json", self._provenance)
 
     def _metrics(self) -> MetricsLog:
-        self._require_writable()
-        if self.done:
-            raise BadInput(f"run {self.folder} is finished: its metrics and checkpoints do not change any more")
+        self._require_unfinished()
         if self._log is None:
             self._log = MetricsLog(self.folder)
         return self._log
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _part(self, name: str) -> "Run":
+        """A part for reading; of a finished run the very part with which it was finished."""
+        part = Run.load(self.part_folder(name))
+        if self._manifest is not None:
+            if name not in self._manifest.parts:
+                raise BadInput(f"part {name} was added to {self.folder} after the run was finished")
+            found = part._manifest.results if part._manifest is not None else None
+            if found != self._manifest.parts[name]:
+                raise BadInput(f"part {name} of {self.folder} is not the one with which the run was finished")
+        return part
+
+    def _read(self, path: Path) -> bytes:
+        return read_file(self.folder, path.relative_to(self.folder).as_posix(), self._manifest)
+
+    def _versioned(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        return versioned(parse_json(self._read(path), path), path)
+
+    def _require_unfinished(self) -> None:
+        self._require_writable()
+        if self.done:
+            raise BadInput(f"run {self.folder} is finished: its results do not change any more")
 
     def _require_writable(self) -> None:
         if self._lock is None:
@@ -278,60 +385,6 @@ class Run:
         return self.folder / "json" / f"{_checked(name)}.json"
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Ten hexadecimal digits that name a configuration."""
-    return hashlib.sha256(canonical(dict(config)).encode()).hexdigest()[:10]
-
-
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Make a run folder with its configuration, or check that an existing one has the same."""
-    wanted = plain(dict(config))
-    existing = _existing_config(folder)
-    if existing is None:
-        write_json(folder / "config.json", {"format": FORMAT, "config": wanted})
-    else:
-        _require_same(folder, existing, wanted)
-
-
-def _existing_config(folder: Path) -> dict[str, Any] | None:
-    """The configuration of a run folder; `None` if there is no run yet and none of anybody's files either."""
-    if (folder / "config.json").exists():
-        return _stated_config(folder)
-    if folder.exists():
-        if not folder.is_dir():
-            raise BadInput(f"{folder} is a file, not a run folder")
-        foreign = sorted(path.name for path in folder.iterdir() if path.name != "lock" and TEMPORARY not in path.name)
-        if foreign:
-            raise BadInput(f"{folder} is not a run (it has no config.json) and not empty ({foreign[0]}): left alone")
-    return None
-
-
-def _stated_config(folder: Path) -> dict[str, Any]:
-    config = read_versioned(folder / "config.json").get("config")
-    if not isinstance(config, dict):
-        raise BadInput(f"{folder / 'config.json'} holds no configuration; nothing was changed")
-    return config
-
-
-def _require_same(folder: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    if canonical(existing) == canonical(wanted):
-        return
-    there, asked = _flat(existing), _flat(wanted)
-    field = next(name for name in sorted(there | asked) if there.get(name, ...) != asked.get(name, ...))
-    said = [repr(side[field]) if field in side else "nothing" for side in (there, asked)]
-    raise BadInput(f"run {folder} was made with {field} = {said[0]}, now it is {said[1]}; nothing was changed")
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
-    if not isinstance(value, Mapping) or (prefix and not value):
-        return {prefix: plain(value)}
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
 def _checked(name: str) -> str:
     allowed = "letters, digits and any of _=,.+- (starting with a letter, digit or _)"
     require(NAME.fullmatch(name) is not None, "name", name, allowed)
@@ -339,7 +392,7 @@ def _checked(name: str) -> str:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -3,10 +3,16 @@
 import importlib.util
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
+from threadpoolctl import threadpool_limits
+
+from meta_icl.data.cache import user_cache
 from meta_icl.errors import require
+from meta_icl.runs.context import SETTINGS
 
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin", "libtpu")
@@ -14,13 +20,17 @@ ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "
 
 def cache_folder() -> Path:
     """Where compiled programs are kept between processes: JAX_COMPILATION_CACHE_DIR, else under the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path(home) / "meta_icl" / "jax")
+    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or user_cache() / "jax")
 
 
 def use_compilation_cache(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Keep every compiled program, unless the user set it otherwise; call it before jax is imported."""
-    environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+    """Keep every compiled program, unless the user set it otherwise or it cannot be kept; before jax is imported."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # no home that can be written: compiled again by every process
+        return
+    environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
@@ -47,16 +57,69 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def worker_environment() -> dict[str, str]:
-    """The environment of a worker: this process's import path and precision, single-threaded on CPU."""
+def worker_environment(function: Callable[..., Any]) -> dict[str, str]:
+    """The environment of a worker that computes a function: this process's import path, numbers and one CPU thread.
+
+    The current folder is left out of the path unless the function stands in it, and then comes last: no file in it is
+    ever taken for a module of a library.
+    """
     environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).resolve()) for path in sys.path)
+    environment["PYTHONPATH"] = os.pathsep.join(import_path(function))
     use_compilation_cache(environment)
     jax = sys.modules.get("jax")
-    if jax is not None and hasattr(jax, "config") and jax.config.jax_enable_x64:
-        environment["JAX_ENABLE_X64"] = "1"
+    if jax is not None and hasattr(jax, "config"):
+        values = {variable: getattr(jax.config, name) for name, variable in SETTINGS.items()}
+        environment |= {variable: str(value) for variable, value in values.items() if value is not None}
     if on_cpu():
-        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {SINGLE_THREADED}".strip()
-        for library in ("OMP", "OPENBLAS", "MKL"):
-            environment[f"{library}_NUM_THREADS"] = "1"
+        environment |= single_threaded(environment)
     return environment
+
+
+def import_path(function: Callable[..., Any]) -> list[str]:
+    """The folders from which a worker imports."""
+    paths = [str(Path(path).resolve()) for path in sys.path]
+    here = os.getcwd()
+    roots = {_root_of(function.__module__), _root_of(__name__)}
+    return [path for path in paths if path != here] + ([here] if here in paths and here in roots else [])
+
+
+def compute_like_a_worker() -> bool:
+    """Have jax compute with the threads of a worker in this process, on which bits depend; false if it is too late."""
+    if not on_cpu() or set(SINGLE_THREADED.split()) <= set(os.environ.get("XLA_FLAGS", "").split()):
+        return True
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge is not None and bridge.backends_are_initialized():
+        return False
+    os.environ.update(single_threaded(os.environ))
+    return True
+
+
+def worker_threads() -> AbstractContextManager[Any]:
+    """While active, numpy too computes with the threads of a worker."""
+    return threadpool_limits(1) if on_cpu() else nullcontext()
+
+
+def single_threaded(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that have libraries compute with one thread on CPU."""
+    given = environment.get("XLA_FLAGS", "").split()
+    flags = [*given, *(flag for flag in SINGLE_THREADED.split() if flag not in given)]
+    return {"XLA_FLAGS": " ".join(flags), **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}}
+
+
+def backend_problem() -> str | None:
+    """In one line that jax finds no device of the platform that was asked for, if that is so in this process."""
+    asked, jax = os.environ.get("JAX_PLATFORMS"), sys.modules.get("jax")
+    if not asked or jax is None or not hasattr(jax, "default_backend"):
+        return None
+    try:
+        jax.default_backend()
+    except Exception:  # whatever it raises, of which there are several kinds, an AssertionError among them
+        return f"JAX_PLATFORMS is {asked!r}, and jax finds no such device here; unset it, or set it to 'cpu'"
+    return None
+
+
+def _root_of(module: str) -> str:
+    """The folder from which a module's top-level package was imported."""
+    top = sys.modules[module.partition(".")[0]]
+    places = list(getattr(top, "__path__", [])) or [top.__file__ or ""]
+    return str(Path(places[0]).resolve().parent)

@@ -6,22 +6,35 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from meta_icl.errors import BadInput
 from meta_icl.runs import Run, stop_requested
 from meta_icl.runs.lock import holder, holders, last_holder
+from meta_icl.runs.manifest import is_done
+from meta_icl.runs.run import ERROR
 from meta_icl.sweeps.environment import worker_environment
 from meta_icl.sweeps.progress import Progress
-from meta_icl.sweeps.work import ERROR, GRACE_SECONDS, ORDER, PartFailed, raise_kept_error
+from meta_icl.sweeps.work import GRACE_SECONDS, ORDER, PartFailed, failed, function_name, raise_kept_error
 
 POLL_SECONDS = 0.1
+WORKER = "meta_icl.sweeps.worker"
+STOPPED = 130  # exit status of a worker that was asked to stop, with its checkpoint saved
 LOG = "workers.log"  # what workers print
 MOST_DEATHS = 2  # of workers on the same part, before the part is given up
 
 
-def run_on_workers(run: Run, names: Sequence[str], n_workers: int, progress: Progress) -> None:
-    """Have worker processes compute the named parts, in this order; returns when all are done."""
+def run_on_workers(
+    run: Run,
+    names: Sequence[str],
+    function: Callable[..., Any],
+    n_workers: int,
+    progress: Progress,
+    grace: float = GRACE_SECONDS,
+) -> None:
+    """Have worker processes compute the named parts by a function, in this order; returns when all are done."""
     run.save_json(ORDER, list(names))
     every = {name: run.part_folder(name) for name in names}
     folders = dict(every)  # of the parts that are not done
@@ -30,9 +43,9 @@ def run_on_workers(run: Run, names: Sequence[str], n_workers: int, progress: Pro
     for folder in folders.values():
         (folder / ERROR).unlink(missing_ok=True)
     try:
-        workers += [_start(run.folder) for _ in range(n_workers)]
+        workers += [_start(run.folder, function) for _ in range(n_workers)]
         while folders:
-            for name in [name for name, folder in folders.items() if (folder / "DONE").exists()]:
+            for name in [name for name, folder in folders.items() if is_done(folder)]:
                 del folders[name]
                 progress.finished(name)
             if stop_requested():
@@ -40,28 +53,31 @@ def run_on_workers(run: Run, names: Sequence[str], n_workers: int, progress: Pro
             for worker in [worker for worker in workers if worker.poll() is not None]:
                 workers.remove(worker)
                 _explain(run, worker, every, deaths)
+            for name, folder in folders.items():  # also what a worker of another process has failed at
+                if failed(folder) and holder(folder) is None:
+                    raise_kept_error(name, folder)
             # A worker leaves when it finds every part done or taken; a part that is open again, because its worker
             # died, needs another.
             if len(workers) < n_workers and _waiting(folders, workers):
-                workers.append(_start(run.folder))
+                workers.append(_start(run.folder, function))
             alive = {worker.pid for worker in workers}
             progress.running({name: folder for name, folder in folders.items() if last_holder(folder) in alive})
             if folders:
                 time.sleep(POLL_SECONDS)
     finally:
-        _stop(workers)
+        _stop(workers, grace)
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path, function: Callable[..., Any]) -> subprocess.Popen[bytes]:
     # In a session of its own, so that Ctrl-C reaches the parent alone, which passes it on. The pipe to its standard
     # input ends when this process does, however that happens.
     with open(folder / LOG, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "meta_icl.sweeps.worker", str(folder.resolve()), "--watch-stdin"],
+            [sys.executable, "-P", "-m", WORKER, str(folder.resolve()), function_name(function), "--watch-stdin"],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env=worker_environment(),
+            env=worker_environment(function),
             start_new_session=True,
         )
 
@@ -70,7 +86,7 @@ def _waiting(folders: dict[str, Path], workers: Sequence[subprocess.Popen[bytes]
     """Whether more parts wait than workers that are still on their way to a part."""
     taken_by = {last_holder(folder) for folder in folders.values()}
     on_their_way = sum(worker.pid not in taken_by for worker in workers)
-    free = sum(holder(folder) is None and not (folder / "DONE").exists() for folder in folders.values())
+    free = sum(holder(folder) is None and not is_done(folder) for folder in folders.values())
     return free > on_their_way
 
 
@@ -84,9 +100,14 @@ def _explain(run: Run, worker: subprocess.Popen[bytes], folders: dict[str, Path]
         raise_kept_error(name, folder)
     # Another worker may have taken the part already, or even finished it; only the dead one's last part can be open.
     held = [name for name, folder in folders.items() if worker.pid in holders(folder)]
-    name = next((name for name in held if not (folders[name] / "DONE").exists()), held[-1] if held else None)
+    name = next((name for name in held if not is_done(folders[name])), held[-1] if held else None)
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    if status > 0 or name is None:
+    if status == os.EX_IOERR:
+        where = run.folder if name is None else folders[name]
+        raise BadInput(f"a worker cannot write to {where}, perhaps for lack of space; the same command goes on")
+    if status == STOPPED and name is None:  # asked to stop before it had a part
+        return
+    if status not in (STOPPED, *range(-64, 0)) or name is None:
         lines = (run.folder / LOG).read_text(errors="replace").splitlines()[-8:]
         raise PartFailed("\n".join([f"a worker failed ({how}){'' if name is None else f' in part {name}'}:", *lines]))
     deaths[name] += 1
@@ -94,10 +115,10 @@ def _explain(run: Run, worker: subprocess.Popen[bytes], folders: dict[str, Path]
         raise PartFailed(f"part {name}: {deaths[name]} workers died of {how} on it, perhaps for lack of memory")
 
 
-def _stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+def _stop(workers: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
     """Ask for a stop at the next checkpoint, then insist; Ctrl-C in the meantime kills at once."""
     try:
-        for number, seconds in ((signal.SIGINT, GRACE_SECONDS), (signal.SIGINT, GRACE_SECONDS / 3)):
+        for number, seconds in ((signal.SIGINT, grace), (signal.SIGINT, grace / 3)):
             for worker in workers:
                 if worker.poll() is None:
                     os.kill(worker.pid, number)

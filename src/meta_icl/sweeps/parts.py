@@ -7,13 +7,15 @@ import numpy as np
 
 from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run, graceful_interrupts, stop_requested
-from meta_icl.runs.run import write_config
-from meta_icl.sweeps.environment import default_workers
+from meta_icl.runs.config import write_config
+from meta_icl.runs.manifest import is_done
+from meta_icl.runs.run import ERROR
+from meta_icl.sweeps.environment import compute_like_a_worker, default_workers, worker_threads
 from meta_icl.sweeps.local import run_on_workers
 from meta_icl.sweeps.progress import Progress
-from meta_icl.sweeps.work import PartFailed, compute, find_function, function_name
+from meta_icl.sweeps.work import GRACE_SECONDS, PartFailed, compute, find_function, function_name
 
-STOPPING = "stopping at the next checkpoint; press Ctrl-C again to stop at once"
+STOPPING = "stopping at the next checkpoint; press Ctrl-C again to stop at once; the same command goes on from there"
 
 __all__ = ["PartFailed", "run_parts"]
 
@@ -26,13 +28,18 @@ def run_parts(
     workers: int | None = None,
     progress: bool | None = None,
     cost: Mapping[str, float] | None = None,
+    steps: int | None = None,
+    grace: float = GRACE_SECONDS,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Call `function(part, **arguments) -> {name: array}` for every `{name: arguments}` and return the arrays.
 
     `function` is a top-level function and `arguments` are JSON; both stand in the part's `config.json`, so that a
     finished part is never computed again and an unfinished one resumes from its checkpoint. `workers` processes
-    (default: one per core, or none on an accelerator; 0 or 1: in this process) take the parts in turn, those of higher
-    `cost` first. `progress`: True shows a bar, False nothing, None a bar on a terminal and a line per part elsewhere.
+    (default: one per core, or none on an accelerator) take the parts in turn, those of higher `cost` first; 0 or 1
+    computes them in this process, unless jax already computes in it with other threads than a worker's, on which bits
+    depend: then in one worker. `progress`: True shows a bar, False nothing, None a bar on a terminal and a line per
+    part elsewhere; where all parts log as many `steps`, the bar moves with them. After Ctrl-C workers have `grace`
+    seconds to reach a checkpoint; those that need longer are stopped, and go on from their last one.
 
     Raises `PartFailed` with the end of the traceback if a part fails, `BadInput` for bad input, and
     `KeyboardInterrupt` after Ctrl-C, once the workers have saved their checkpoints.
@@ -41,30 +48,34 @@ def run_parts(
     name_of_function = function_name(function)
     for name, arguments in parts.items():
         write_config(run.part_folder(name), {"function": name_of_function, "arguments": dict(arguments)})
-    unfinished = [name for name in parts if not (run.part_folder(name) / "DONE").exists()]
+    unfinished = [name for name in parts if not is_done(run.part_folder(name))]
     if cost is not None:
         unfinished.sort(key=lambda name: -cost.get(name, 0.0))
     if unfinished:
         if find_function(name_of_function) is not function:
             raise BadInput(f"{name_of_function} is not the function given: parts need a top-level function of a module")
-        # Bits may depend on the number of threads of a process, so by default even a single open part, such as the last
-        # one of a run that was killed, has a single-threaded worker.
-        here = workers in (0, 1) or (workers is None and default_workers() == 0)
-        with Progress(len(parts), len(parts) - len(unfinished), progress) as shown, graceful_interrupts(STOPPING):
+        wanted = default_workers() if workers is None else workers
+        # By default even a single open part, such as the last one of a run that was killed, has a worker.
+        here = (wanted == 0 or workers == 1) and compute_like_a_worker()
+        with (
+            Progress(len(parts), len(parts) - len(unfinished), progress, steps) as shown,
+            graceful_interrupts(STOPPING),
+        ):
             if here:
-                _run_here(run, unfinished, shown)
+                _run_here(run, unfinished, function, shown)
             else:
-                run_on_workers(run, unfinished, min(workers or default_workers(), len(unfinished)), shown)
+                run_on_workers(run, unfinished, function, min(max(wanted, 1), len(unfinished)), shown, grace)
     return {name: run.part_arrays(name) for name in parts}
 
 
-def _run_here(run: Run, names: Sequence[str], progress: Progress) -> None:
+def _run_here(run: Run, names: Sequence[str], function: Callable[..., Any], progress: Progress) -> None:
     for name in names:
         folder = run.part_folder(name)
         progress.running({name: folder})
-        with Run.open(folder, Run.load(folder).config) as part:
+        with Run.open(folder, Run.load(folder).config) as part, worker_threads():
+            (folder / ERROR).unlink(missing_ok=True)
             try:
-                compute(part)
+                compute(part, function)
             except BadInput as error:
                 raise BadInput(f"part {name}: {error}") from error
         progress.finished(name)

@@ -13,11 +13,12 @@ from meta_icl.runs.metrics import last_row
 class Progress:
     """Shows how many of `total` parts are done and what the running ones last logged, on standard error.
 
-    `show`: True a bar, False nothing, None a bar on a terminal and lines elsewhere.
+    `show`: True a bar, False nothing, None a bar on a terminal and lines elsewhere. Where every part logs as many
+    `steps`, the running ones count by their share of them, so that the time left is that of the steps.
     """
 
-    def __init__(self, total: int, done: int, show: bool | None):
-        self._total, self._done = total, done
+    def __init__(self, total: int, done: int, show: bool | None, steps: int | None = None):
+        self._total, self._done, self._steps = total, done, steps
         self._lines = show is None and not sys.stderr.isatty()
         self._began = time.monotonic()
         self._folders: Mapping[str, Path] = {}
@@ -51,6 +52,10 @@ class Progress:
 
     def now(self) -> str:
         """The running parts with their last step and loss, and the steps per second since they were first seen."""
+        if self._steps and self._bar is not None:
+            rows = [last_row(folder) or {} for folder in self._folders.values()]
+            begun = sum(min(1.0, row.get("step", 0) / self._steps) for row in rows)
+            self._bar.update(self._parts, completed=self._done + begun)
         return "   ".join(self._described(name, folder) for name, folder in self._folders.items())
 
     def _described(self, name: str, folder: Path) -> str:

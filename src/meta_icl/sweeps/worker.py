@@ -1,9 +1,11 @@
 """A worker: computes the open parts of a run, one after the other, and exits when none is left.
 
-    python -m meta_icl.sweeps.worker RUN_FOLDER
+    python -P -m meta_icl.sweeps.worker RUN_FOLDER MODULE:FUNCTION
 
-Any number of workers can share a run: each takes the first part that is neither done nor locked, and locks die with
-their process. With `--watch-stdin` the worker stops when its standard input ends, that is, when its parent dies.
+Any number of workers can share a run: each takes the first part that is neither done nor failed nor locked, and locks
+die with their process. It computes nothing but that function, whatever the folder says, and with -P imports nothing
+from the current folder. With `--watch-stdin` the worker stops when its standard input ends, that is, when its parent
+dies.
 """
 
 import argparse
@@ -12,53 +14,67 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from meta_icl.errors import BadInput
 from meta_icl.runs import Locked, Run, graceful_interrupts, stop_requested
-from meta_icl.sweeps.work import GRACE_SECONDS, ORDER, compute, keep_error
+from meta_icl.runs.files import CannotWrite
+from meta_icl.runs.interrupts import SIGNALS
+from meta_icl.runs.manifest import is_done
+from meta_icl.sweeps.work import GRACE_SECONDS, ORDER, compute, failed, find_function, keep_error
 
 
 def main() -> int:
-    """Exit status: 0 no open part left, 1 a part failed (its error is in its folder), 130 interrupted."""
+    """Exit status: 0 no open part left, 1 a part failed (its error is in its folder), 74 it could not be written, 130
+    interrupted."""
     parser = argparse.ArgumentParser(prog="python -m meta_icl.sweeps.worker", description="Compute the parts of a run.")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("function", help="module:name of the function of the parts")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args()
     if arguments.watch_stdin:
         threading.Thread(target=_stop_when_stdin_ends, daemon=True).start()
     try:
         with graceful_interrupts():
-            work(arguments.folder)
+            work(arguments.folder, find_function(arguments.function))
     except KeyboardInterrupt:
         return 130
+    except CannotWrite as error:
+        print(error, file=sys.stderr)
+        return os.EX_IOERR
     except BadInput as error:
         print(error, file=sys.stderr)
         return 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt but the interpreter's own end
+        for number in SIGNALS:  # nothing is left to interrupt but the interpreter's own end
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 
-def work(folder: Path) -> None:
-    """Compute every part of the run that is open and not locked by another process."""
+def work(folder: Path, function: Callable[..., Any]) -> None:
+    """Compute every part of the run that is neither done nor failed nor locked by another process."""
     run = Run.load(folder)
     names = run.load_json(ORDER) if run.has(ORDER) else sorted(run.parts())
     for name in names:
         if stop_requested():
             raise KeyboardInterrupt
         place = run.part_folder(name)
-        if (place / "DONE").exists():
+        if is_done(place):
             continue
         try:
             part = Run.open(place, Run.load(place).config)
         except Locked:
             continue
         except BadInput as error:
-            keep_error(place, error)
+            with suppress(CannotWrite):
+                keep_error(place, error)
             raise
         with part:
-            compute(part)
+            if not failed(place):  # looked at under the lock: its error is there before the lock of who failed is gone
+                compute(part, function)
 
 
 def _stop_when_stdin_ends() -> None:

@@ -5,6 +5,7 @@ keys are `fold_in` 0, 1, 2 and 3 of that, and step i draws from `fold_in(data ke
 neither on the other replicas nor on where chunks begin.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from meta_icl.errors import BadInput, require
 from meta_icl.prompt import Ensemble, Task
 from meta_icl.training.objectives import Objective, half_mse
 from meta_icl.training.optimisers import Optimiser
 from meta_icl.training.replicas import Replica, make_replicas, stack, unstack
-from meta_icl.training.state import from_arrays, to_arrays
+from meta_icl.training.state import from_arrays, from_text, to_arrays, to_text
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -41,7 +42,8 @@ class OnTask:
 class Store(Protocol):
     """Where a training leaves its rows and checkpoints; a run folder is one.
 
-    When `stopping` (Ctrl-C), the training saves a checkpoint and raises `KeyboardInterrupt`.
+    When `stopping` (Ctrl-C), the training saves a checkpoint and raises `KeyboardInterrupt`. A training that starts
+    without a checkpoint rewinds to before its first step, because what was logged then was lost with the checkpoint.
     """
 
     @property
@@ -50,6 +52,7 @@ class Store(Protocol):
     def save_checkpoint(self, step: int, arrays: dict[str, np.ndarray]) -> None: ...
     def log(self, row: dict[str, Any]) -> None: ...
     def rewind(self, step: int) -> None: ...
+    def note_divergence(self, members: Mapping[str, int]) -> None: ...
 
 
 class State(eqx.Module):
@@ -64,10 +67,13 @@ class Trained(Ensemble):
 
     `history["step"]` has shape "records"; every other entry "records replicas ...": `loss` is the mean training loss
     since the record before, the others are the probes. `replicas` names the seed and the swept values of each member.
+    `diverged` says which members are not finite, and the recorded step at which their loss or a parameter was first
+    seen to be NaN or infinite; their histories keep what was measured.
     """
 
     history: dict[str, np.ndarray]
     replicas: tuple[dict[str, float], ...] = eqx.field(static=True)
+    diverged: dict[int, int] = eqx.field(static=True, default_factory=dict)
 
 
 def train(
@@ -85,6 +91,7 @@ def train(
     probes: Mapping[str, Probe | OnTask] | None = None,
     freeze: Callable[[Any], Any] | None = None,
     arrangement: str | None = None,
+    stop_when_diverged: bool = False,
     store: Store | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Trained:
@@ -96,8 +103,9 @@ def train(
     evaluated (`OnTask` probes see the task too). A probe that is a module hands its arrays to the compiled program as
     arguments; those of a closure are constants, which every compilation works on. `freeze(predictor)` names the leaves
     that stay as drawn. `arrangement` is "sequence" (replicas one after the other within a chunk; the default on CPU) or
-    "vmap". With a `store`, a killed training resumes from the last checkpoint and ends bit for bit as if it had never
-    been killed.
+    "vmap". A member that diverges stops nothing, unless with `stop_when_diverged` all have: then no more steps are
+    taken, and the records that are left measure the state as it is, with a loss of NaN. With a `store`, a killed
+    training resumes from the last checkpoint and ends bit for bit as if it had never been killed.
     """
     require(steps >= 0, "steps", steps, "zero or more")
     require(batch >= 1, "batch", batch, "a positive integer")
@@ -107,7 +115,7 @@ def train(
     static = _untrained(model, key)
     program = Program(model, static, objective, batch, freeze)
     runner = Runner(program, dict(probes or {}), replicas, labels, arrangement)
-    return _run(runner, steps, record_steps(record, steps), store, progress)
+    return _run(runner, steps, record_steps(record, steps), stop_when_diverged, store, progress)
 
 
 @dataclass(frozen=True)
@@ -127,8 +135,11 @@ class Program:
 
     def chunk(
         self, state: State, replica: Replica, start: Int[Array, ""], stop: Int[Array, ""]
-    ) -> tuple[State, Float[Array, ""]]:
-        """Steps start <= i < stop; returns the new state and the mean loss. The bounds are traced: one compilation."""
+    ) -> tuple[State, Float[Array, ""], Bool[Array, ""]]:
+        """Steps start <= i < stop; returns the new state, the mean loss, and whether it and all parameters are finite.
+
+        The bounds are traced: one compilation.
+        """
         transformation = replica.optimiser.build()
 
         def loss_of(params: PyTree, i: Int[Array, ""]) -> Float[Array, ""]:
@@ -147,7 +158,9 @@ class Program:
 
         dtype = jnp.result_type(*jax.tree.leaves(state.params))
         state, total = lax.fori_loop(start, stop, step, (state, jnp.zeros((), dtype)))
-        return state, total / (stop - start).astype(dtype)
+        loss = total / (stop - start).astype(dtype)
+        finite = [jnp.isfinite(leaf).all() for leaf in (loss, *jax.tree.leaves(state.params))]
+        return state, loss, jnp.stack(finite).all()
 
     def measure(self, state: State, replica: Replica, probes: dict[str, Probe | OnTask]) -> dict[str, Array]:
         """All probes of the predictor; a probe that returns a mapping contributes "probe/name" entries."""
@@ -194,57 +207,70 @@ class Runner:
     def init(self) -> list[State]:
         return [self._init(batch) for batch in self.batches]
 
-    def chunk(self, states: list[State], start: int, stop: int) -> tuple[list[State], np.ndarray]:
+    def chunk(self, states: list[State], start: int, stop: int) -> tuple[list[State], np.ndarray, np.ndarray]:
         bounds = jnp.asarray(start), jnp.asarray(stop)
         results = [self._chunk(s, b, *bounds) for s, b in zip(states, self.batches, strict=True)]
-        return [state for state, _ in results], np.concatenate([np.asarray(loss) for _, loss in results])
+        states, losses, finite = zip(*results, strict=True)
+        return list(states), *(np.concatenate([np.asarray(one) for one in column]) for column in (losses, finite))
 
     def measure(self, states: list[State]) -> dict[str, np.ndarray]:
         measured = [self._measure(s, b, self.probe_arrays) for s, b in zip(states, self.batches, strict=True)]
         return {name: np.concatenate([np.asarray(m[name]) for m in measured]) for name in measured[0]}
 
-    def finish(self, states: list[State], history: dict[str, np.ndarray]) -> Trained:
+    def finish(self, states: list[State], history: dict[str, np.ndarray], diverged: dict[int, int]) -> Trained:
         params = stack([one for state in states for one in unstack(state.params)])
         # Arrays that are not trained are the same in all replicas; in an ensemble every array has one entry for each.
         arrays, static = eqx.partition(self.program.static, eqx.is_array)
         arrays = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(self.labels), *leaf.shape)), arrays)
-        return Trained(eqx.combine(params, arrays, static), history, self.labels)
+        return Trained(eqx.combine(params, arrays, static), history, self.labels, diverged)
 
 
 def _run(
     runner: Runner,
     steps: int,
     records: list[int],
+    stop_when_diverged: bool,
     store: Store | None,
     progress: Callable[[int, int, float], None] | None,
 ) -> Trained:
     states = runner.init()
     rows: dict[str, list[np.ndarray]] = {}
+    names = [json.dumps(label) for label in runner.labels]
+    diverged: dict[int, int] = {}
     done = -1  # the last recorded step
-    if store is not None and (saved := store.latest_checkpoint()) is not None:
-        done, arrays = saved
-        states, rows = _restore(states, arrays, done)
+    if store is not None:
+        if (saved := store.latest_checkpoint()) is not None:
+            done, arrays = saved
+            states, rows, diverged = _restore(states, arrays, done, names)
         store.rewind(done)
     saved_at = time.monotonic()
     step = max(done, 0)
     loss = np.full(len(runner.labels), np.nan)
     for target in (record for record in records if record > done):
-        if target > step:
-            states, loss = runner.chunk(states, step, target)
-            step = target
+        stopped = stop_when_diverged and len(diverged) == len(runner.labels)
+        if target > step and not stopped:
+            states, loss, finite = runner.chunk(states, step, target)
+            seen = {int(member): target for member in np.flatnonzero(~finite) if int(member) not in diverged}
+            if seen:
+                diverged |= seen
+                if store is not None:
+                    store.note_divergence({_words(runner.labels[member]): at for member, at in diverged.items()})
+        elif stopped:
+            loss = np.full_like(loss, np.nan)
+        step = target
         measured = runner.measure(states)
         _append(rows, step, loss, measured)
         if store is not None:
             _log(store, runner.labels, step, loss, measured)
             stopping = store.stopping
             if stopping or target == records[-1] or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                store.save_checkpoint(step, _checkpoint(states, rows))
+                store.save_checkpoint(step, _checkpoint(states, rows, diverged, names))
                 saved_at = time.monotonic()
             if stopping:
                 raise KeyboardInterrupt
         if progress is not None:
             progress(step, steps, float(np.mean(loss)))
-    return runner.finish(states, {name: np.stack(values) for name, values in rows.items()})
+    return runner.finish(states, {name: np.stack(values) for name, values in rows.items()}, diverged)
 
 
 def record_steps(record: int | Sequence[int] | None, steps: int) -> list[int]:
@@ -300,17 +326,32 @@ def _log(
         store.log({"step": step, **label, "loss": float(loss[index]), **row})
 
 
-def _checkpoint(states: list[State], rows: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+def _words(label: Mapping[str, float]) -> str:
+    """The seed and the swept values of a member, such as "seed=3,task.noise=0.1"."""
+    return ",".join(f"{name}={value:g}" for name, value in label.items())
+
+
+def _checkpoint(
+    states: list[State], rows: dict[str, list[np.ndarray]], diverged: dict[int, int], names: list[str]
+) -> dict[str, np.ndarray]:
     history = {f"history/{name}": np.stack(values) for name, values in rows.items()}
-    return to_arrays(states, "state") | history
+    ends = np.array([diverged.get(member, -1) for member in range(len(names))])
+    return to_arrays(states, "state") | history | {"replicas": from_text("\n".join(names)), "diverged": ends}
 
 
 def _restore(
-    states: list[State], arrays: dict[str, np.ndarray], step: int
-) -> tuple[list[State], dict[str, list[np.ndarray]]]:
+    states: list[State], arrays: dict[str, np.ndarray], step: int, names: list[str]
+) -> tuple[list[State], dict[str, list[np.ndarray]], dict[int, int]]:
     history = {name.removeprefix("history/"): a for name, a in arrays.items() if name.startswith("history/")}
     if "step" not in history or int(history["step"][-1]) != step:
         raise BadInput(f"the checkpoint of step {step} does not hold its own history; remove it to start again")
-    return from_arrays(states, arrays, "state"), {
-        name: [np.asarray(row) for row in values] for name, values in history.items()
-    }
+    stated = to_text(arrays["replicas"]).split("\n") if "replicas" in arrays else names  # older ones state none
+    if stated != names:
+        theirs = f"{len(stated)} members from {stated[0]}, here {len(names)} from {names[0]}"
+        raise BadInput(f"the checkpoint of step {step} is that of other seeds or points: {theirs}")
+    ends = arrays.get("diverged", np.full(len(names), -1))
+    return (
+        from_arrays(states, arrays, "state"),
+        {name: [np.asarray(row) for row in values] for name, values in history.items()},
+        {member: int(end) for member, end in enumerate(ends) if end >= 0},
+    )

@@ -42,6 +42,16 @@ def from_arrays(like: T, arrays: dict[str, np.ndarray], prefix: str) -> T:
     return eqx.combine(jax.tree_util.tree_unflatten(treedef, restored), static)
 
 
+def from_text(text: str) -> np.ndarray:
+    """A text as an array, in which form a checkpoint keeps it."""
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def to_text(array: np.ndarray) -> str:
+    """The inverse of `from_text`."""
+    return array.tobytes().decode(errors="replace")
+
+
 def _is_key(leaf: Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 

@@ -92,7 +92,8 @@ FITTING = (*LINEAR, "--model", "d_model=4")
     [
         (("paper",), "unknown command 'paper'; did you mean 'papers'"),
         (("papers", "--jso"), "Unrecognized options: --jso; did you mean --json?"),
-        (("papers", "extra"), "Unrecognized options: extra"),
+        (("doctor", "extra"), "Unrecognized options: extra"),
+        (("papers", "extra"), "unknown paper 'extra'"),
         (("reproduce",), "Missing from meta-icl reproduce: PAPER"),
         (("reproduce", "rosi2024"), "unknown paper 'rosi2024'; did you mean 'rossi2024'"),
         (
@@ -150,9 +151,14 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         ((*FITTING, "--objective", "mse"), "unknown objective 'mse'"),
         ((*FITTING, "--optimiser", "name=adem"), "unknown optimiser 'adem'; did you mean 'adam'"),
         ((*FITTING, "--layout", "separat"), "unknown layout 'separat'; did you mean 'Separate'"),
-        ((*FITTING, "--sweep", "task.nose=0,1"), "unknown field 'nose'; did you mean 'noise'"),
+        ((*FITTING, "--sweep", "task.nose=0,1"), "unknown field of LinearRegression 'nose'; did you mean 'noise'"),
         ((*FITTING, "--sweep", "task.noise=0,-1"), "noise must be zero or positive"),
-        ((*FITTING, "--sweep", "task.d=2,3"), "cannot be swept in one training"),
+        ((*FITTING, "--sweep", "task.d=3,2"), "do not fit together (a token has 3 channels): "),
+        ((*FITTING, "--sweep", "task.d=3,2"), " (at task.d = 2)"),
+        ((*FITTING, "--sweep", "model.n_layers=1,x"), "n_layers must be an integer, got 'x'"),
+        ((*FITTING, "--sweep", "model.layers=1,2"), "did you mean 'n_layers'"),
+        ((*FITTING, "--sweep", "n_layers=1,2"), "unknown swept object 'n_layers'"),
+        ((*FITTING, "--name", "a/b"), "--name must be letters, digits, dots, dashes and underscores"),
         ((*FITTING, "--sweep", "task.noise=a,b"), "--sweep task.noise must be a number, got 'a'"),
         (
             (*LINEAR, "--model", "d_model=7"),
@@ -265,13 +271,17 @@ def test_papers_are_found_by_author_or_topic():
 
 def test_papers(capsys, tiny_paper):
     status, out, _ = call(capsys, "papers")
-    assert status == 0 and "A tiny paper (Nobody, 2020)" in out and "small: 1 s" in out and "no kept results" in out
+    assert status == 0 and re.search(r"^tiny2020_little +1 s", out, re.MULTILINE)
+    assert "no kept results: tiny2020_little" in out
+    _, out, _ = call(capsys, "papers", "tiny2020")
+    assert "A tiny paper (Nobody, 2020)" in out and re.search(r"^other +2 s", out, re.MULTILINE)
     call(capsys, "reproduce", "tiny", "--results", "results")
     told = json.loads(call(capsys, "papers", "--json")[1])
     mine = next(row for row in told if row["paper"] == "tiny2020_little")
     assert mine["claims"] == 4 and mine["verdicts"] == dict.fromkeys(
         ("holds", "fails", "not decided", "not converged"), 1
     )
+    assert re.search(r"^T-2 +fails +The loss is large", call(capsys, "papers", "tiny2020")[1], re.MULTILINE)
     kept = {str(path.relative_to("results")) for path in Path("results").rglob("*") if path.is_file()}
     names = ("claims.json", "config.json", "provenance.json", "figures/loss.svg")
     assert kept == {f"tiny2020_little/{name}" for name in names} | {"README.md"}
@@ -296,8 +306,11 @@ def test_reproduce(capsys, tiny_paper):
     import meta_icl.papers.tiny2020_little as tiny
 
     assert status == 0 and [tiny.Config(seeds=5, sizes=(4, 5, 6))] == tiny.CALLS
-    assert all(text in out for text in ("tiny2020/T-1", "at most 0.5", "0.2 [0, 0.4]", "holds", "fails", "not decided"))
-    assert all(text in out for text in ("not converged", "0 of 5", "Revised:"))
+    verdicts = ("holds", "fails", "not decided", "not converged")
+    assert all(text in out for text in ("tiny2020/T-1", "1 of 1", "0 of 1", *verdicts)) and "at most 0.5" not in out
+    _, out, _ = call(capsys, "reproduce", "tiny2020", "--seeds", "5", "--set", "sizes=4,5,6", "--details")
+    assert "✗ loss: expected at least 0.5, measured 0.2 [0, 0.4]" in out and "source: Fig. 2" in out
+    assert "0 of 5" in out and "revised:" in out
     (info,) = list_runs("runs")
     run = Run.load(info.folder)
     assert run.done and run.name.startswith("tiny2020_little-small-") and run.folder.joinpath("report.html").exists()
@@ -396,6 +409,17 @@ def test_doctor(capsys):
     assert "compilation cache" in call(capsys, "doctor")[1]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(doctor.EXTRAS) == set(extras)
+
+
+def test_doctor_suggests_what_is_there(monkeypatch, tmp_path):
+    """In a checkout the checkout; elsewhere the requirements themselves, never a name that no index may have."""
+    assert doctor.how_to_install("lm") == f"pip install -e '{ROOT}[lm]'"
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "site-packages/meta_icl/apps/cli/doctor.py"))
+    told = ["jax>=0.10", "torch>=2.6; extra == 'lm'", 'gguf>=1 ; extra == "lm"', "ruff; extra == 'dev'"]
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: told)
+    assert doctor.how_to_install("lm") == "pip install 'torch>=2.6' 'gguf>=1'"
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: None)
+    assert "pip" not in doctor.how_to_install("lm")
 
 
 def test_reference_names():

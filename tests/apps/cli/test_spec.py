@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jaxtyping import Array, Float
 
 from meta_icl import models, tasks
-from meta_icl.apps.cli import spec, train
+from meta_icl.apps.cli import catalogue, spec
 from meta_icl.errors import BadInput
 
 
@@ -97,7 +97,7 @@ def test_replaced():
 def test_descriptions_make_the_objects():
     import json
 
-    classes = train.task_classes()
+    classes = catalogue.task_classes()
     texts = ["d=3", "n_context=4", "x_law=uniform:half_range=0.5", "noise=0.25", "w_law=NORMAL:std=2"]
     described = spec.described("task", "linear-regression", texts, classes)
     assert described["fields"]["x_law"] == {"name": "Uniform", "fields": {"half_range": 0.5}}
@@ -118,12 +118,13 @@ def test_descriptions_make_the_objects():
 
 
 def test_which_classes_are_what():
-    classes = train.model_classes()
+    classes = catalogue.model_classes()
     assert {"Transformer", "Lstm"} <= set(classes) and not {"Learner", "TransformerNetwork", "Trace"} & set(classes)
-    assert train.reads_tokens(models.Transformer) and train.reads_tokens(models.Lstm)
-    assert not train.reads_tokens(models.MergedLinearAttention)
-    assert {"LinearRegression", "SineRegression", "Uniform"} <= set(train.task_classes())
-    assert set(train.layout_classes()) == {"Concatenated", "Interleaved", "Separate"}
+    assert all(catalogue.reads_rows({"name": name, "fields": {}}) for name in ("Transformer", "Lstm"))
+    assert not catalogue.reads_rows({"name": "MergedLinearAttention", "fields": {}})
+    assert {"LinearRegression", "SineRegression", "Uniform"} <= set(catalogue.task_classes())
+    layouts = {"Concatenated", "Interleaved", "Separate", "LabelLayout", "ItemIndex", "Window", "Shifted"}
+    assert set(catalogue.layout_classes()) == layouts
 
 
 def test_fields_of_nested_objects():

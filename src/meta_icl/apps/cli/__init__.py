@@ -1,12 +1,16 @@
 """The command line `meta-icl`: one module per command, imported when it is asked for, so that `--help` is immediate."""
 
+import contextlib
 import importlib
 import os
 import shlex
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
+from meta_icl.apps.cli import streams
 from meta_icl.errors import BadInput, choose
 
 COMMANDS = {
@@ -21,28 +25,67 @@ COMMANDS = {
     "doctor": "devices, versions, caches and optional extras",
 }
 
-USAGE = f"""usage: meta-icl COMMAND [OPTIONS]
-
-The laboratory for in-context learning: published claims as executable, checked experiments.
-
-commands:
-{chr(10).join(f"  {name:<10} {text}" for name, text in COMMANDS.items())}
-
-`meta-icl COMMAND --help` shows the options of a command, with examples.
-
-examples:
-  meta-icl papers
-  meta-icl reproduce rossi2024
-  meta-icl train linear_regression transformer --task d=5 n_context=10 --model d_model=6 --steps 5000 --seeds 2"""
+PATIENCE_SECONDS = 1.5  # after Ctrl-C; nothing is lost at the end of it, since all files are written atomically
+EXAMPLES = (
+    "papers",
+    "reproduce rossi2024",
+    "train linear_regression transformer --task d=5 n_context=10 --model d_model=6 --seeds 2 --name first",
+    "compare last",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run a command; the exit status: 0 done, 1 failed, 2 bad input, 3 diverged, 130 interrupted, 141 nobody reads."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _show_warning
+    streams.prepare()
+    told = f"interrupted; the same command goes on where it was: meta-icl {shlex.join(given)}"
+    try:
+        status = _status(given, told)
+        streams.flush()
+        return status
+    except KeyboardInterrupt:
+        return _say(told, 130)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        for name in ("stdout", "stderr"):
+            streams.silence(name)
+        return 141
+    except OSError as error:  # such as a full disk, or a folder that may not be read
+        if error.filename is not None:
+            return _say(f"{error.filename}: {error.strerror}", 2)
+        streams.silence("stdout")
+        return _say(f"cannot write the output: {error.strerror or error}", 1)
+
+
+@contextlib.contextmanager
+def _prompt_interrupts(told: str) -> Iterator[None]:
+    """Ctrl-C, `kill` and a closed terminal end a command at once, also where a library swallows the exception.
+
+    Libraries do so while they are imported. Long work has its own handler, which saves a checkpoint.
+    """
+    from meta_icl.runs.interrupts import handled  # here, because importing it would slow down `--help`
+
+    timers: list[threading.Timer] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        timers.append(threading.Timer(PATIENCE_SECONDS, lambda: os._exit(_say(told, 130))))
+        timers[-1].daemon = True
+        timers[-1].start()
+        raise KeyboardInterrupt
+
+    with handled(handle):
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+
+def _status(given: Sequence[str], told: str) -> int:
     try:
         if not given or given[0] in ("-h", "--help"):
-            print(USAGE)
+            print(usage())
             return 0
         if given[0] == "--version":
             from meta_icl import __version__
@@ -50,26 +93,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(__version__)
             return 0
         name = choose("command", given[0], COMMANDS)
-        return importlib.import_module(f"meta_icl.apps.cli.{name}").main(given[1:])
+        with _prompt_interrupts(told):
+            return importlib.import_module(f"meta_icl.apps.cli.{name}").main(given[1:])
+    except SystemExit as end:  # the help of a command
+        return end.code if isinstance(end.code, int) else 0
     except BadInput as error:
+        streams.flush()
         return _say(str(error), 2)
-    except KeyboardInterrupt:
-        return _say(f"interrupted; the same command goes on where it was: meta-icl {shlex.join(given)}", 130)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except RuntimeError as error:
-        if type(error).__name__ != "PartFailed":  # named, because importing it would slow down `--help`
-            raise
-        return _say(str(error), 1)
+    except OSError:
+        raise
+    except Exception as error:
+        if type(error).__name__ == "PartFailed":  # named, for the same reason
+            return _say(str(error), 1)
+        if "jax" in sys.modules and (problem := _backend_problem()) is not None:
+            return _say(problem, 2)
+        raise
+
+
+def _backend_problem() -> str | None:
+    from meta_icl.sweeps.environment import backend_problem
+
+    return backend_problem()
+
+
+def usage() -> str:
+    """The help of the whole command line, as wide as the terminal."""
+    listed = "\n".join(streams.entry(f"  {name:<10} ", text) for name, text in COMMANDS.items())
+    examples = "\n".join(streams.command(f"meta-icl {example}") for example in EXAMPLES)
+    about = "The laboratory for in-context learning: published claims as executable, checked experiments."
+    more = "`meta-icl COMMAND --help` shows the options of a command, with examples."
+    return (
+        f"usage: meta-icl COMMAND [OPTIONS]\n\n{streams.paragraphs(about)}\n\ncommands:\n{listed}\n\n"
+        f"{streams.paragraphs(more)}\n\nexamples:\n{examples}"
+    )
 
 
 def _say(message: str, status: int) -> int:
-    print(f"meta-icl: {message}", file=sys.stderr)
+    try:
+        print(f"meta-icl: {streams.visible(message)}", file=sys.stderr, flush=True)
+    except OSError:  # nobody reads this either; the status tells
+        streams.silence("stderr")
     return status
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
     """One line per warning; those of libraries about themselves (deprecations) are none of the user's business."""
     if not issubclass(category, DeprecationWarning | PendingDeprecationWarning):
-        print(f"meta-icl: warning: {message}", file=sys.stderr)
+        print(f"meta-icl: warning: {streams.visible(str(message))}", file=sys.stderr)

@@ -8,19 +8,23 @@ from typing import Annotated, Any
 
 import tyro
 
-from meta_icl.apps.cli import spec, tables
-from meta_icl.apps.cli.options import console, parse, print_json
-from meta_icl.apps.cli.train import check_again, checked, model_of, optimiser_of, point_label, task_of
+from meta_icl.apps.cli import own, spec, tables
+from meta_icl.apps.cli.catalogue import REALS, model_of, optimiser_of, task_of
+from meta_icl.apps.cli.options import parse, print_json
+from meta_icl.apps.cli.train import check_again, checked, point_label
+from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput, require
-from meta_icl.runs import Run, default_root, find_run
+from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import use_compilation_cache
 
 EXAMPLES = (
     "train-LinearRegression-Transformer",
     "train-LinearRegression --with gd,ridge,bayes,least_squares --contexts 2,5,10",
     "train-LinearRegression --with gd --shift x_scale=0.5,1,1.5,2",
+    "last --with gd ./mine.py:my_fit",
     "train-LinearRegression --with gd ridge:penalty=0.5 GradientDescent:rate=0.3,steps=2 --n-prompts 2000 --json",
 )
+PREDICTOR = own.Kind("reference", "a function of a prompt, or a class or object of one", callable)
 RATE_PROMPTS = 4096  # fresh prompts on which the best rate of gradient descent is found
 
 
@@ -29,12 +33,13 @@ class Options:
     """Losses of a trained run and of reference algorithms on the same prompts, and their distances to the first one.
 
     References: gd (one step at its best rate for the context length), ridge (the best penalty for the task's noise and
-    weights), bayes (for normal weights or a pool), knn (the three nearest neighbours), least_squares, zero, or any
-    class of `meta_icl.algorithms` with its fields, as ridge:penalty=0.5.
+    weights), bayes (for normal weights or a pool), knn (the three nearest neighbours), least_squares, zero, any class
+    of `meta_icl.algorithms` with its fields, as ridge:penalty=0.5, or your own function of a prompt, as
+    ./file.py:my_fit.
     """
 
     run: tyro.conf.Positional[str]
-    """The run (its folder, name, or the beginning of it), made by `meta-icl train`."""
+    """The run (its folder, name or the beginning of it, or last), made by `meta-icl train`."""
     references: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ("gd", "least_squares", "zero")
     """Reference algorithms, separated by spaces or commas; the first is what distances are to."""
     contexts: str = ""
@@ -62,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     }
     run = find_run(options.run, options.root)
     config = checked(run.config, run)
+    require(config["kind"] == REALS, "the run's task", config["task"]["name"], f"one of {REALS}, which references know")
     names = split_names(options.references)
     use_compilation_cache()
     import jax
@@ -70,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     from meta_icl.prompt import truncated
 
     told = []
-    for label, (task, trained) in members_of(run, config).items():
+    for label, (task, trained) in members_of(run).items():
         tasks = {field: shifted_tasks(task, field, values) for field, values in shifts.items()}
         key = jax.random.fold_in(jax.random.key(options.key), 0)
         rate_prompts = task.sample_batch(RATE_PROMPTS, key=jax.random.fold_in(key, 1))
@@ -102,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
             }
         )
         if not options.json:
-            print(f"{label or run.name}\n{table}\n")
+            show_comparison(label or run.name, table)
             if curves:
                 show_curves("loss by context length", contexts, curves)
             for field, of in shifted.items():
@@ -130,10 +136,21 @@ def as_json(curves: Mapping[str, Sequence[Any]]) -> dict[str, list[dict[str, Any
 def show_curves(title: str, points: Sequence[float], curves: Mapping[str, Sequence[Any]]) -> None:
     """A row per predictor, a column per point."""
     cells = [(name, *map(str, curve)) for name, curve in curves.items()]
-    console().print(tables.plain_table([title, *(f"{point:g}" for point in points)], cells))
+    tables.show(tables.plain_table([title, *(f"{point:g}" for point in points)], cells, whole=True))
+    print()
 
 
-def members_of(run: Run, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def show_comparison(title: str, table: Any) -> None:
+    """A row per predictor, a column per measure."""
+    from meta_icl.evaluation.compare import MEASURES
+
+    columns = ["predictor", *(measure.replace("_", " ") for measure in MEASURES)]
+    cells = [(name, *(row[measure] for measure in MEASURES)) for name, row in table.rows.items()]
+    tables.show(tables.plain_table(columns, cells, title, whole=True))
+    tables.show_text(f"{table.n_prompts} prompts, ± 95 %; differences are to {table.reference}\n")
+
+
+def members_of(run: Run) -> dict[str, tuple[Any, Any]]:
     """{label of a point of the sweep: (its task, the ensemble of its trained predictors over seeds)}."""
     import jax
 
@@ -147,13 +164,14 @@ def members_of(run: Run, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]
     groups: dict[str, tuple[Any, list[Any]]] = {}
     for part in run.parts().values():
         arguments, arrays = part.config["arguments"], part.load_arrays("result")
+        training, sizes = arguments["training"], arguments.get("sizes", {})
         made = make_replicas(
-            task_of(config), optimiser_of(config), jax.random.key(0), arguments["seeds"], arguments["sweep"]
+            task_of(training), optimiser_of(training), jax.random.key(0), arguments["seeds"], arguments["sweep"]
         )
-        like = stack([model_of(config)(key=jax.random.key(0))] * len(made[1]))
+        like = stack([model_of(training)(key=jax.random.key(0))] * len(made[1]))
         ensemble = Ensemble(from_arrays(like, arrays, "predictor"))
         for index, (replica, label) in enumerate(zip(*made, strict=True)):
-            groups.setdefault(point_label(label), (replica.task, []))[1].append(ensemble[index])
+            groups.setdefault(point_label(sizes | label), (replica.task, []))[1].append(ensemble[index])
     return {point: (task, Ensemble(stack(members))) for point, (task, members) in groups.items()}
 
 
@@ -175,6 +193,8 @@ def reference(text: str, task: Any, prompts: Any) -> Any:
     """The reference algorithm of a name; what it needs to know it reads from the task, its best rate from `prompts`."""
     from meta_icl import algorithms
 
+    if own.place(text) is not None:
+        return own_predictor(text)
     name, _, fields = text.partition(":")
     tuned = {"gd": _best_step, "ridge": _best_ridge, "bayes": _bayes, "knn": _nearest, "zero": _zero}
     if name.lower() in tuned and not fields:
@@ -184,6 +204,13 @@ def reference(text: str, task: Any, prompts: Any) -> Any:
     if found not in classes:
         raise BadInput(f"{found} takes no fields, got {fields!r}; a class of meta_icl.algorithms does")
     return spec.built(spec.described("reference", found, spec.split_fields(fields), classes), classes)
+
+
+def own_predictor(text: str) -> Any:
+    """A predictor of the user's own: a function of a prompt, an object, or a class with its fields."""
+    found = spec.built(spec.described(PREDICTOR, text, [], {}), {})
+    require(callable(found), "reference", text, PREDICTOR.wanted)
+    return found
 
 
 def _best_step(task: Any, prompts: Any) -> Any:

@@ -1,14 +1,17 @@
 """`meta-icl doctor`: what this installation computes on, and what it could have besides."""
 
+import importlib.metadata
 import importlib.util
 import os
+import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from meta_icl.apps.cli import tables
-from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.options import parse, print_json
 from meta_icl.runs import default_root
 from meta_icl.runs.provenance import code, versions
 from meta_icl.sweeps import cache_folder, default_workers, use_compilation_cache
@@ -43,9 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     rows += [("compilation cache", f"{told['cache']['folder']}, {told['cache']['megabytes']:.1f} MB")]
     rows += [("runs", told["runs"])]
     for name, extra in told["extras"].items():
-        state = "installed" if extra["installed"] else f"missing: pip install 'meta-icl[{name}]'"
+        state = "installed" if extra["installed"] else f"missing: {extra['install']}"
         rows.append((f"extra {name}", f"{extra['adds']} ({state})"))
-    console().print(tables.plain_table(("", ""), rows, title="meta-icl doctor"))
+    tables.show(tables.plain_table(("", ""), rows, title="meta-icl doctor"))
     return 0
 
 
@@ -69,10 +72,32 @@ def examine() -> dict:
         "cache": {"folder": str(cache), "megabytes": size / 1e6},
         "runs": str(Path(os.path.abspath(default_root()))),
         "extras": {
-            name: {"adds": adds, "installed": all(importlib.util.find_spec(module) for module in modules)}
+            name: {
+                "adds": adds,
+                "installed": all(importlib.util.find_spec(module) for module in modules),
+                "install": how_to_install(name),
+            }
             for name, (adds, modules) in EXTRAS.items()
         },
     }
+
+
+def how_to_install(extra: str) -> str:
+    """The command that adds an extra to this installation, from where this installation came.
+
+    In a checkout that is the folder itself; elsewhere the requirements are named, since the package may stand in no
+    index.
+    """
+    checkout = Path(__file__).resolve().parents[4]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "src" / "meta_icl").is_dir():
+        return f"pip install -e {shlex.quote(f'{checkout}[{extra}]')}"
+    try:
+        needed = importlib.metadata.requires("meta-icl") or []
+    except importlib.metadata.PackageNotFoundError:
+        needed = []
+    split = [text.partition(";") for text in needed]
+    of_extra = [name.strip() for name, _, marker in split if re.search(rf"extra == ['\"]{extra}['\"]", marker)]
+    return f"pip install {shlex.join(of_extra)}" if of_extra else f"the extra {extra}, from where this came"
 
 
 def _words(values: dict) -> str:

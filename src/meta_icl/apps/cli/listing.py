@@ -1,13 +1,22 @@
 """What papers and probes there are, read from their files without importing them (they import jax)."""
 
 import ast
+import dataclasses
+import importlib
 import importlib.resources
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from meta_icl.apps.cli import own
 from meta_icl.errors import BadInput, choose
+from meta_icl.runs import read_json
+from meta_icl.runs.judged import read_claims
+
+NEEDED = ("IDS", "PRESETS", "run", "claims", "figures")
+PAPER = own.Kind("paper", f"a file or folder that defines {', '.join(NEEDED)}", bool)
+SHORT = "verdicts.json"  # of all kept results, in the folder of the papers; `make verdicts` writes it
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,22 @@ def probes() -> dict[str, Listed]:
     return {probe.name: probe for probe in _listed("meta_icl.probes")}
 
 
+def load_paper(name: str) -> tuple[str, Any, own.Record | None]:
+    """The name and the module of a paper, and its record if it is one of the user's own."""
+    if own.place(name) is not None:
+        module, record = own.find_module(PAPER, name, NEEDED)
+        presets = module.PRESETS
+        if not isinstance(presets, dict) or not presets or not all(map(_is_config, presets.values())):
+            raise BadInput(f"paper {name!r} must have PRESETS = {{name: object of a dataclass}}")
+        return Path(record["file"]).stem, module, record
+    found = find_paper(name)
+    return found, importlib.import_module(f"meta_icl.papers.{found}"), None
+
+
+def _is_config(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def find_paper(name: str) -> str:
     """The module of a paper, from its name, an unambiguous beginning, or a word of its topic and the year."""
     names = [paper.name for paper in papers()]
@@ -40,6 +65,8 @@ def find_paper(name: str) -> str:
         raise BadInput(f"paper {name!r} is ambiguous: {', '.join(matches)}")
     if matches:
         return matches[0]
+    if Path(name).exists():
+        raise BadInput(f"unknown paper {name!r}; for the one that is in this folder, write ./{name}")
     choose("paper", name, [known.split("_")[0] for known in names])  # says which short name is nearest
     raise AssertionError("a short name is the beginning of a name")
 
@@ -51,12 +78,32 @@ def _by_topic(name: str) -> set[str]:
 
 
 def results(folder: Path, paper: str) -> dict[str, Any] | None:
-    """The content of `folder/PAPER/claims.json`, if it is there."""
+    """The content of `folder/PAPER/claims.json`, if it is there and its verdicts are those of its checks."""
     path = folder / paper / "claims.json"
+    if not path.exists():
+        return None
+    read_claims(path.parent)
+    return read_json(path)
+
+
+def kept(folder: Path) -> dict[str, dict[str, Any]]:
+    """The short form of all kept results, by PAPER or PAPER-PRESET: of a folder of results, or, where there is none, of
+    those that came with this installation."""
+    if folder.is_dir():
+        return {path.parent.name: short(path.parent) for path in sorted(folder.glob("*/claims.json"))}
+    return json.loads(importlib.resources.files("meta_icl.papers").joinpath(SHORT).read_text("utf-8"))
+
+
+def short(folder: Path) -> dict[str, Any]:
+    """Of a kept result the commit, the seconds it took, and of every claim id, verdict and statement."""
+    claims = results(folder.parent, folder.name) or {"claims": []}
     try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
-    except ValueError:
-        raise BadInput(f"{path} cannot be read as JSON") from None
+        provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+        commit, seconds = provenance["code"].get("commit"), provenance["wall_seconds"]
+    except (OSError, ValueError, KeyError):
+        commit = seconds = None
+    rows = [[claim["id"], claim["verdict"], claim["statement"]] for claim in claims["claims"]]
+    return {"commit": commit, "seconds": seconds, "claims": rows}
 
 
 def _listed(package: str) -> list[Listed]:

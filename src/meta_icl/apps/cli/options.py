@@ -1,18 +1,23 @@
 """Options of a command from a dataclass, with examples in its help and every mistake told in one line."""
 
 import contextlib
+import inspect
 import io
 import itertools
 import json
+import os
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from meta_icl.apps.cli import streams
 from meta_icl.errors import BadInput
 
 T = TypeVar("T")
 _FRAME = re.compile(r"[│╭╮╰╯]")
+_HERE = "DESCRIPTION-STANDS-HERE"
 _KINDS = {"INT": "an integer", "FLOAT": "a number", "PATH": "a path", "STR": "a text"}
 
 
@@ -23,24 +28,31 @@ def parse(options: type[T], arguments: Sequence[str], *, command: str, examples:
     """
     import tyro
 
-    told = "\n".join(f"  meta-icl {command} {example}".rstrip() for example in examples)
-    description = f"{(options.__doc__ or '').strip()}\n\nexamples:\n{told}"
     config = (
         tyro.conf.FlagCreatePairsOff,
         tyro.conf.DisallowNone,
         tyro.conf.PositionalMetavarFromFieldName,
         tyro.conf.HelptextFromCommentsOff,
     )
-    errors = io.StringIO()
+    errors, out = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(
-                options, prog=f"meta-icl {command}", description=description, args=list(arguments), config=config
-            )
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(out):
+            return tyro.cli(options, prog=f"meta-icl {command}", description=_HERE, args=list(arguments), config=config)
     except SystemExit as end:
         if end.code in (0, None):
+            about = inspect.cleandoc(options.__doc__ or "")
+            print(_help(out.getvalue(), about, [f"meta-icl {command} {example}".rstrip() for example in examples]))
             raise
         raise BadInput(_one_line(errors.getvalue())) from None
+
+
+def _help(text: str, about: str, examples: Sequence[str]) -> str:
+    """The help of a command with its description and examples, which the library would not wrap by words."""
+    usage, _, listed = text.partition(_HERE)
+    usage = textwrap.fill(" ".join(usage.split()), streams.columns(), subsequent_indent="    ", break_on_hyphens=False)
+    told = "\n".join(map(streams.command, examples))
+    listed = "\n".join(line.rstrip() for line in listed.splitlines())
+    return f"{usage}\n\n{streams.paragraphs(about)}\n\nexamples:\n{told}\n\n{listed.strip()}"
 
 
 def print_json(value: Any) -> None:
@@ -51,10 +63,16 @@ def print_json(value: Any) -> None:
 
 
 def console() -> Any:
-    """Where tables are printed; wide enough for them where there is no terminal."""
+    """Where tables are printed: as wide as the terminal, or as COLUMNS says; 140 columns where there is neither."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140)
+    fits = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(width=None if fits else 140, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print lines that a person copies, such as names of files: whole, and with every sign shown as it is."""
+    print(streams.visible(text))
 
 
 def _one_line(text: str) -> str:

@@ -10,21 +10,28 @@ from typing import Annotated, Any
 
 import tyro
 
-from meta_icl.apps.cli import compare, listing, spec, tables
-from meta_icl.apps.cli.options import console, parse, print_json
-from meta_icl.apps.cli.train import checked, model_of, optimiser_of, task_of
+from meta_icl.apps.cli import compare, listing, own, spec, tables
+from meta_icl.apps.cli.catalogue import model_of, optimiser_of, task_of
+from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.train import checked
+from meta_icl.apps.cli.which import find_run, is_path
 from meta_icl.errors import BadInput, choose, require
-from meta_icl.runs import Run, default_root, find_run
+from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import use_compilation_cache
 
 EXAMPLES = (
     "train-LinearRegression-Transformer",
     "train-LinearRegression-Blocks --probe implicit_updates --prompts 50 --json",
+    "last --probe ./my_probe.py",
     "train-LinearRegression-Backbone --probe memories",
     "./gpt2 --tokens 464,2068,7586,21831,11687 --out fox.html",
     "./gpt2 --examples 'hot -> cold' 'big -> small' 'fast -> slow' --text 'high ->'",
     "./llama --tokens 306,29871,29974,13,319,29871,29899,13,306 --separator 13",
 )
+
+
+NEEDED = ("check", "measure", "rows", "figures")
+PROBE = own.Kind("probe", f"a file that defines {', '.join(NEEDED)}", bool)
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,11 @@ class Options:
     language model (a folder with config.json and *.safetensors, of GPT-2 or the Llama family); print tables and write
     a report with figures.
 
-    Probes are the files of `meta_icl.probes`.
+    Probes are the files of `meta_icl.probes`, or your own file as ./file.py.
     """
 
     subject: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN-or-CHECKPOINT")]
-    """The run (its folder, name, or the beginning of it), or the folder of a language model."""
+    """The run (its folder, name or the beginning of it, or last), or the folder of a language model."""
     probe: tuple[str, ...] = ()
     """The probes (default: all that can look at the model)."""
     prompts: int = 20
@@ -65,9 +72,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Options, arguments, command="probe", examples=EXAMPLES)
     require(options.prompts >= 1, "--prompts", options.prompts, "a positive integer")
-    listed = listing.probes()
-    wanted = [choose("probe", name, listed) for name in options.probe]
     use_compilation_cache()
+    modules = probes(options.probe)
+    require_subject(options.subject)
     if is_language_model(Path(options.subject)):
         name, subjects, provenance = language_model(options)
         path = options.out or options.root / f"probe-{name}.html"
@@ -76,8 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         name, provenance = run.name, dict(run.provenance) | {"config": run.config}
         path = options.out or run.folder / "probe.html"
     found, charts, intro = {}, {}, []
-    modules = {probe: importlib.import_module(f"meta_icl.probes.{probe}") for probe in wanted or listed}
-    names = wanted or fitting(modules, next(iter(subjects.values())))
+    names = list(modules) if options.probe else fitting(modules, next(iter(subjects.values())))
     for probe in names:
         module = modules[probe]
         measured = {label: module.measure(subject) for label, subject in subjects.items()}
@@ -86,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
         intro.append((module.__doc__ or probe).strip())
     from meta_icl.apps.report import write_report
 
-    title = f"{name}: {', '.join(listed[probe].title.partition(':')[0] for probe in names)}"
+    title = f"{name}: {', '.join((modules[probe].__doc__ or probe).strip().partition(':')[0] for probe in names)}"
     write_report(path, title=title, claims=[], figures=charts, provenance=provenance, intro="\n\n".join(intro))
     if options.json:
         print_json({"report": path, "probes": found})
@@ -94,9 +100,25 @@ def main(arguments: Sequence[str]) -> int:
         for probe, by_label in found.items():
             for label, rows in by_label.items():
                 table = tables.plain_table(list(rows[0]), [list(row.values()) for row in rows], f"{probe}, {label}")
-                console().print(table)
-        print(f"report  {path}")
+                tables.show(table)
+        say(f"report  {path}")
     return 0
+
+
+def probes(names: Sequence[str]) -> dict[str, Any]:
+    """The modules of the probes asked for, those of the user's own too, or all that there are, by name."""
+    listed = listing.probes()
+    for name in names:
+        if own.place(name) is None:
+            choose("probe", name, listed)
+    found: dict[str, Any] = {}
+    for name in names or listed:
+        if own.place(name) is not None:
+            module, record = own.find_module(PROBE, name, NEEDED)
+            found[Path(record["file"]).stem] = module
+        else:
+            found[name] = importlib.import_module(f"meta_icl.probes.{name}")
+    return found
 
 
 def fitting(modules: Mapping[str, Any], subject: Any) -> list[str]:
@@ -110,6 +132,16 @@ def fitting(modules: Mapping[str, Any], subject: Any) -> list[str]:
     if len(refused) == len(modules):
         raise BadInput("no probe can look at this model: " + "; ".join(f"{n}: {why}" for n, why in refused.items()))
     return [name for name in modules if name not in refused]
+
+
+def require_subject(subject: str) -> None:
+    """Refuse a path that leads nowhere, or to a folder with neither a run nor a model in it."""
+    path = Path(subject)
+    if is_path(subject) and not path.exists():
+        raise BadInput(f"there is no folder {path.resolve()} to probe")
+    if path.is_dir() and not (path / "config.json").is_file():
+        wanted = "a run nor a language model"
+        raise BadInput(f"{path.resolve()} holds neither {wanted}: it has no config.json")
 
 
 def is_language_model(folder: Path) -> bool:
@@ -169,7 +201,7 @@ def trained_run(options: Options) -> tuple[Run, dict[str, Any]]:
     from meta_icl.training.replicas import make_replicas
 
     subjects: dict[str, Any] = {}
-    for point, (task, members) in compare.members_of(run, config).items():
+    for point, (task, members) in compare.members_of(run).items():
         prompts = task.sample_batch(options.prompts, key=jax.random.key(options.key))
         for seed in range(len(members)):
             label = ", ".join(part for part in (point, f"seed {seed}") if part)

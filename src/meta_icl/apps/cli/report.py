@@ -1,6 +1,7 @@
 """`meta-icl report RUN [RUN ...]`: one self-contained HTML file of one run, or of several side by side."""
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 import tyro
 
-from meta_icl.apps.cli.options import parse, print_json
-from meta_icl.apps.cli.own_paper import load_paper
+from meta_icl.apps.cli import listing, own
+from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput
-from meta_icl.runs import Claim, Run, default_root, find_run
+from meta_icl.runs import Claim, Run, default_root
 
 EXAMPLES = (
     "rossi2024",
@@ -25,7 +27,7 @@ class Options:
     """Write the report of a finished run from what is in its folder, or of several runs side by side."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """The runs (folder, name, or the beginning of it)."""
+    """The runs (folder, name or the beginning of it, or last)."""
     out: Path | None = None
     """The file (default: report.html in the run's folder, or in the folder of the runs if there are several)."""
     root: Path = dataclasses.field(default_factory=default_root)
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print_json({"report": path, "runs": [run.folder for run in found]})
     else:
-        print(f"report  {path}")
+        say(f"report  {path}")
     return 0
 
 
@@ -98,4 +100,5 @@ def paper_of(run: Run) -> Any:
     name = run.config.get("paper")
     if not isinstance(name, str):
         raise BadInput(f"run {run.folder} is neither the reproduction of a paper nor a training")
-    return load_paper(name).module
+    record = run.config.get("own")
+    return own.again(record) if record else importlib.import_module(f"meta_icl.papers.{listing.find_paper(name)}")

@@ -9,19 +9,18 @@ from typing import Any
 
 import tyro
 
-from meta_icl.apps.cli import report, results, tables
-from meta_icl.apps.cli.options import console, parse, print_json
-from meta_icl.apps.cli.own_paper import load_paper
+from meta_icl.apps.cli import listing, report, results, tables
+from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root
 from meta_icl.runs.claims import claims_to_json
-from meta_icl.sweeps import use_compilation_cache
+from meta_icl.sweeps import compute_like_a_worker, use_compilation_cache
 
 EXAMPLES = (
     "rossi2024",
     "rossi2024 --preset smoke --root /tmp/runs",
-    "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --strict",
+    "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --details --strict",
     "rossi2024 --set steps=2000 batch=256 --workers 2",
     "./my_paper --preset small",
 )
@@ -35,8 +34,8 @@ class Options:
     """
 
     paper: tyro.conf.Positional[str]
-    """Name of the paper, its beginning, or a word of its topic and the year (`titans2025`; see `meta-icl papers`); or
-    your own: a folder or a file of the same form (`./my_paper`, `./my_paper.py`)."""
+    """Name of the paper, its beginning, or a word of its topic and the year (`titans2025`; see `meta-icl papers`); your
+    own as ./file.py, ./folder or package:module."""
     preset: str = "small"
     """Size of the experiments."""
     seeds: int | None = None
@@ -44,7 +43,9 @@ class Options:
     set: tuple[str, ...] = ()
     """Fields of the preset to change, as field=value."""
     claims: tuple[str, ...] = ()
-    """Ids of the claims to show (default: all)."""
+    """Ids of the claims to show (default: all); a paper that says what they need trains no more than that."""
+    details: bool = False
+    """Also print the checks of every claim, expected and measured."""
     strict: bool = False
     """Exit with status 1 if a claim fails."""
     root: Path = dataclasses.field(default_factory=default_root)
@@ -64,17 +65,19 @@ def main(arguments: Sequence[str]) -> int:
     if options.workers is not None:
         os.environ["META_ICL_WORKERS"] = str(options.workers)
     use_compilation_cache()
-    found = load_paper(options.paper)
-    name, paper = found.name, found.module
+    compute_like_a_worker()
+    name, paper, record = listing.load_paper(options.paper)
     config = configured(paper, options)
-    for id in options.claims:  # a wrong id is told long before the claims are there
-        choose("claim", id, [*paper.IDS, *(f"{name.split('_')[0]}/{known}" for known in paper.IDS)])
-    described = {"paper": found.recorded, "preset": options.preset, "config": config}
+    ids = asked_for(paper, options.claims)
+    described = {"paper": name, "preset": options.preset, "config": config} | ({"own": record} if record else {})
+    needed = needed_by(paper, ids)
+    if needed is not None:  # another run than one of everything
+        described |= {"claims": ids, "experiments": needed}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
-            paper.run(config, run)
+            paper.run(config, run, *([] if needed is None else [needed]))
             run.finish()
-        claims = list(paper.claims(run))
+        claims = list(paper.claims(run, *([] if needed is None else [ids])))
         run.save_claims(claims)
         content = report.told_by(run, claims)
         path = run.folder / "report.html"
@@ -86,9 +89,24 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print_json({"run": run.folder, "report": path, **claims_to_json(shown)})
     else:
-        console().print(tables.claim_table(f"{name}, preset {options.preset}", shown))
-        print(f"run     {run.folder}\nreport  {path}")
+        tables.show(tables.claim_table(f"{name}, preset {options.preset}", shown))
+        if options.details:
+            print(tables.claim_details(shown))
+        say(f"run     {run.folder}\nreport  {path}")
     return 1 if options.strict and any(claim.verdict == "fails" for claim in shown) else 0
+
+
+def asked_for(paper: Any, ids: Sequence[str]) -> list[str]:
+    """The ids of claims, without the paper's name in front; a wrong one is told long before the claims are there."""
+    return [choose("claim", id.rpartition("/")[2], paper.IDS) for id in ids]
+
+
+def needed_by(paper: Any, ids: Sequence[str]) -> list[str] | None:
+    """The experiments that the claims asked for need, if the paper says so (`NEEDS`); `None` for all of them."""
+    needs = getattr(paper, "NEEDS", None)
+    if needs is None or not ids:
+        return None
+    return sorted({experiment for id in ids for experiment in needs[id]})
 
 
 def configured(paper: Any, options: Options) -> Any:

@@ -1,13 +1,15 @@
 """Kept results: what of a run is worth keeping under version control, and the page that tells of all of them."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from meta_icl.runs import Claim, Run, write_atomically
-from meta_icl.runs.claims import claims_from_json
+from meta_icl.apps.cli import listing
+from meta_icl.runs import Claim, Run, read_json, write_atomically
+from meta_icl.runs.judged import read_claims
 
 INTRODUCTION = """# Results
 
@@ -46,9 +48,19 @@ def write_page(folder: Path) -> None:
     write_atomically(folder / "README.md", ("\n".join(sections).rstrip() + "\n").encode())
 
 
+def write_short(folder: Path, file: Path) -> None:
+    """Write the short form of all kept results that the installed command tells: a claim per line."""
+    lines = []
+    for name, told in listing.kept(folder).items():
+        claims = ",\n".join(f"      {json.dumps(claim, ensure_ascii=False)}" for claim in told["claims"])
+        head = f'"commit": {json.dumps(told["commit"])}, "seconds": {json.dumps(told["seconds"])}'
+        lines.append(f'  {json.dumps(name)}: {{\n    {head},\n    "claims": [\n{claims}\n    ]\n  }}')
+    write_atomically(file, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
 def _section(folder: Path) -> str:
-    claims = claims_from_json(json.loads((folder / "claims.json").read_text("utf-8")), str(folder))
-    provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+    claims = read_claims(folder)
+    provenance = read_json(folder / "provenance.json")
     counts = Counter(claim.verdict for claim in claims)
     verdicts = f"{counts['holds']} hold, {counts['fails']} fail, {counts['not decided']} not decided"
     if counts["not converged"]:
@@ -76,3 +88,7 @@ def _told(claim: Claim) -> str:
     if claim.revised:
         text += f" -- revised: {claim.revised}"
     return text.replace("|", "\\|")  # a bar would end the cell
+
+
+if __name__ == "__main__":  # `make verdicts`
+    write_short(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -2,19 +2,22 @@
 
 import dataclasses
 import itertools
-import typing
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
-from meta_icl.apps.cli import spec, tables
-from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli import catalogue, spec, tables
+from meta_icl.apps.cli.catalogue import model_of, objective_of, optimiser_of, task_of
+from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.which import checked_name, find_run
 from meta_icl.errors import BadInput, choose, require
-from meta_icl.runs import Run, default_root, find_run
-from meta_icl.sweeps import default_workers, run_parts, use_compilation_cache
+from meta_icl.runs import Run, default_root
+from meta_icl.sweeps import compute_like_a_worker, default_workers, run_parts, use_compilation_cache
 
 EXAMPLES = (
     "linear_regression transformer --task d=5 n_context=10 --model d_model=6 --steps 5000 --seeds 2",
@@ -26,7 +29,13 @@ EXAMPLES = (
     "n_heads=2 n_positions=22 d_in=5 init_std=0.125 --layout interleaved --objective every_position_mse --batch 32",
     "linear_regression backbone --task d=5 n_context=20 --model d_model=32 d_in=5 mixers=deltanet:n_heads=1 n_layers=1 "
     "--layout interleaved --objective every_position_mse --batch 64",
-    "--resume train-LinearRegression-Transformer",
+    "random_points decoder --task d=4 n_context=19 n_labels=5 --model d_model=32 n_layers=2 n_heads=2 n_positions=20 "
+    "d_in=9 d_out=5 --layout shifted:n_labels=5 --objective every_position_cross_entropy --batch 32 --steps 1000",
+    "mqar decoder --task vocabulary=32 length=16 n_pairs=2 --model n_tokens=32 d_out=32 d_model=32 n_layers=2 "
+    "n_heads=2 n_positions=16 --batch 32 --steps 1000",
+    "linear_regression transformer --task d=5 n_context=10 --model d_model=6 --sweep model.n_layers=1,2 --name depths",
+    "./mine.py:MyTask ./mine.py:MyModel --task noise=0.1",
+    "--resume last",
 )
 
 
@@ -34,8 +43,10 @@ EXAMPLES = (
 class Options:
     """Train a model on a task from several seeds, for every value of a sweep; the trained networks stay in the run.
 
-    TASK and MODEL are classes of `meta_icl.tasks` and `meta_icl.models`; their fields are given as field=value. The
-    same command again, or --resume, continues an interrupted run.
+    TASK and MODEL are classes of `meta_icl.tasks` and `meta_icl.models`, or your own as ./file.py:Name or
+    package.module:Name; their fields are given as field=value. Arrays may be files (pool=FILE.npy), images a file .npz
+    with images and labels, a folder with a folder of .png per class, or digits. The same command again, or --resume,
+    continues an interrupted run.
     """
 
     task_name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = ""
@@ -46,11 +57,13 @@ class Options:
     """Fields of the task, as field=value; x_law=uniform:half_range=1.0 for a field that is an object."""
     model: tuple[str, ...] = ()
     """Fields of the model, as field=value."""
-    layout: str = "concatenated"
-    """How prompts become tokens, such as separate:d_position=10 (for models that read tokens)."""
-    objective: str = "half_mse"
-    """What is minimised: half_mse, every_position_mse, every_position_logistic (labels +-1), or context_averaged_mse
-    (exact averages over weights and query)."""
+    layout: str | None = None
+    """How prompts become tokens, such as separate:d_position=10 (default: concatenated; for labels, those alone)."""
+    objective: str | None = None
+    """What is minimised. Of real targets half_mse (default), every_position_mse, every_position_logistic (labels +-1),
+    context_averaged_mse (exact averages over weights and query); of labels cross_entropy (default),
+    every_position_cross_entropy; of tokens next_token_cross_entropy, or labelled_cross_entropy where the task asks for
+    labels."""
     steps: int = 5000
     """Training steps."""
     batch: int = 512
@@ -62,53 +75,64 @@ class Options:
     seeds: int = 1
     """Number of seeds."""
     sweep: tuple[str, ...] = ()
-    """Fields of the task or the optimiser to vary, as task.noise=0,0.1."""
+    """What to vary, as task.noise=0,0.1 or optimiser.learning_rate=1e-3,1e-2 (numbers, trained by one program) or
+    model.n_layers=1,2 (sizes and options, each trained by a program of its own)."""
+    name: str | None = None
+    """A name for the run (default: train-TASK-MODEL); a few letters that tell its settings follow."""
     record: int | None = None
     """Steps between records (default: a 50th of the steps)."""
     resume: str | None = None
-    """Continue this run (its folder, name, or the beginning of it) instead of describing one."""
+    """Continue this run (its folder, name or the beginning of it, or last) instead of describing one."""
     root: Path = dataclasses.field(default_factory=default_root)
     """Folder of the runs."""
     workers: int | None = None
     """Worker processes (default: one per core; 0: train in this process)."""
+    stop_when_diverged: bool = False
+    """Take no more steps with a seed and point whose loss or parameters are NaN or infinite; the others go on."""
     json: bool = False
     """Print JSON for machines."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command."""
+    """Run the command; exit status 3 if a seed at some point of the sweep has diverged."""
     options = parse(Options, arguments, command="train", examples=EXAMPLES)
     require(options.workers is None or options.workers >= 0, "--workers", options.workers, "zero or more")
     use_compilation_cache()
+    compute_like_a_worker()
     if options.resume is not None:
-        given = [name for name in ("task_name", "model_name", "task", "model", "sweep") if getattr(options, name)]
-        require(not given, "--resume", options.resume, "given without a task, a model or a sweep")
+        given = [
+            name for name in ("task_name", "model_name", "task", "model", "sweep", "name") if getattr(options, name)
+        ]
+        require(not given, "--resume", options.resume, "given without a task, a model, a sweep or a name")
         found = find_run(options.resume, options.root)
         folder, config, name = found.folder, checked(found.config, found), None
+        check(config)  # code of the user's own that has changed is told here
     else:
         config = describe(options)
         folder, name = options.root, f"train-{config['task']['name']}-{config['model']['name']}"
+        name = checked_name(options.name) or name
     with Run.open(folder, config, name=name) as run:
         begun = run.parts()  # keep their arrangement, also where there is now another number of cores
-        parts = parts_of(config, together="all" in begun if begun else default_workers() == 0)
-        results = run_parts(run, train_part, parts, workers=options.workers)
+        together = not any("seed=" in part for part in begun) if begun else default_workers() == 0
+        parts = parts_of(config, together=together)
+        results = run_parts(run, train_part, parts, workers=options.workers, steps=config["steps"])
         if not run.done:
             run.finish()
+        diverged = run.diverged
     rows = summaries(parts, results)
     if options.json:
-        print_json({"run": run.folder, "points": rows})
+        print_json({"run": run.folder, "points": rows, "diverged": diverged})
     else:
         columns = ("point of the sweep", "seeds", "initial loss", "final loss", "lowest", "highest seed")
-        cells = [(row["point"] or "-", *list(row.values())[1:]) for row in rows]
-        console().print(tables.plain_table(columns, cells))
-        print(f"run      {run.folder}\ncompare  meta-icl compare {run.folder}")
-    return 0
+        tables.show(tables.plain_table(columns, [(row["point"] or "-", *list(row.values())[1:]) for row in rows]))
+        say(f"run      {run.folder}\ncompare  meta-icl compare {run.folder}")
+        for part, step in diverged.items():
+            say(f"diverged {part}: NaN or infinite when seen at step {step}")
+    return 3 if diverged else 0
 
 
 def describe(options: Options) -> dict[str, Any]:
     """The configuration of the run: everything that decides its result."""
-    from meta_icl.prompt import Task
-
     for field in ("task_name", "model_name"):
         if not getattr(options, field):
             raise BadInput("train needs a task and a model, such as: linear_regression transformer (see --help)")
@@ -116,47 +140,116 @@ def describe(options: Options) -> dict[str, Any]:
         require(getattr(options, field) >= 1, f"--{field}", getattr(options, field), "a positive integer")
     require(options.steps >= 0, "--steps", options.steps, "zero or more")
     require(options.record is None or options.record >= 1, "--record", options.record, "a positive integer")
-    classes = task_classes()
-    tasks = {name: cls for name, cls in classes.items() if issubclass(cls, Task)}
-    task = spec.described("task", options.task_name, options.task, tasks, classes)
-    models = model_classes()
-    parts = part_classes(spec.find("model", options.model_name, models))
-    model = spec.described("model", options.model_name, options.model, models, parts)
-    optimiser = spec.described(
-        "optimiser", "Optimiser", [f"learning_rate={options.learning_rate}", *options.optimiser], optimiser_classes()
-    )
-    layout_name, _, layout_fields = options.layout.partition(":")
-    layout = spec.described("layout", layout_name, spec.split_fields(layout_fields), layout_classes())
-    config = {
-        "command": "train",
-        "task": task,
+    task = described_task(options.task_name, options.task)
+    model = described_model(options.model_name, options.model)
+    optimiser = described_optimiser([f"learning_rate={options.learning_rate}", *options.optimiser])
+    config = {"command": "train", "task": task, "optimiser": optimiser}
+    kind = catalogue.kind_of(drawn(task_of(config)))
+    config |= {
+        "kind": kind,
         "model": model,
-        "layout": layout if reads_tokens(model_classes()[model["name"]]) else None,
-        "optimiser": optimiser,
-        "objective": choose("objective", options.objective, objectives()),
+        "layout": catalogue.layout_described(options.layout, model, kind),
+        "objective": options.objective or catalogue.OBJECTIVES[kind][0],
         "steps": options.steps,
         "batch": options.batch,
         "record": options.record,
         "seeds": options.seeds,
-        "sweep": swept(options.sweep),
     }
+    config["sweep"], config["sizes"] = swept(options, config)
+    if options.stop_when_diverged:  # only then, so that a run that was made without it keeps its name
+        config["stop_when_diverged"] = True
     check(config)
     return config
 
 
-def swept(texts: Sequence[str]) -> dict[str, list[float]]:
-    """{"task.noise": [0, 0.1]} of `task.noise=0,0.1` texts."""
-    values = {
-        name: spec.converted(tuple[float, ...], text, f"--sweep {name}", {})
-        for name, text in spec.assignments(texts).items()
+def described_task(name: str, texts: Sequence[str]) -> spec.Description:
+    """The description of a task, from its name and the texts of its fields."""
+    return spec.described(catalogue.task_kind(), name, texts, catalogue.tasks_alone(), catalogue.task_classes())
+
+
+def described_model(name: str, texts: Sequence[str]) -> spec.Description:
+    """The description of a model, likewise."""
+    models = catalogue.model_classes()
+    inner = {} if catalogue.own.place(name) else catalogue.part_classes(spec.find("model", name, models))
+    return spec.described(catalogue.MODEL, name, texts, models, inner)
+
+
+def described_optimiser(texts: Sequence[str]) -> spec.Description:
+    """The description of an optimiser."""
+    return spec.described("optimiser", "Optimiser", texts, catalogue.optimiser_classes())
+
+
+def drawn(task: Any) -> Any:
+    """The task; where it is drawn per seed, the one of the first."""
+    import jax
+
+    from meta_icl.prompt import Task
+
+    return task if isinstance(task, Task) else task(key=jax.random.key(0))
+
+
+def swept(options: Options, config: Mapping[str, Any]) -> tuple[dict[str, list[float]], dict[str, list[Any]]]:
+    """What is varied: numbers that one compiled training takes, {"task.noise": [0, 0.1]}, and sizes and options, each
+    value of which is a training of its own, {"model.n_layers": [["1", 1], ["2", 2]]} with the texts as given."""
+    import equinox as eqx
+
+    objects = {"task": drawn(task_of(config)), "optimiser": optimiser_of(config)}
+    describes = {
+        "task": (described_task, options.task_name, options.task),
+        "model": (described_model, options.model_name, options.model),
     }
-    for name, points in values.items():
-        require(len(set(points)) == len(points) > 0, f"--sweep {name}", points, "one or more numbers, all different")
-    return values
+    numbers: dict[str, list[float]] = {}
+    sizes: dict[str, list[Any]] = {}
+    for name, text in spec.assignments(options.sweep).items():
+        owner, _, path = name.partition(".")
+        choose("swept object", owner, ("task", "model", "optimiser"))
+        leaf = objects.get(owner)
+        for part in path.split("."):
+            leaf = getattr(leaf, part, None)
+        if owner == "optimiser" or "." in path or eqx.is_array(leaf):
+            values = spec.converted(tuple[float, ...], text, f"--sweep {name}", {})
+            numbers[name] = values
+        else:
+            describe_it, named, given = describes[owner]
+            given = [one for one in given if one.partition("=")[0] != path]
+            values = spec.items(text)
+            sizes[name] = [[v, describe_it(named, [*given, f"{path}={v}"])["fields"][path]] for v in values]
+        distinct = len({str(value) for value in values}) == len(values) > 0
+        what = "numbers" if name in numbers else "values"
+        require(distinct, f"--sweep {name}", values, f"one or more {what}, all different")
+    return numbers, sizes
+
+
+def at_size(config: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with sizes and options set, {"model.n_layers": 2}."""
+    changed = dict(config)
+    for name, value in point.items():
+        owner, _, field = name.partition(".")
+        changed[owner] = {**changed[owner], "fields": {**changed[owner]["fields"], field: value}}
+    return changed
+
+
+def sizes_of(config: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[str, Any]]]:
+    """Every point of the sizes that are varied: its texts, and the configuration there."""
+    sizes = config.get("sizes", {})
+    points = [dict(zip(sizes, values, strict=True)) for values in itertools.product(*sizes.values())]
+    return [
+        ({n: text for n, (text, _) in p.items()}, at_size(config, {n: value for n, (_, value) in p.items()}))
+        for p in points
+    ]
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Make everything once, at every point of the sweep: what does not fit is told before anything is written."""
+    for texts, one in sizes_of(config):
+        try:
+            check_one(one)
+        except BadInput as error:
+            raise BadInput(f"{error} (at {point_label(texts)})" if texts else str(error)) from None
+
+
+def check_one(config: Mapping[str, Any]) -> None:
+    """The same for one size."""
     import jax
 
     from meta_icl.training.replicas import make_replicas
@@ -174,7 +267,7 @@ def check(config: Mapping[str, Any]) -> None:
         jax.eval_shape(lambda key: objective(model(key=key), task, config["batch"], key), key)
     except BadInput:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
         names = " and ".join(config[part]["name"] for part in ("model", "layout", "task") if config[part])
         raise BadInput(f"{names} do not fit together{width(model, task)}: {' '.join(str(error).split())}") from None
 
@@ -204,38 +297,47 @@ def check_again(module: Any) -> None:
 
 
 def parts_of(config: Mapping[str, Any], *, together: bool) -> dict[str, dict[str, Any]]:
-    """One part per seed and point of the sweep, or, as on an accelerator, all of them together as one batch."""
-    training = {name: value for name, value in config.items() if name not in ("command", "seeds", "sweep")}
+    """One part per size, seed and point of the sweep, or, as on an accelerator, one per size with all of them."""
     seeds, sweep = list(range(config["seeds"])), config["sweep"]
-    if together:
-        return {"all": {"training": training, "seeds": seeds, "sweep": sweep}}
     parts = {}
-    for values in itertools.product(*sweep.values()):
-        point = dict(zip(sweep, values, strict=True))
-        label = ",".join(f"{name}={value:g}" for name, value in point.items())
-        for seed in seeds:
-            name = f"{label},seed={seed}" if label else f"seed={seed}"
-            parts[name] = {"training": training, "seeds": [seed], "sweep": {n: [v] for n, v in point.items()}}
+    for texts, one in sizes_of(config):
+        kept = {name: value for name, value in one.items() if name not in ("command", "seeds", "sweep", "sizes")}
+        common = {"training": kept} | ({"sizes": texts} if texts else {})
+        size = [f"{name}={re.sub(r'[^A-Za-z0-9_.=+-]+', '_', text)}" for name, text in texts.items()]
+        if together:
+            parts[",".join(size) or "all"] = {**common, "seeds": seeds, "sweep": sweep}
+            continue
+        for values in itertools.product(*sweep.values()):
+            point = dict(zip(sweep, values, strict=True))
+            label = [*size, *(f"{name}={value:g}" for name, value in point.items())]
+            for seed in seeds:
+                swept_here = {n: [v] for n, v in point.items()}
+                parts[",".join([*label, f"seed={seed}"])] = {**common, "seeds": [seed], "sweep": swept_here}
     return parts
 
 
-def train_part(part: Run, *, training: dict, seeds: list, sweep: dict) -> dict[str, Any]:
+def train_part(
+    part: Run, *, training: dict, seeds: list, sweep: dict, sizes: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Train the given seeds and points; the history, and the trained predictors by tree path."""
     import jax
 
     from meta_icl.training import to_arrays, train
 
+    del sizes  # a label; the training has them
+    task = task_of(training)
     trained = train(
-        task_of(training),
+        task,
         model_of(training),
         steps=training["steps"],
         key=jax.random.key(0),
         seeds=seeds,
         batch=training["batch"],
         optimiser=optimiser_of(training),
-        objective=objective_of(training, task_of(training)),
+        objective=objective_of(training, drawn(task)),
         sweep=sweep,
         record=training["record"],
+        stop_when_diverged=training.get("stop_when_diverged", False),
         store=part,
     )
     history = {f"history/{name}": values for name, values in trained.history.items()}
@@ -250,8 +352,8 @@ def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapp
         points = itertools.product(*arguments["sweep"].values(), arguments["seeds"])  # as `make_replicas` orders them
         losses = results[name]["history/loss"]
         for point, first, last in zip(points, losses[min(1, len(losses) - 1)], losses[-1], strict=True):
-            swept = dict(zip(arguments["sweep"], point, strict=False))  # without the seed
-            found.setdefault(point_label(swept), []).append((float(first), float(last)))
+            here = dict(zip(arguments["sweep"], point, strict=False))  # without the seed
+            found.setdefault(point_label(arguments.get("sizes", {}) | here), []).append((float(first), float(last)))
     rows = []
     for label, members in found.items():
         first, last = zip(*members, strict=True)
@@ -261,16 +363,17 @@ def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapp
                 "seeds": len(members),
                 "initial_loss": sum(first) / len(first),
                 "final_loss": sum(last) / len(last),
-                "lowest": min(last),
-                "highest": max(last),
+                "lowest": float(np.min(last)),  # NaN if one is
+                "highest": float(np.max(last)),
             }
         )
     return rows
 
 
-def point_label(point: Mapping[str, float]) -> str:
+def point_label(point: Mapping[str, float | str]) -> str:
     """A point of a sweep in words, without its seed; empty without a sweep."""
-    return ", ".join(f"{name} = {value:g}" for name, value in point.items() if name != "seed")
+    told = {name: value if isinstance(value, str) else f"{value:g}" for name, value in point.items()}
+    return ", ".join(f"{name} = {value}" for name, value in told.items() if name != "seed")
 
 
 def checked(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
@@ -278,92 +381,3 @@ def checked(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
     if config.get("command") != "train":
         raise BadInput(f"run {run.folder} was not made by `meta-icl train`")
     return dict(config)
-
-
-def task_of(config: Mapping[str, Any]) -> Any:
-    """The task of a configuration."""
-    return spec.built(config["task"], task_classes())
-
-
-def optimiser_of(config: Mapping[str, Any]) -> Any:
-    """The optimiser of a configuration."""
-    return spec.built(config["optimiser"], optimiser_classes())
-
-
-def model_of(config: Mapping[str, Any]) -> Any:
-    """The model of a configuration: called with a key it draws a predictor."""
-    model = spec.built(config["model"], model_classes() | part_classes(config["model"]["name"]))
-    if config["layout"] is None:
-        return model
-    from meta_icl.models import Learner
-
-    return Learner(model, spec.built(config["layout"], layout_classes()))
-
-
-def task_classes() -> dict[str, type]:
-    """All public tasks, and the laws and classes of functions that their fields may be."""
-    from meta_icl import tasks
-    from meta_icl.prompt import Task
-
-    return spec.public(tasks, lambda cls: issubclass(cls, Task | tasks.Law | tasks.FunctionClass))
-
-
-def model_classes() -> dict[str, type]:
-    """The public descriptions of models for real targets: dataclasses that draw one when called with a key."""
-    from meta_icl import models
-
-    wrappers = (models.Learner, models.TokenLearner, models.Clamped)
-    of_labels = (models.Induction, models.AttentionStack, models.TokenAttention)
-    return spec.public(models, lambda cls: drawn_by(cls) is not None and cls not in (*wrappers, *of_labels))
-
-
-def part_classes(model_name: str) -> dict[str, type]:
-    """What a model can be made of: sequence mixers for a backbone, contextual layers for blocks."""
-    from meta_icl.models import Backbone, blocks, mixers
-
-    if model_name == Backbone.__name__:
-        return {name: getattr(mixers, name) for name in mixers.DESCRIPTIONS}
-    base = blocks.ContextualLayer
-    return spec.public(blocks, lambda cls: issubclass(cls, base) and cls is not base)
-
-
-def layout_classes() -> dict[str, type]:
-    """All public layouts of prompts with real targets."""
-    from meta_icl import models
-
-    base = models.Layout
-    return spec.public(models, lambda cls: issubclass(cls, base) and cls is not base and not cls.takes_labels)
-
-
-def optimiser_classes() -> dict[str, type]:
-    """The one class of optimisers."""
-    from meta_icl.training import Optimiser
-
-    return {"Optimiser": Optimiser}
-
-
-def objective_of(config: Mapping[str, Any], task: Any) -> Any:
-    """The objective of a configuration for its task; `BadInput` if it does not fit the task."""
-    return objectives()[config["objective"]](task)
-
-
-def objectives() -> dict[str, Any]:
-    """Functions of a task that give an objective for it."""
-    from meta_icl.training import context_averaged_mse, every_position_logistic, every_position_mse, half_mse
-
-    drawn = {f.__name__: f for f in (half_mse, every_position_mse, every_position_logistic)}
-    return {name: lambda task, f=f: f for name, f in drawn.items()} | {"context_averaged_mse": context_averaged_mse}
-
-
-def drawn_by(cls: type) -> type | None:
-    """What a description draws when called with a key; `None` if the class is no description."""
-    if not dataclasses.is_dataclass(cls) or "__call__" not in vars(cls):
-        return None
-    hints = typing.get_type_hints(cls.__call__)
-    return hints.get("return") if "key" in hints else None
-
-
-def reads_tokens(description: type) -> bool:
-    """Whether the model that a description draws maps tokens, and so needs a layout, or prompts."""
-    drawn = drawn_by(description)
-    return drawn is not None and "prompt" not in typing.get_type_hints(drawn.__call__)
