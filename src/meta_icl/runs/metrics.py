@@ -48,6 +48,7 @@ class MetricsLog:
         except OSError as error:
             raise CannotWrite(self._path, error) from None
         self._keep(data[: data.rfind(b"\n") + 1], len(data))
+        self._earlier = self._size  # bytes that other starts have logged
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row of numbers, strings, booleans or flat lists of numbers."""
@@ -83,20 +84,29 @@ class MetricsLog:
     def back_to(self, mark: Mapping[str, Any]) -> None:
         """Drop what was logged since a `mark`; `BadInput` if what was logged before is not there any more."""
         self._keep(marked(self._path, mark), self._size)
+        self._earlier = min(self._earlier, self._size)
 
     def rewind(self, step: int) -> None:
         """Drop all rows of steps after `step`, atomically; rows without a step stay."""
         rows = read_lines(self._path)
         kept = [row for row in rows if row.get("step", step) <= step]
         if len(kept) < len(rows):
-            data = b"".join(line(row) for row in kept)
-            write_atomically(self._path, data)
-            self.close()
-            self._handle = open_regular(self._path, os.O_RDWR | os.O_APPEND)
-            self._keep(data, len(data))
+            self._replace(b"".join(line(row) for row in kept))
+
+    def drop_earlier(self) -> None:
+        """Drop what other starts have logged, atomically."""
+        if self._earlier:
+            self._replace(read_regular(self._path)[self._earlier :])
+        self._earlier = 0
 
     def close(self) -> None:
         os.close(self._handle)
+
+    def _replace(self, data: bytes) -> None:
+        write_atomically(self._path, data)
+        self.close()
+        self._handle = open_regular(self._path, os.O_RDWR | os.O_APPEND)
+        self._keep(data, len(data))
 
     def _keep(self, data: bytes, size: int) -> None:
         """Go on after `data`, the beginning of the file's `size` bytes."""

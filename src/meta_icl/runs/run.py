@@ -71,7 +71,8 @@ class Run:
         self._log: MetricsLog | None = None
         self._began = time.monotonic()
         self._provenance: dict[str, Any] = {}
-        self._mark: tuple[int, Mapping[str, Any]] | None = None  # of the rows when the checkpoint read last was saved
+        # Step of the checkpoint read last and the rows when it was saved; -1 and nothing if there was none.
+        self._mark: tuple[int, Mapping[str, Any] | None] | None = None
         self._manifest = verified_manifest(folder, config) if is_done(folder) else None
 
     @classmethod
@@ -228,13 +229,21 @@ class Run:
     def rewind(self, step: int) -> None:
         """Drop the rows of steps after `step`, because they will be made again.
 
-        At the step of the checkpoint read last, exactly those logged since it was saved, also rows without a step.
+        At the step of the checkpoint read last, exactly those logged since it was saved, also rows without a step; at
+        -1, where there was none, those of earlier starts.
         """
         log = self._metrics()
-        if self._mark is not None and self._mark[0] == step:
-            log.back_to(self._mark[1])
-        else:
+        if self._mark is None or self._mark[0] != step:
             log.rewind(step)
+        elif self._mark[1] is None:
+            log.drop_earlier()
+        else:
+            log.back_to(self._mark[1])
+
+    def begin_again(self) -> None:
+        """Drop the rows of earlier starts if no checkpoint remembers them: the work begins anew."""
+        if self.latest_checkpoint() is None:
+            self.rewind(-1)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows logged so far."""
@@ -267,6 +276,7 @@ class Run:
         """
         found = checkpoints.latest_checkpoint(self.folder / "checkpoints")
         if found is None:
+            self._mark = -1, None
             return None
         checkpoints.require_belonging(found, self.folder, self.config)
         if self._lock is not None and not self.done and found.about is not None:

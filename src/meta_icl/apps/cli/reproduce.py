@@ -71,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     described = {"paper": name, "preset": options.preset, "config": config}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
+            run.begin_again()
             paper.run(config, run)
             run.finish()
         claims = list(paper.claims(run))
