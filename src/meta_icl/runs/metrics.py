@@ -47,8 +47,8 @@ class MetricsLog:
             data = read_regular(self._path)
         except OSError as error:
             raise CannotWrite(self._path, error) from None
+        self._earlier = len(data)  # bytes that other starts have logged
         self._keep(data[: data.rfind(b"\n") + 1], len(data))
-        self._earlier = self._size  # bytes that other starts have logged
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row of numbers, strings, booleans or flat lists of numbers."""
@@ -84,7 +84,6 @@ class MetricsLog:
     def back_to(self, mark: Mapping[str, Any]) -> None:
         """Drop what was logged since a `mark`; `BadInput` if what was logged before is not there any more."""
         self._keep(marked(self._path, mark), self._size)
-        self._earlier = min(self._earlier, self._size)
 
     def rewind(self, step: int) -> None:
         """Drop all rows of steps after `step`, atomically; rows without a step stay."""
@@ -113,6 +112,7 @@ class MetricsLog:
         if len(data) < size:
             os.ftruncate(self._handle, len(data))
         self._size, self._hash = len(data), hashlib.sha256(data)
+        self._earlier = min(self._earlier, self._size)
 
 
 def marked(path: Path, mark: Mapping[str, Any]) -> bytes:

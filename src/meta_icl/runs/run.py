@@ -12,8 +12,6 @@ RUN/config.json        what was asked for, enough to ask again
 
 import dataclasses
 import os
-import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +27,7 @@ from meta_icl.runs import provenance as origin
 from meta_icl.runs.claims import Claim
 from meta_icl.runs.config import (
     CONFIG,
+    checked_name,
     config_hash,
     existing_config,
     parts_in,
@@ -44,6 +43,7 @@ from meta_icl.runs.files import (
     parse_json,
     plain,
     read_versioned,
+    remove,
     restored,
     versioned,
     write_json,
@@ -54,7 +54,6 @@ from meta_icl.runs.lock import Lock
 from meta_icl.runs.manifest import is_done, made_manifest, read_file, verified_manifest, write_manifest
 from meta_icl.runs.metrics import LINES, MetricsLog, compact, log_of, read_metrics
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=,.+-]{0,150}")
 ERROR = "error.json"  # in the folder of a part that failed
 DIVERGED = "diverged"  # the name under which a run keeps which of its members are not finite
 
@@ -85,7 +84,7 @@ class Run:
         """
         folder = Path(folder)
         if name is not None:
-            folder = folder / f"{_checked(name)}-{config_hash(config)}"
+            folder = folder / f"{checked_name(name)}-{config_hash(config)}"
         wanted = plain(dict(config))
         existing = existing_config(folder)
         if existing is not None:
@@ -209,7 +208,7 @@ class Run:
 
     def part_folder(self, name: str) -> Path:
         """Where the part of a name is, or will be."""
-        return self.folder / "parts" / _checked(name)
+        return self.folder / "parts" / checked_name(name)
 
     def part_arrays(self, name: str) -> dict[str, np.ndarray]:
         """What the part of a name has left for figures and claims."""
@@ -304,7 +303,7 @@ class Run:
 
     def load_json(self, name: str) -> Any:
         """The value kept under a name."""
-        return self._versioned(f"json/{_checked(name)}.json").get("value")
+        return self._versioned(f"json/{checked_name(name)}.json").get("value")
 
     def has(self, name: str) -> bool:
         """Whether arrays or a value are kept under a name."""
@@ -329,7 +328,7 @@ class Run:
         """Under the lock: clear what a kill left, write the configuration once, note the start in the provenance."""
         for folder in (self.folder, *(self.folder / name for name in ("checkpoints", "arrays", "json"))):
             for leftover in folder.glob(f"{TEMPORARY}*"):
-                _remove(leftover)
+                remove(leftover)
         if new:
             write_config(self.folder, self.config)  # compared, if another process has made the run since we looked
         if self.done:
@@ -389,20 +388,7 @@ class Run:
             raise BadInput(f"run {self.folder} is open for reading only")
 
     def _arrays(self, name: str) -> Path:
-        return self.folder / "arrays" / f"{_checked(name)}.safetensors"
+        return self.folder / "arrays" / f"{checked_name(name)}.safetensors"
 
     def _json(self, name: str) -> Path:
-        return self.folder / "json" / f"{_checked(name)}.json"
-
-
-def _checked(name: str) -> str:
-    allowed = "letters, digits and any of _=,.+- (starting with a letter, digit or _)"
-    require(NAME.fullmatch(name) is not None, "name", name, allowed)
-    return name
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        return self.folder / "json" / f"{checked_name(name)}.json"
