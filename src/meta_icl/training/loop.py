@@ -210,8 +210,8 @@ class Runner:
     def chunk(self, states: list[State], start: int, stop: int) -> tuple[list[State], np.ndarray, np.ndarray]:
         bounds = jnp.asarray(start), jnp.asarray(stop)
         results = [self._chunk(s, b, *bounds) for s, b in zip(states, self.batches, strict=True)]
-        states, losses, finite = zip(*results, strict=True)
-        return list(states), *(np.concatenate([np.asarray(one) for one in column]) for column in (losses, finite))
+        losses, finite = (np.concatenate([np.asarray(result[i]) for result in results]) for i in (1, 2))
+        return [result[0] for result in results], losses, finite
 
     def measure(self, states: list[State]) -> dict[str, np.ndarray]:
         measured = [self._measure(s, b, self.probe_arrays) for s, b in zip(states, self.batches, strict=True)]

@@ -378,6 +378,58 @@ def test_runs(capsys, tiny_paper):
     assert not Path("runs/other").exists() and len(list_runs("runs")) == 1
 
 
+def test_runs_verify(capsys, tiny_paper):
+    call(capsys, "reproduce", "tiny")
+    call(capsys, "reproduce", "tiny", "--preset", "other")
+    status, out, _ = call(capsys, "runs", "verify")
+    assert status == 0 and "2 runs: 0 files or parts are not as they were left" in out
+    names = sorted(info.name for info in list_runs("runs"))
+    mine, theirs = (Path("runs") / name / "arrays" / "loss.safetensors" for name in names)  # of "other", of "small"
+    mine.write_bytes(theirs.read_bytes()[:-1] + b"\x07")
+    status, out, _ = call(capsys, "runs", "verify", names[1])
+    assert status == 0 and "1 runs: 0 files" in out
+    status, out, _ = call(capsys, "runs", "verify", "--json")
+    (finding,) = json.loads(out)["findings"]
+    assert status == 1 and finding == {
+        "run": names[0], "part": "", "file": "arrays/loss.safetensors", "kind": "changed", "origin": "",
+    }  # fmt: skip
+    status, _, err = call(
+        capsys, "reproduce", "tiny", "--preset", "other"
+    )  # judged anew, from what is not as it was left
+    assert status == 2 and "is not the file with which the run was finished" in err and err.count("\n") == 1
+
+
+def test_a_platform_that_is_not_here_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "meta_icl", "doctor"],
+        env={**os.environ, "JAX_PLATFORMS": "rocm"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("meta-icl: JAX_PLATFORMS is 'rocm', and jax finds") and done.stderr.count("\n") == 1
+
+
+def test_a_contradicted_verdict_in_kept_results_is_told(capsys, tiny_paper):
+    call(capsys, "reproduce", "tiny", "--results", "results")
+    path = Path("results/tiny2020_little/claims.json")
+    told = json.loads(path.read_text())
+    told["claims"][1]["verdict"] = "holds"
+    path.write_text(json.dumps(told))
+    status, _, err = call(capsys, "papers", "--results", "results")
+    assert status == 2 and "claims.json was changed since it was written" in err
+    path.write_text(json.dumps({"format": 1, "claims": told["claims"]}))  # as before claims were bound to anything
+    status, _, err = call(capsys, "papers", "--results", "results")
+    assert status == 2 and "says 'holds' of claim tiny2020/T-2, but its checks say 'fails'" in err
+
+
+def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device", "somewhere/file")
+
+    monkeypatch.setattr("meta_icl.apps.cli.runs._list", full)
+    status, _, err = call(capsys, "runs", "list")
+    assert status == 2 and err == "meta-icl: somewhere/file: No space left on device\n"
+
+
 def test_report_of_runs(capsys, tiny_paper):
     call(capsys, "reproduce", "tiny")
     call(capsys, "reproduce", "tiny", "--preset", "other")
