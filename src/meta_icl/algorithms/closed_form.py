@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meta_icl.algorithms._checks import number, numbers, optional_numbers, require_entries
+from meta_icl.conversions import number, numbers, optional_numbers, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import Prompt
 

@@ -12,7 +12,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from meta_icl.algorithms._checks import number
+from meta_icl.conversions import number
 from meta_icl.errors import choose, require
 from meta_icl.prompt import Prompt
 

@@ -8,7 +8,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from meta_icl.algorithms._checks import optional_numbers, per_step, step_count
+from meta_icl.algorithms._checks import per_step, step_count
+from meta_icl.conversions import optional_numbers
 from meta_icl.prompt import Prompt
 
 

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from meta_icl import draws
-from meta_icl.algorithms._checks import number, require_entries
+from meta_icl.conversions import number, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import Predictor, Prompt
 

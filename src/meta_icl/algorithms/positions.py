@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy import integrate, stats
 
-from meta_icl.algorithms._checks import number, numbers, require_entries
+from meta_icl.conversions import number, numbers, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import Predictor, Prompt
 

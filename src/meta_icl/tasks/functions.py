@@ -15,10 +15,11 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from meta_icl import draws
+from meta_icl.conversions import number, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import BatchTask, Prompt
 from meta_icl.tasks.curriculum import Curriculum
-from meta_icl.tasks.laws import Law, Normal, number, require_entries
+from meta_icl.tasks.laws import Law, Normal
 
 AFTER_TRAINING = 2**30  # a step at which every curriculum has ended
 

@@ -8,9 +8,10 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from meta_icl import draws
+from meta_icl.conversions import number, optional_numbers, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import BatchTask, Prompt
-from meta_icl.tasks.laws import Law, Normal, Uniform, number, optional_numbers, require_entries
+from meta_icl.tasks.laws import Law, Normal, Uniform
 
 CLOSED_FORM_LAWS = "a law of independent entries with mean zero (Uniform, Laplace, Normal without covariance)"
 
