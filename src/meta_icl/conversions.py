@@ -58,10 +58,11 @@ def require_entries(
         require(passes, field, entries.tolist(), allowed)
 
 
-def require_count(field: str, value: Any) -> None:
-    """Raise `BadInput` unless `value` is a positive integer that random draws can address."""
+def require_count(field: str, value: Any, *, each: int = 1) -> None:
+    """Raise `BadInput` unless `value` is a positive integer, and so small that that many times `each` can be drawn."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    require(whole and 1 <= value <= LARGEST, field, value, f"an integer from 1 to 2^31 - 1 = {LARGEST}")
+    most = LARGEST // each
+    require(whole and 1 <= value <= most, field, value, f"an integer from 1 to {most}")
 
 
 def pairs(x: Any, y: Any) -> tuple[Array, Array]:

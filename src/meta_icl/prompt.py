@@ -273,16 +273,16 @@ def answers_of(predictor: Predictor, prompts: Prompt, *, hidden: bool = True) ->
     return fitting(predictor, answers, prompts)
 
 
-def in_blocks(function: Callable[[Any], Any], prompts: Any, size: int = BLOCK) -> Any:
-    """A function of a batch of prompts, whose results have the batch in front, on at most `size` prompts at once.
+def in_blocks(function: Callable[[Any], Any], prompts: Any) -> Any:
+    """A function of a batch of prompts, whose results have the batch in front, on at most `BLOCK` prompts at once.
 
     All blocks have one length, so that one program serves them; what is being traced stays whole.
     """
     leaves = jax.tree.leaves(prompts)
     n = leaves[0].shape[0]
-    if n <= size or any(isinstance(leaf, Tracer) for leaf in leaves):
+    if n <= BLOCK or any(isinstance(leaf, Tracer) for leaf in leaves):
         return function(prompts)
-    blocks = -(-n // size)
+    blocks = -(-n // BLOCK)
     length = -(-n // blocks)
     again = blocks * length - n  # prompts of the last block that the one before has had
     starts = [min(i * length, n - length) for i in range(blocks)]

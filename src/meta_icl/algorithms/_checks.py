@@ -5,10 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
-from meta_icl.conversions import number
+from meta_icl.conversions import number, require_entries
 from meta_icl.errors import require
+from meta_icl.prompt import Prompt
 
 Numbers = ArrayLike | Sequence[Any]  # a number, an array, or nested sequences of numbers
 
@@ -16,6 +17,21 @@ Numbers = ArrayLike | Sequence[Any]  # a number, an array, or nested sequences o
 def per_step(value: ArrayLike | Sequence[float]) -> Array:
     """A scalar leaf, or one number per step "k" from a sequence."""
     return jnp.asarray(value, jnp.result_type(float)) if isinstance(value, Sequence) else number(value)
+
+
+def real(learner: Any, prompt: Prompt) -> Prompt:
+    """The prompt, for a learner of real targets; raises `BadInput` where they are labels."""
+    name = type(learner).__name__
+    wanted = f"real numbers for {name}; OneHot({name}(..), n_labels) answers prompts with labels"
+    require(not prompt.has_labels, "targets", "integer labels", wanted)
+    return prompt
+
+
+def labels_of(prompt: Prompt, n_labels: int) -> Int[Array, "*batch n"]:
+    """The labels of a prompt; raises `BadInput` unless they are 0 to n_labels - 1, as far as values are known."""
+    require(prompt.has_labels, "targets", "real numbers", "integer labels of shape (n,)")
+    require_entries(lambda label: (label >= 0) & (label < n_labels), "labels", prompt.y, f"from 0 to {n_labels - 1}")
+    return prompt.y
 
 
 def step_count(steps: int | None, **scalars: Array) -> int:
