@@ -74,11 +74,11 @@ def test_what_does_not_fit_is_named_in_one_line(x, y, named):
 
 
 def test_traced_arrays_pass_and_are_converted():
-    prompt = jax.eval_shape(lambda x, y: Prompt(x, y), np.ones((3, 2), int), np.ones(3))
+    prompt = jax.eval_shape(Prompt, np.ones((3, 2), int), np.ones(3))
     assert prompt.x.dtype == jnp.float32 and prompt.y.shape == (3, 1)
-    assert jax.eval_shape(lambda x, y: Prompt(x, y), np.ones((3, 2)), np.ones(3, int)).has_labels
+    assert jax.eval_shape(Prompt, np.ones((3, 2)), np.ones(3, int)).has_labels
     with pytest.raises(BadInput, match="y of a prompt"):
-        jax.eval_shape(lambda x, y: Prompt(x, y), np.ones((3, 2)), np.ones(2))
+        jax.eval_shape(Prompt, np.ones((3, 2)), np.ones(2))
 
 
 def test_placed_prompts_and_tokens_are_converted_too():

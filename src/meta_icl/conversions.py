@@ -48,6 +48,17 @@ def leaf_of(kind: Any) -> Callable[[Any], Any]:
     return converted
 
 
+def random_key(key: Any) -> Array:
+    """A random key, made from its number where an integer is given."""
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        require(0 <= key < 2**32, "key", key, "a key, as meta_icl.key(0), or its number from 0 to 2^32 - 1")
+        return jax.random.key(int(key))
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    old = isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1
+    require(typed or old, "key", key, "a key, as meta_icl.key(0), or its number")
+    return jax.random.wrap_key_data(key) if old else key
+
+
 def require_entries(
     test: Callable[[np.ndarray], np.ndarray], field: str, value: ArrayLike, allowed: str, *, infinite: bool = False
 ) -> None:
