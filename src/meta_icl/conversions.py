@@ -51,7 +51,7 @@ def leaf_of(kind: Any) -> Callable[[Any], Any]:
 def random_key(key: Any) -> Array:
     """A random key, made from its number where an integer is given."""
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        require(0 <= key < 2**32, "key", key, "a key, as meta_icl.key(0), or its number from 0 to 2^32 - 1")
+        require(0 <= int(key) < 2**32, "key", key, "a key, as meta_icl.key(0), or its number from 0 to 2^32 - 1")
         return jax.random.key(int(key))
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     old = isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1
@@ -73,7 +73,7 @@ def require_count(field: str, value: Any, *, each: int = 1) -> None:
     """Raise `BadInput` unless `value` is a positive integer, and so small that that many times `each` can be drawn."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     most = LARGEST // each
-    require(whole and 1 <= value <= most, field, value, f"an integer from 1 to {most}")
+    require(whole and 1 <= int(value) <= most, field, value, f"an integer from 1 to {most}")
 
 
 def pairs(x: Any, y: Any) -> tuple[Array, Array]:

@@ -72,7 +72,7 @@ def reads_hidden_target(predictor: Any, prompt: Prompt) -> bool:
 
 
 def reads_later_rows(predictor: Any, prompt: Prompt) -> bool:
-    """Whether an answer to row k depends on rows after k or on the target of row k, for predictors of every position."""
+    """Whether an answer to row k depends on later rows or on the target of row k, for predictors of every position."""
     return leaks(predictor, prompt).row is not None
 
 

@@ -91,6 +91,16 @@ class Optimiser(eqx.Module):
         return self.learning_rate * factor.astype(self.learning_rate.dtype)
 
 
+class Given(eqx.Module):
+    """An optimiser of optax as it is; its numbers are fixed, so that a sweep needs an `Optimiser`."""
+
+    transformation: optax.GradientTransformation = eqx.field(static=True)
+
+    def build(self) -> optax.GradientTransformation:
+        """The transformation itself."""
+        return self.transformation
+
+
 def hidden_maps(params: Any) -> Any:
     """Which leaves are matrices named `w_...`, and between which axes they map; None for the others."""
 
