@@ -14,7 +14,7 @@ class ZeroPredictor(eqx.Module):
     """Answers zero, the best constant for targets of mean zero."""
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        return jnp.zeros_like(prompt.y[-1])
+        return jnp.zeros_like(real(self, prompt).y[-1])
 
 
 class LeastSquares(eqx.Module):

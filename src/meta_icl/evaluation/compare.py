@@ -1,6 +1,6 @@
 """Compare any predictors on the same prompts: losses, and distances to a reference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def compare(
-    predictors: Mapping[str, Any] | Sequence[Any],
+    predictors: Any,
     task: Task,
     *,
     key: Key[Array, ""] | int,
@@ -97,7 +97,7 @@ def compare(
     return Comparison(rows, reference, n_prompts, tuple(notes))
 
 
-def named(predictors: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+def named(predictors: Any) -> dict[str, Any]:
     """Predictors by name; those of a list are called by function or class, with a number where that is taken."""
     if isinstance(predictors, Mapping):
         return dict(predictors)

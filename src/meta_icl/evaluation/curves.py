@@ -21,7 +21,13 @@ class Curves(dict[str, list[Estimate]]):
     """
 
     def __init__(
-        self, estimates: Mapping[str, list[Estimate]], *, x: Sequence[float], x_label: str, y_label: str, interval: str
+        self,
+        estimates: Mapping[str, list[Estimate]],
+        *,
+        x: Sequence[float] | np.ndarray,
+        x_label: str,
+        y_label: str,
+        interval: str,
     ):
         super().__init__(estimates)
         self.x, self.x_label, self.y_label, self.interval = np.asarray(x, float), x_label, y_label, interval
@@ -64,7 +70,7 @@ def loss_by_context(
 
 
 def loss_by_task(
-    predictors: Mapping[str, Any] | Sequence[Any],
+    predictors: Any,
     tasks: Sequence[Task],
     *,
     key: Key[Array, ""] | int,

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
+from meta_icl.models.mixers.heads import elu_plus_one
 from meta_icl.models.trace import Intervention, Tap, Trace, check_sites
 from meta_icl.models.transformer import SITES, layer_norm
 
@@ -235,9 +236,10 @@ def block(
     if last:
         q, visible, h = q[:, -1:], visible[:, -1:], h[-1:]
     if c.attention == "linear":
-        products = jnp.einsum("hqd,hsd->hqs", jax.nn.elu(q) + 1, jax.nn.elu(k) + 1)
+        products = jnp.einsum("hqd,hsd->hqs", elu_plus_one(q), elu_plus_one(k))
         scores = tap("scores", jnp.where(visible, products, 0))
-        pattern = tap("pattern", scores / jnp.sum(scores, axis=-1, keepdims=True))
+        total = jnp.sum(scores, axis=-1, keepdims=True)  # of features that all underflow nothing is left
+        pattern = tap("pattern", scores / jnp.maximum(total, jnp.finfo(total.dtype).tiny))
     else:
         products = jnp.einsum("hqd,hsd->hqs", q, k) / math.sqrt(c.d_head)
         scores = tap("scores", jnp.where(visible, products, -jnp.inf))

@@ -191,7 +191,12 @@ def _first_tap(length: int, channels: int, key: Key[Array, ""]) -> Array:
 
 def feature_map(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
     """The nonlinearity of queries, keys and values: none, SiLU, or elu + 1, which is positive."""
-    return {"identity": lambda u: u, "silu": jax.nn.silu, "elu": lambda u: jax.nn.elu(u) + 1.0}[name](x)
+    return {"identity": lambda u: u, "silu": jax.nn.silu, "elu": elu_plus_one}[name](x)
+
+
+def elu_plus_one(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """exp(x) below zero, x + 1 above: as exp(x) - 1 + 1 it would be zero from x = -17 on in float32."""
+    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.where(x > 0, 0.0, x)))
 
 
 def unit(x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
