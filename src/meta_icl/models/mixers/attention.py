@@ -254,7 +254,7 @@ class AttentionLayer(eqx.Module):
     def products(self, q: Float[Array, "heads q k"], k: Float[Array, "groups s k"]) -> Float[Array, "heads q s"]:
         """The scores of placed queries and keys."""
         if self.config.kind == "elu":
-            q, k = elu_features(q), elu_features(k)
+            q, k = elu_plus_one(q), elu_plus_one(k)
         scores = jnp.einsum("hqk,hsk->hqs", q, self.for_heads(k)) * self.scale
         cap = self.config.softcap
         return scores if cap is None else cap * jnp.tanh(scores / cap)
@@ -322,7 +322,7 @@ class AttentionLayer(eqx.Module):
 
     def _summed(self, state: Sums, q: Array, k: Array, v: Array) -> tuple[Sums, Float[Array, " d"]]:
         if self.config.kind == "elu":
-            q, k = elu_features(q), elu_features(k)
+            q, k = elu_plus_one(q), elu_plus_one(k)
         products = state.products + jnp.einsum("gsk,gsv->gkv", k, v)
         keys = state.keys + k[:, 0]
         z = jnp.einsum("hqk,hkv->hqv", q, self.for_heads(products)) * self.scale
@@ -371,7 +371,7 @@ def linear_pattern(
     return pattern / jnp.where(total > 0, total, 1)
 
 
-def elu_features(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def elu_plus_one(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """elu + 1, positive: exp(x) below zero, so that nothing cancels, and x + 1 above."""
     return jnp.where(x > 0, x + 1, jnp.exp(jnp.minimum(x, 0)))
 

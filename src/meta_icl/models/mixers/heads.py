@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.models.mixers.attention import elu_features
+from meta_icl.models.mixers.attention import elu_plus_one
 from meta_icl.models.mixers.mixer import Mixer, MixerDescription
 from meta_icl.models.norms import rms
 from meta_icl.models.trace import Tap
@@ -201,7 +201,7 @@ def _first_tap(length: int, channels: int, key: Key[Array, ""]) -> Array:
 
 def feature_map(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
     """The nonlinearity of queries, keys and values: none, SiLU, or elu + 1, which is positive."""
-    return {"identity": lambda u: u, "silu": jax.nn.silu, "elu": elu_features}[name](x)
+    return {"identity": lambda u: u, "silu": jax.nn.silu, "elu": elu_plus_one}[name](x)
 
 
 def unit(x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
