@@ -14,19 +14,20 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 # Keys of every model that change nothing of what it computes, or only how it was or will be trained and sampled.
-HARMLESS = frozenset(
-    """_name_or_path _attn_implementation _attn_implementation_autoset _commit_hash _experts_implementation architectures
-    attention_dropout attn_pdrop auto_map bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
-    cls_token_id decoder_start_token_id do_sample dtype embd_pdrop embd_dropout eos_token_id forced_bos_token_id
-    forced_eos_token_id hidden_dropout id2label initializer_range is_decoder is_encoder_decoder label2id
-    max_length max_new_tokens model_type n_ctx output_attentions output_hidden_states output_scores
-    pad_token_id prefix pretraining_tp problem_type reorder_and_upcast_attn resid_pdrop return_dict sep_token_id
-    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
-    task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript transformers_version
-    transformers.js_config unsloth_fixed unsloth_version unk_token_id use_cache use_return_dict bad_words_ids
-    initial_context_length max_window_layers no_rope_layer_interval boi_token_index eoi_token_index image_token_index
-    mm_tokens_per_image original_max_position_embeddings vision_config""".split()
-)
+_HARMLESS = """
+_name_or_path _attn_implementation _attn_implementation_autoset _commit_hash _experts_implementation architectures
+attention_dropout attn_pdrop auto_map bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
+cls_token_id decoder_start_token_id do_sample dtype embd_pdrop embd_dropout eos_token_id forced_bos_token_id
+forced_eos_token_id hidden_dropout id2label initializer_range is_decoder is_encoder_decoder label2id max_length
+max_new_tokens model_type n_ctx output_attentions output_hidden_states output_scores pad_token_id prefix
+pretraining_tp problem_type reorder_and_upcast_attn resid_pdrop return_dict sep_token_id summary_activation
+summary_first_dropout summary_proj_to_labels summary_type summary_use_proj task_specific_params temperature
+tokenizer_class top_k top_p torch_dtype torchscript transformers_version transformers.js_config unsloth_fixed
+unsloth_version unk_token_id use_cache use_return_dict bad_words_ids initial_context_length max_window_layers
+no_rope_layer_interval boi_token_index eoi_token_index image_token_index mm_tokens_per_image
+original_max_position_embeddings vision_config
+"""
+HARMLESS = frozenset(_HARMLESS.split())
 # An unknown key whose name has one of these words may change the computation.
 TELLING = re.compile(
     r"attn|attention|rope|rotary|position|norm|scal|mult|factor|cap|clip|window|expert|moe|bias|resid|mup|alibi|layer"
@@ -263,20 +264,21 @@ def _scaled(stated: Mapping[str, Any], base: float, fraction: float) -> Rotary:
     choose("scaling of rotary positions", str(kind), ("default", "linear", "llama3"))
     for key in stated:
         choose("key of the rotary positions", key, known)
-    numbers = {key: _number(value, key) for key, value in stated.items() if key not in ("rope_type", "type")}
-    common = {"base": numbers.get("rope_theta", base), "fraction": numbers.get("partial_rotary_factor", fraction)}
+    words = ("rope_type", "type")
+    numbers = {k: _number(value, k) for k, value in stated.items() if k not in words and value is not None}
+    turned = Rotary(numbers.get("rope_theta", base), numbers.get("partial_rotary_factor", fraction))
     if kind == "default":
-        return Rotary(**common)
+        return turned
     needed = ["factor"]
     if kind == "llama3":
         needed += ["low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
     for key in needed:
         require(key in numbers, f"{key} of the rotary positions", None, "a positive number")
     if kind == "linear":
-        return Rotary(**common, scaling="linear", factor=numbers["factor"])
+        return replace(turned, scaling="linear", factor=numbers["factor"])
     factor, low, high, original = (numbers[key] for key in needed)
     require(high > low, "high_freq_factor", high, f"above low_freq_factor = {low}")
-    return Rotary(**common, scaling="llama3", factor=factor, low_factor=low, high_factor=high, original=int(original))
+    return replace(turned, scaling="llama3", factor=factor, low_factor=low, high_factor=high, original=int(original))
 
 
 def _windows(family: Family, keys: Keys, n: int, rotary: tuple[Rotary | None, ...]) -> tuple[int | None, ...]:

@@ -1,7 +1,7 @@
 """Checkpoints on disk as a configuration and tensors: read rightly, or refused by one line that names the cause.
 
-A checkpoint is a folder in Hugging Face's format (`config.json` with `model.safetensors` or its shards), a `.gguf` file,
-or the name of a model that `meta-icl models get` has fetched. Nothing is ever downloaded or unpickled here.
+A checkpoint is a folder in Hugging Face's format (`config.json` with `model.safetensors` or its shards), a `.gguf`
+file, or the name of a model that `meta-icl models get` has fetched. Nothing is ever downloaded or unpickled here.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 (teaches numpy the type bfloat16, which safetensors then uses)
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
@@ -96,9 +96,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         config = gguf.configuration(file)
         shape, notes = shape_of(config)
         return _checked(path, config, shape, gguf.tensors(file, config), notes)
-    require(
-        path.exists(), "checkpoint", str(path), "a folder, a .gguf file or the name of a fetched model: nothing there"
-    )
+    if not path.exists():
+        raise BadInput(f"there is no checkpoint {path}: neither a folder, nor a .gguf file, nor a fetched model")
     require(path.is_dir(), "checkpoint", str(path), "a folder with config.json, or a .gguf file")
     config = read_config(path)
     shape, notes = shape_of(config)

@@ -203,7 +203,7 @@ def _llama(arch: str, own: Mapping[str, Any], config: Mapping[str, Any], file: G
 
 
 def _scaling(own: Mapping[str, Any], file: GgufFile, base: float, width: int) -> dict[str, Any] | None:
-    """The scaling of rotary positions: "linear" of the metadata, or "llama3", which is stored as a tensor of factors."""
+    """The scaling of rotary positions: "linear" of the metadata, or "llama3", stored as a tensor of factors."""
     kind = own.get("rope.scaling.type", "none")
     if "rope_freqs.weight" in file.tensors:
         factors = _values(file.tensors["rope_freqs.weight"])
@@ -228,7 +228,7 @@ def tensors(file: GgufFile, config: Mapping[str, Any]) -> dict[str, Stored]:
     Quantised ones become float32, others keep their type. Raises `BadInput` for a name that the architecture has not.
     """
     arch = file.metadata["general.architecture"]
-    heads = {"attn_q": config.get("num_attention_heads"), "attn_k": config.get("num_key_value_heads")}
+    heads = {"attn_q": config.get("num_attention_heads", 1), "attn_k": config.get("num_key_value_heads", 1)}
     found = {}
     for name, tensor in file.tensors.items():
         if name == "rope_freqs.weight":

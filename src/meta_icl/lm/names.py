@@ -1,9 +1,9 @@
 """The names of weights in the checkpoints of every family, as tables, and one naming scheme for all of them.
 
-Ours: `embedding.tokens`, `embedding.positions`, `blocks.3.norm_mixer.scale`, `blocks.3.mixer.w_q`, ..., `readout.weight`
-(`AXES` lists all with their axes; matrices multiply rows from the right). A checkpoint's tensor is a row of a table: its
-name, the axes in the file, and which of ours it holds, side by side along an axis or interleaved ("part"). Scales of
-norms that a file keeps as w - 1 are ours as w, in float32 at least.
+Ours: `embedding.tokens`, `embedding.positions`, `blocks.3.norm_mixer.scale`, `blocks.3.mixer.w_q`, ...,
+`readout.weight` (`AXES` lists all with their axes; matrices multiply rows from the right). A checkpoint's tensor is a
+row of a table: its name, the axes in the file, and which of ours it holds, side by side along an axis or interleaved
+("part"). Scales of norms that a file keeps as w - 1 are ours as w, in float32 at least.
 """
 
 import re

