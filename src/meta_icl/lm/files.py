@@ -209,7 +209,7 @@ def _checked(
         raise BadInput(f"{path} has no tensor {first.replace('{b}', table.prefixes[0])!r}")
     kept: dict[str, Stored] = {}
     for name, tensor in stored.items():
-        usual = _usual(name, prefix, table.prefixes[0])
+        usual = _usual(name, prefix, shape)
         if usual in wanted:
             kept[usual] = tensor
             _check_tensor(path, name, tensor, wanted[usual])
@@ -238,12 +238,11 @@ def _check_tensor(path: Path, name: str, tensor: Stored, wanted: tuple[int, ...]
     require(tensor.shape == wanted, f"shape of {name} of {path}", tensor.shape, f"{wanted} by its configuration")
 
 
-def _usual(name: str, prefix: str, usual: str) -> str:
-    """A name with the prefix that the family's own models have; heads have none."""
-    if name.startswith(("lm_head.", "embed_out.")):
-        return name
-    if name.endswith("lm_head.weight"):  # of a text model inside another
-        return "lm_head.weight"
+def _usual(name: str, prefix: str, shape: Shape) -> str:
+    """A name as the family's own models have it: with its prefix, and the read-out by its own name."""
+    if re.search(r"(^|\.)(lm_head|embed_out)\.weight$", name):
+        return _readout(shape)
+    usual = NAMES[shape.family].prefixes[0]
     return usual + name.removeprefix(prefix) if name.startswith(prefix) else name
 
 
