@@ -6,7 +6,7 @@ Needs the library `tokenizers` (extra `lm`), which is imported only when a text 
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +73,7 @@ class Tokenizer:
         """The text of one token, of special ones too; a part of a character is shown as U+FFFD."""
         return self.library.decode([int(number)], skip_special_tokens=False)
 
-    def decode(self, numbers: Sequence[int]) -> str:
+    def decode(self, numbers: Iterable[int]) -> str:
         """The text of tokens, of special ones too."""
         return self.library.decode([int(n) for n in numbers], skip_special_tokens=False)
 
