@@ -9,7 +9,7 @@ from meta_icl import draws
 from meta_icl.errors import choose, require
 
 LAWS = ("normal", "truncated_normal", "uniform")
-# The deviation of a standard normal that is cut off at +-2; weights are divided by it, so that theirs is the stated one.
+# The deviation of a standard normal cut off at +-2; weights are divided by it, so that theirs is the stated one.
 _CUT = 0.87962566103423978
 
 

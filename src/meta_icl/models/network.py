@@ -245,9 +245,7 @@ class Network(eqx.Module):
             outs[index % period].append(jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), out))
         parts = []
         for place in range(min(period, n)):
-            stack = jax.tree.map(
-                lambda *leaves: leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves), *outs[place]
-            )
+            stack = outs[place][0] if len(outs[place]) == 1 else jax.tree.map(_concatenated, *outs[place])
             parts.append((list(range(place, n, period)), stack))
         return carry, parts
 
@@ -289,7 +287,7 @@ class Network(eqx.Module):
         return lax.scan(lambda state, token: self.step(state, token), start, tokens)[1]  # noqa: PLW0108
 
     def qk(self) -> Float[Array, "l heads d d"]:
-        """W_Q W_K^T of every distinct layer of attention, scaled: what attends to what (row convention, h_q A h_k^T)."""
+        """W_Q W_K^T of every distinct layer of attention, scaled: scores are h_q A h_k^T (row convention)."""
         return self._products(AttentionLayer.qk)
 
     def ov(self) -> Float[Array, "l heads d d"]:
@@ -316,6 +314,10 @@ class Network(eqx.Module):
 def at(tree: Any, row: Any) -> Any:
     """One entry, or several, of what is stacked along the leading axis of every array."""
     return jax.tree.map(lambda leaf: leaf[row] if eqx.is_array(leaf) else leaf, tree)
+
+
+def _concatenated(*leaves: Array) -> Array:
+    return jnp.concatenate(leaves)
 
 
 def _stacked_alone(leaf: Any) -> Any:

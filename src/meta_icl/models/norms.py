@@ -14,7 +14,7 @@ NORMS = ("layer", "rms")
 
 @dataclass(frozen=True)
 class Norm:
-    """Describes a norm: "layer" with a scale and a bias, or "rms" with a scale alone; called with a width it is made."""
+    """Describes a norm: "layer" with a scale and a bias, or "rms" with a scale alone."""
 
     kind: str = "layer"
     eps: float = 1e-5

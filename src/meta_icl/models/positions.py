@@ -1,4 +1,4 @@
-"""Where a token stands: learned and sinusoidal vectors that are added, and rotary positions that turn queries and keys."""
+"""Where a token stands: learned and sinusoidal vectors that are added, rotary positions that turn queries and keys."""
 
 import math
 from dataclasses import dataclass

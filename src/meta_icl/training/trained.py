@@ -17,7 +17,8 @@ class Trained(Ensemble):
     `history["step"]` has shape "records"; every other entry "records replicas ...": `loss` is the mean training loss
     since the record before, the others are the probes. `replicas` names the seed and the swept values of each member,
     `model` is what was trained. `diverged` says which members are not finite, and the recorded step at which their loss
-    or a parameter was first seen to be NaN or infinite; their histories keep what was measured. A number as index is one member, a slice or a list the same of some members.
+    or a parameter was first seen to be NaN or infinite; their histories keep what was measured. A number as index is
+    one member, a slice or a list the same of some members.
     """
 
     history: dict[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""Sequence mixers: layers that mix tokens, as a step, as a parallel form, and as what they are: learners at test time."""
+"""Layers that mix tokens, as a step, as a parallel form, and as what they are: learners at test time."""
 
 from meta_icl.models.mixers.affine_scan import affine_scan, affine_step, segment_products
 from meta_icl.models.mixers.attention import Attention, AttentionLayer

@@ -259,7 +259,7 @@ class AttentionLayer(eqx.Module):
         cap = self.config.softcap
         return scores if cap is None else cap * jnp.tanh(scores / cap)
 
-    def for_heads(self, groups: Float[Array, "groups *rest"]) -> Float[Array, "heads *rest"]:
+    def for_heads(self, groups: Float[Array, "g ..."]) -> Float[Array, "h ..."]:
         """Keys or values of the groups, once for each of their heads."""
         shared = self.w_q.shape[-3] // groups.shape[0]
         return groups if shared == 1 else jnp.repeat(groups, shared, axis=0)

@@ -34,7 +34,7 @@ def attention_block(
 
     `project`: heads are mapped back by W_O; without it, head i adds to its own channels. `scaled`: scores are divided
     by sqrt(d_head). `norm`: "none"; "pre"; or "post", LN(h + A(h)) without a norm around the MLP (public code of
-    Minegishi et al.). `d_mlp` adds h + ReLU MLP. Weights are normal of deviation `init_std`, by default 1/sqrt(d_model).
+    Minegishi et al.). `d_mlp` adds h + ReLU MLP. Weights are normal of deviation `init_std` (default 1/sqrt(d_model)).
     """
     require(norm in NORMS, "norm", norm, f"one of {', '.join(NORMS)}")
     return Block(
@@ -62,7 +62,7 @@ def minegishi(
     fixed_labels: bool = False,
     **block: Any,
 ) -> Architecture:
-    """Attention alone without scale or norm, and a classifier of ReLU layers drawn as torch does (Minegishi et al., 2025).
+    """Attention alone without scale or norm, then ReLU layers drawn as torch does (Minegishi et al., 2025).
 
     `block` holds fields of `attention_block`; labels have `d_label` channels of deviation 1/sqrt(d_label).
     """
@@ -77,7 +77,7 @@ def minegishi(
 
 
 def reddy(n_labels: int, d_model: int = 128, n_hidden: int = 3) -> Architecture:
-    """The network of `minegishi` with labels that are not trained and one scalar bias per hidden layer (Reddy, 2023)."""
+    """The network of `minegishi` with labels that are not trained, one scalar bias per hidden layer (Reddy, 2023)."""
     return Architecture(
         d_model,
         2,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from meta_icl.models.block import Block
@@ -31,9 +32,7 @@ def gpt2(
 ) -> Architecture:
     """Pre-norm blocks with biases, learned positions and a tied read-out (Radford et al., 2019)."""
     norm, block = Norm(eps=eps), gpt2_block(d_model, n_layers, n_heads, init_std, d_ff=d_ff)
-    half = Dense(
-        block.feed_forward.d_ff, activation, init=block.feed_forward.init, init_out=block.feed_forward.init_out
-    )
+    half = replace(block.feed_forward, activation=activation)
     return Architecture(
         d_model,
         n_layers,

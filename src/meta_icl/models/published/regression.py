@@ -111,7 +111,7 @@ def garg(
 
 
 def raventos(d_in: int, d_model: int = 64, n_layers: int = 8, n_heads: int = 2, **fields: Any) -> Architecture:
-    """The network of `garg` whose maps in and out have no bias (Raventos et al., 2023; 8 layers of width 64, 2 heads)."""
+    """The network of `garg` whose maps in and out have no bias (Raventos et al., 2023)."""
     return garg(d_in, d_model, n_layers, n_heads, read_bias=False, **fields)
 
 
@@ -186,7 +186,7 @@ def memories(
     d_out: int = 1,
     mlp: int = 4,
 ) -> Architecture:
-    """Any mixers in turn between RMS norms, with a GELU MLP `mlp` times as wide (0: none), drawn at variance 1 / fan_in.
+    """Any mixers in turn between RMS norms, with a GELU MLP `mlp` times as wide (0: none), of variance 1 / fan_in.
 
     The frame in which the memories of the fast-weight family and Titans are compared; exactly one of `d_in` (vectors)
     and `n_tokens` (integer tokens) is given.

@@ -1,4 +1,4 @@
-"""The parametrisations of the theory, which are no residual streams: maps of moments, sparse layers, one softmax layer."""
+"""The parametrisations of the theory that are no residual streams: maps of moments, sparse layers, one softmax."""
 
 from meta_icl.models.theory.linear_attention import (
     CubicMLP,

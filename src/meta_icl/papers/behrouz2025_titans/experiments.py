@@ -44,8 +44,8 @@ def variant(name: str, chunk_size: int) -> Any:
     if name.startswith("chunk"):
         return Persistent(replace(lmm, chunk_size=int(name.removeprefix("chunk"))))
     changes: dict[str, dict[str, Any]] = {
-        "lmm": {}, "linear": {"depth": 1, "theta_limit": 1.0}, "depth3": {"depth": 3}, "no_forgetting": {"forgetting": False},
-        "no_momentum": {"momentum": False}, "no_conv": {"conv": 0},
+        "lmm": {}, "linear": {"depth": 1, "theta_limit": 1.0}, "depth3": {"depth": 3},
+        "no_forgetting": {"forgetting": False}, "no_momentum": {"momentum": False}, "no_conv": {"conv": 0},
     }  # fmt: skip
     if name in changes:
         return Persistent(replace(lmm, **changes[name]))
