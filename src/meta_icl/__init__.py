@@ -17,34 +17,42 @@ if TYPE_CHECKING:
         Ridge,
         best_rate,
     )
-    from meta_icl.evaluation import compare
-    from meta_icl.models import Learner, LinearAttention, Transformer
+    from meta_icl.apps.show import show
+    from meta_icl.evaluation import compare, learning_curves, loss_by_context
+    from meta_icl.models import Architecture, Attention, Block, Learner, LinearAttention, Network
     from meta_icl.prompt import Predictor, Prompt, Task
     from meta_icl.tasks import LinearRegression, Normal, SineRegression, Uniform
-    from meta_icl.training import train
+    from meta_icl.training import load, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Architecture",
+    "Attention",
     "BayesLinear",
+    "Block",
     "GradientDescent",
     "GradientDescentPlusPlus",
     "Learner",
     "LeastSquares",
     "LinearAttention",
     "LinearRegression",
+    "Network",
     "Normal",
     "Predictor",
     "Prompt",
     "Ridge",
     "SineRegression",
     "Task",
-    "Transformer",
     "Uniform",
     "__version__",
     "best_rate",
     "compare",
     "key",
+    "learning_curves",
+    "load",
+    "loss_by_context",
+    "show",
     "train",
 ]
 
@@ -57,11 +65,12 @@ _HOMES = {
         "Ridge",
         "best_rate",
     ),
-    "meta_icl.evaluation": ("compare",),
-    "meta_icl.models": ("Learner", "LinearAttention", "Transformer"),
+    "meta_icl.apps.show": ("show",),
+    "meta_icl.evaluation": ("compare", "learning_curves", "loss_by_context"),
+    "meta_icl.models": ("Architecture", "Attention", "Block", "Learner", "LinearAttention", "Network"),
     "meta_icl.prompt": ("Predictor", "Prompt", "Task"),
     "meta_icl.tasks": ("LinearRegression", "Normal", "SineRegression", "Uniform"),
-    "meta_icl.training": ("train",),
+    "meta_icl.training": ("load", "train"),
     "jax.random": ("key",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -69,6 +78,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its room (PEP 562)."""
+    if name == "torch":  # models of PyTorch as predictors
+        return import_module("meta_icl.torch")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)

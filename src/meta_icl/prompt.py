@@ -5,14 +5,28 @@ descent, ridge regression, a hand-built construction and a plain function of the
 so any two of them can be compared on the same prompts.
 """
 
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from meta_icl.errors import require
+from meta_icl import conversions
+from meta_icl.errors import BadInput, require
+
+BLOCK = 2048  # prompts that a predictor answers at once; of larger batches the answers are put together
+# What a function raises that computes with numpy, or asks for the value of a number, while it is being traced.
+ON_HOST = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 
 class Pairs(NamedTuple):
@@ -25,16 +39,26 @@ class Pairs(NamedTuple):
 class Prompt(eqx.Module):
     """One in-context problem of n rows; the last row is the query, the rows before it are the context.
 
-    `x` has shape "n dx"; `y` holds real targets of shape "n dy", or integer labels of shape "n".
+    `x` has shape "n dx"; `y` holds real targets of shape "n dy", or integer labels 0, 1, .. of shape "n". Arrays of
+    numpy and lists are converted. Of shape "n dy" targets are real whatever their type; of shape "n" integers are
+    labels, and real numbers are one channel, "n 1". Raises `BadInput` where shapes, types or labels do not fit.
     """
 
     x: Float[Array, "*batch n dx"]
     y: Float[Array, "*batch n dy"] | Int[Array, "*batch n"]
 
+    def __init__(self, x: Any, y: Any):
+        self.x, self.y = conversions.pairs(x, y)
+
     @property
     def n_context(self) -> int:
         """Number of context rows, n - 1."""
         return self.x.shape[-2] - 1
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the targets are integer labels, not real numbers."""
+        return self.y.ndim < self.x.ndim
 
     @property
     def context(self) -> Pairs:
@@ -56,6 +80,10 @@ class PlacedPrompt(Prompt):
 
     offset: Int[Array, "*batch"]
 
+    def __init__(self, x: Any, y: Any, offset: Any):
+        super().__init__(x, y)
+        self.offset = jnp.asarray(offset)
+
 
 class TokenPrompt(eqx.Module):
     """One problem made of discrete tokens of shape "t"; `loss_mask` marks the positions whose successor is scored."""
@@ -63,11 +91,18 @@ class TokenPrompt(eqx.Module):
     tokens: Int[Array, "*batch t"]
     loss_mask: Bool[Array, "*batch t"]
 
+    def __init__(self, tokens: Any, loss_mask: Any):
+        self.tokens, self.loss_mask = conversions.tokens(tokens, loss_mask)
+
 
 class LabelledTokens(TokenPrompt):
     """Tokens with a label at every position; the labels where `loss_mask` holds are asked for, not the next tokens."""
 
     labels: Int[Array, "*batch t"]
+
+    def __init__(self, tokens: Any, loss_mask: Any, labels: Any):
+        super().__init__(tokens, loss_mask)
+        self.labels = conversions.tokens(labels, loss_mask)[0]
 
 
 @runtime_checkable
@@ -76,14 +111,33 @@ class Predictor(Protocol):
 
     Called on a prompt with y of shape "n dy" it returns the query's prediction, "dy", or the prediction of every
     position, "n dy", whose row k has seen the rows before k and x_k only. With integer labels of shape "n" the
-    predictions are logits, "classes" or "n classes".
+    predictions are logits, "classes" or "n classes". One channel may be answered as a plain number.
+
+    A predictor that is faster on many prompts at once has a method `batched(prompts)` as well, which gets prompts with
+    a leading axis and answers "b dy" or "b n dy".
     """
 
     def __call__(self, prompt: Prompt, /) -> Float[Array, "..."]: ...
 
 
 class Task(eqx.Module):
-    """A distribution over prompts. Numbers that a sweep may vary are array leaves; sizes are static fields."""
+    """A distribution over prompts. Numbers that a sweep may vary are array leaves; sizes are static fields.
+
+    A field written plainly is taken as it is meant: of type int, bool or str it is a size or an option and static;
+    a real number or an array of numpy becomes an array leaf. `eqx.field(..)` says otherwise.
+    """
+
+    def __init_subclass__(cls, **arguments: Any):
+        super().__init_subclass__(**arguments)
+        for name, kind in inspect.get_annotations(cls).items():
+            given = vars(cls).get(name, dataclasses.MISSING)
+            if isinstance(given, dataclasses.Field) or "ClassVar" in str(kind):
+                continue
+            default: dict[str, Any] = {} if given is dataclasses.MISSING else {"default": given}
+            if kind in (int, bool, str, "int", "bool", "str"):
+                setattr(cls, name, eqx.field(static=True, **default))
+            else:
+                setattr(cls, name, eqx.field(converter=conversions.leaf_of(kind), **default))
 
     def at_step(self, step: Int[Array, ""]) -> "Task":
         """The task as it stands at a (traced) step of training; tasks with a curriculum override it."""
@@ -102,6 +156,17 @@ class Task(eqx.Module):
     def sample_batch(self, n: int, *, key: Key[Array, ""]) -> Prompt:
         """Draw `n` independent prompts, stacked on a leading axis, by one program per `n`."""
         return jax.vmap(lambda k: self.sample(key=k))(jax.random.split(key, n))
+
+    def batches(self, batch: int, n: int, *, key: Key[Array, ""]) -> Iterator[dict[str, np.ndarray]]:
+        """`n` batches of `batch` prompts as dictionaries of numpy arrays, to train in any framework on this task.
+
+        Entries are the fields of a prompt with a leading axis: x, y, or tokens, loss_mask (and labels, offset). Batch i
+        is drawn from `key` with i folded in, from the task as it stands at step i.
+        """
+        conversions.require_count("batch", batch)
+        for i in range(n):
+            prompts = self.at_step(jnp.asarray(i)).sample_batch(batch, key=jax.random.fold_in(key, i))
+            yield {field.name: np.asarray(getattr(prompts, field.name)) for field in dataclasses.fields(prompts)}
 
 
 class BatchTask(Task):
@@ -134,7 +199,7 @@ def query_prediction(predictor: Predictor, prompt: Prompt) -> Float[Array, " dy"
 
     An every-position predictor is recognised by its two-dimensional answer and contributes its last row.
     """
-    answer = jnp.asarray(predictor(prompt.hidden()))
+    answer = fitting(predictor, as_array(predictor, prompt.hidden())[None], prompt)[0]
     return answer[-1] if answer.ndim == 2 else answer
 
 
@@ -142,7 +207,7 @@ class Ensemble(eqx.Module):
     """Several predictors of one structure, such as one network trained from several seeds.
 
     `stacked` is the predictor with a leading "members" axis on every array leaf. Called on a prompt it answers
-    "members ..."; indexing returns one member, itself a plain predictor.
+    "members ..."; a number as index returns one member, itself a plain predictor, a slice or a list an ensemble.
     """
 
     stacked: Any
@@ -150,10 +215,17 @@ class Ensemble(eqx.Module):
     def __len__(self) -> int:
         return jax.tree.leaves(eqx.filter(self.stacked, eqx.is_array))[0].shape[0]
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice | list | tuple | np.ndarray):
+            return self.subset(np.arange(len(self))[np.asarray(index) if not isinstance(index, slice) else index])
         if not -len(self) <= index < len(self):
             raise IndexError(f"member {index} of an ensemble of {len(self)}")
         return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array(leaf) else leaf, self.stacked)
+
+    def subset(self, members: Int[np.ndarray, " k"]) -> "Ensemble":
+        """The ensemble of some members, by their numbers."""
+        require(len(members) > 0, "index", members.tolist(), f"one or more of the {len(self)} members")
+        return Ensemble(jax.tree.map(lambda leaf: leaf[members] if eqx.is_array(leaf) else leaf, self.stacked))
 
     def __call__(self, prompt: Prompt) -> Float[Array, "members ..."]:
         return eqx.filter_vmap(lambda member: member(prompt))(self.stacked)
@@ -166,11 +238,12 @@ def answer_batch(predictor: Predictor, prompts: Prompt) -> Float[Array, "*member
 
     The one place where a predictor meets a batch: by its own method `batched(prompts)` where it has one (networks with
     a lean form, wrapped libraries), else by `vmap` of its one-prompt call, else, for a plain function that needs
-    concrete numbers (numpy), one prompt after the other.
+    concrete numbers (numpy), one prompt after the other; in blocks of prompts where there are many. Raises `BadInput`
+    where answers do not have the shape of the targets.
     """
     if isinstance(predictor, Ensemble):
         return jnp.stack([answer_batch(predictor[i], prompts) for i in range(len(predictor))])
-    answers = _answers(predictor, prompts)
+    answers = answers_of(predictor, prompts)
     return answers[:, -1] if answers.ndim == 3 else answers
 
 
@@ -179,31 +252,95 @@ def answer_positions(predictor: Predictor, prompts: Prompt) -> Float[Array, "b n
 
     Raises `BadInput` for a predictor that answers the query alone.
     """
-    answers = _answers(predictor, prompts)
-    require(answers.ndim == 3, "predictor", type(predictor).__name__, "one that answers every position")
+    answers = answers_of(predictor, prompts)
+    require(answers.ndim == 3, "predictor", called(predictor), "one that answers every position")
     return answers
 
 
-def _answers(predictor: Predictor, prompts: Prompt) -> Float[Array, "b ..."]:
-    """The answers of a single predictor for a batch, by whichever way it offers."""
-    hidden = jax.vmap(Prompt.hidden)(prompts)
+def answers_of(predictor: Predictor, prompts: Prompt, *, hidden: bool = True) -> Float[Array, "b ..."]:
+    """The answers of a single predictor for a batch, "b dy" or "b n dy", by whichever way it offers.
+
+    Only the search for leaks leaves the queries' targets in their place (`hidden=False`).
+    """
+    seen = jax.vmap(Prompt.hidden)(prompts) if hidden else prompts
     batched = getattr(predictor, "batched", None)
     try:
-        answers = jnp.asarray(_each(predictor, hidden) if batched is None else batched(hidden))
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-        each = [jax.tree.map(lambda leaf, i=i: leaf[i], hidden) for i in range(prompts.x.shape[0])]
-        answers = jnp.stack([jnp.asarray(predictor(prompt)) for prompt in each])
+        way = (lambda block: _each(predictor, block)) if batched is None else batched
+        answers = in_blocks(lambda block: jnp.asarray(way(block)), seen)
+    except ON_HOST:
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], seen) for i in range(prompts.x.shape[0])]
+        answers = jnp.stack([as_array(predictor, prompt) for prompt in each])
+    return fitting(predictor, answers, prompts)
+
+
+def in_blocks(function: Callable[[Any], Any], prompts: Any) -> Any:
+    """A function of a batch of prompts, whose results have the batch in front, on at most `BLOCK` prompts at once.
+
+    All blocks have one length, so that one program serves them; what is being traced stays whole.
+    """
+    leaves = jax.tree.leaves(prompts)
+    n = leaves[0].shape[0]
+    if n <= BLOCK or any(isinstance(leaf, Tracer) for leaf in leaves):
+        return function(prompts)
+    blocks = -(-n // BLOCK)
+    length = -(-n // blocks)
+    again = blocks * length - n  # prompts of the last block that the one before has had
+    starts = [min(i * length, n - length) for i in range(blocks)]
+    results = [function(jax.tree.map(lambda leaf, s=start: leaf[s : s + length], prompts)) for start in starts]
+    return jax.tree.map(lambda *parts: jnp.concatenate([*parts[:-1], parts[-1][again:]]), *results)
+
+
+def fitting(predictor: Any, answers: Float[Array, "b ..."], prompts: Prompt) -> Float[Array, "b ..."]:
+    """The answers to a batch if they have the shape that the targets ask for, numbers for one channel as "1".
+
+    Raises `BadInput` in one line that names the shape got and the shape wanted.
+    """
+    n, shape = prompts.x.shape[-2], answers.shape[1:]
+    if prompts.has_labels:
+        known = not isinstance(prompts.y, Tracer) and prompts.y.size > 0
+        classes = int(np.asarray(prompts.y).max()) + 1 if known else 1
+        fits = shape[:-1] in ((), (n,)) and len(shape) > 0 and shape[-1] >= classes
+        kinds = f"at least {classes} logits"
+        wanted = f"(classes,) for the query or ({n}, classes) for every position, with {kinds}"
+    else:
+        dy = prompts.y.shape[-1]
+        if shape == () and dy == 1:
+            return answers[:, None]
+        fits = shape in ((dy,), (n, dy))
+        wanted = f"({dy},) for the query or ({n}, {dy}) for every position"
+    if not fits:
+        raise BadInput(f"the answer of {called(predictor)} to one prompt has shape {shape}, wanted {wanted}")
     return answers
+
+
+def as_array(predictor: Any, prompt: Any) -> Array:
+    """One answer as an array; a plain function may return numbers, lists or arrays of any library."""
+    answer = predictor(prompt)
+    try:
+        return jnp.asarray(answer)
+    except ON_HOST:
+        raise
+    except (TypeError, ValueError):
+        hint = "; a network that returns (output, trace) needs a layout" if isinstance(answer, tuple) else ""
+        raise BadInput(f"{called(predictor)} must return an array, got {type(answer).__name__}{hint}") from None
+
+
+def called(predictor: Any) -> str:
+    """What to call a predictor in a message: the name of a function, else of its class."""
+    return getattr(predictor, "__name__", type(predictor).__name__)
 
 
 def _each(predictor: Any, prompts: Any) -> Any:
     """One prompt's answer after the other by `vmap`, compiled for modules; for a function it would be at every call."""
-    return _each_compiled(predictor, prompts) if isinstance(predictor, eqx.Module) else jax.vmap(predictor)(prompts)
+    one = _each_compiled if isinstance(predictor, eqx.Module) else _each_plain
+    return one(predictor, prompts)
 
 
-@eqx.filter_jit
-def _each_compiled(predictor: Any, prompts: Any) -> Any:
-    return jax.vmap(predictor)(prompts)
+def _each_plain(predictor: Any, prompts: Any) -> Any:
+    return jax.vmap(lambda prompt: as_array(predictor, prompt))(prompts)
+
+
+_each_compiled = eqx.filter_jit(_each_plain)
 
 
 def answer_tokens(predictor: Any, prompts: TokenPrompt) -> Float[Array, "b t vocabulary"]:
@@ -212,13 +349,16 @@ def answer_tokens(predictor: Any, prompts: TokenPrompt) -> Float[Array, "b t voc
     A predictor of tokens maps a `TokenPrompt` to logits "t vocabulary"; row i has seen the tokens up to and with i.
     """
     batched = getattr(predictor, "batched", None)
-    return _each(predictor, prompts) if batched is None else batched(prompts)
+    answers = in_blocks(lambda block: _each(predictor, block) if batched is None else batched(block), prompts)
+    shape, t = answers.shape[1:], prompts.tokens.shape[-1]
+    if len(shape) != 2 or shape[0] != t:
+        raise BadInput(f"the answer of {called(predictor)} to one prompt has shape {shape}, wanted ({t}, vocabulary)")
+    return answers
 
 
 def take_rows(prompt: Prompt, rows: slice) -> Prompt:
     """Some rows of a prompt, or of every prompt of a batch; the last one taken becomes the query."""
-    labels = jnp.issubdtype(prompt.y.dtype, jnp.integer)
-    taken = prompt.x[..., rows, :], prompt.y[..., rows] if labels else prompt.y[..., rows, :]
+    taken = prompt.x[..., rows, :], prompt.y[..., rows] if prompt.has_labels else prompt.y[..., rows, :]
     return eqx.tree_at(lambda whole: (whole.x, whole.y), prompt, taken)
 
 

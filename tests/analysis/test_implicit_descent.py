@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy_blocks as oracle
 import pytest
+from meta_icl.models.blocks import Attention, Blocks, Language, LowRank, Patch, random_network
 
 from meta_icl.analysis.implicit import (
     agreeing_tokens,
@@ -28,7 +29,6 @@ from meta_icl.analysis.implicit import (
 )
 from meta_icl.errors import BadInput
 from meta_icl.models import Concatenated, InContextLearner
-from meta_icl.models.blocks import Attention, Blocks, Language, LowRank, Patch, random_network
 from meta_icl.prompt import Prompt
 
 D, F, N = 6, 9, 7

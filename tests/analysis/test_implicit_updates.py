@@ -13,10 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
-
-from meta_icl.analysis.implicit import answer, blocks_of, implicit_update, in_float64, position_updates
-from meta_icl.errors import BadInput
-from meta_icl.models import Concatenated, Learner, Transformer
 from meta_icl.models.blocks import (
     KINDS,
     Attention,
@@ -28,6 +24,10 @@ from meta_icl.models.blocks import (
     Recurrence,
     random_network,
 )
+
+from meta_icl.analysis.implicit import answer, blocks_of, implicit_update, in_float64, position_updates
+from meta_icl.errors import BadInput
+from meta_icl.models import Concatenated, Learner, Transformer
 from meta_icl.models.trace import Tap
 from meta_icl.tasks import LinearRegression
 from meta_icl.training import Optimiser, train

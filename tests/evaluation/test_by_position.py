@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from meta_icl.models.decoder import block
 from sklearn.neighbors import KNeighborsClassifier
 
 from meta_icl.algorithms import Averaging, EveryPosition, LeastSquares, Ridge, greedy_tree
@@ -28,7 +29,6 @@ from meta_icl.evaluation import (
     with_query,
 )
 from meta_icl.models import Decoder, Interleaved, Learner
-from meta_icl.models.decoder import block
 from meta_icl.models.trace import Tap
 from meta_icl.prompt import Prompt
 from meta_icl.tasks import FunctionRegression, Linear

@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from meta_icl.models.decoder_names import from_names, to_names
 from scipy import special
 
 from meta_icl.errors import BadInput
 from meta_icl.models import Decoder, Interleaved, Intervention, Learner
-from meta_icl.models.decoder_names import from_names, to_names
 from meta_icl.prompt import Prompt, answer_positions
 from meta_icl.tasks import FunctionRegression, Linear, garg_curriculum
 from meta_icl.training import Optimiser, every_position_logistic, every_position_mse, train

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
+from meta_icl.models.blocks import Attention, Blocks, Memory, Mixer, Stepwise, random_network
 
 from meta_icl.analysis.implicit import answer, implicit_update, replacement_error
 from meta_icl.errors import BadInput
 from meta_icl.models import mixers as m
-from meta_icl.models.blocks import Attention, Blocks, Memory, Mixer, Stepwise, random_network
 
 D, T = 4, 6
 

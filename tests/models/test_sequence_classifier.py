@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from meta_icl.models.decoder_names import to_names
 
 from meta_icl.errors import BadInput
 from meta_icl.models import (
@@ -16,7 +17,6 @@ from meta_icl.models import (
     Lstm,
     SequenceClassifier,
 )
-from meta_icl.models.decoder_names import to_names
 from meta_icl.prompt import Prompt
 
 N, LABELS, D = 3, 6, 8

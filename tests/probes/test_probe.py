@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tokenizers
 from checkpoints import LLAMA, llama_tensors, written
+from meta_icl.models.blocks import Blocks, random_network
 
 from meta_icl.analysis.implicit import implicit_update
 from meta_icl.apps import cli
@@ -18,7 +19,6 @@ from meta_icl.apps.cli import listing
 from meta_icl.errors import BadInput
 from meta_icl.lm import Tokens, load_language_model, tokenized
 from meta_icl.models import Concatenated, InContextLearner, Interleaved, Transformer
-from meta_icl.models.blocks import Blocks, random_network
 from meta_icl.plotting import draw
 from meta_icl.probes import implicit_updates, language_subject, learner_subject, text_subject
 from meta_icl.prompt import Prompt

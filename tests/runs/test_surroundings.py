@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,13 +124,12 @@ def test_json_that_is_none_of_ours(tmp_path, content):
     assert "\n" not in str(raised.value)
 
 
-def test_queries_have_limits(tmp_path):
+def test_queries_have_limits(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["meta_icl.runs.query"], "QUERY_MEMORY", "50MB")
     finished(tmp_path / "run")
     endless = "SELECT count(*) FROM range(100000) a, range(100000) b, range(100) c WHERE a.range * b.range = c.range + 7"
-    began = time.monotonic()
     with pytest.raises(BadInput, match=r"took more than 0\.2 seconds and was stopped"):
         query(endless, tmp_path, seconds=0.2)
-    assert time.monotonic() - began < 60
     with pytest.raises(BadInput, match="the query failed: .*[mM]emory"):
         query("SELECT list(range) FROM range(1000000000)", tmp_path)
     with pytest.raises(BadInput, match=r"rows of the answer must be fewer"):

@@ -34,6 +34,7 @@ def fail_once(part: Run) -> dict[str, np.ndarray]:
     calls = part.folder.parent.parent / "calls.txt"
     with open(calls, "a") as file:
         file.write(f"{part.name} {os.getpid()}\n")
+    part.log({"note": "called"})
     if len(calls.read_text().splitlines()) == 1:
         raise BadInput("the first call fails")
     return {}
@@ -79,6 +80,22 @@ def fragile(part: Run, *, steps: int, dies_at: int | None = None, deaths: int = 
         if step == dies_at and len(started.read_text().splitlines()) <= deaths:
             os.kill(os.getpid(), signal.SIGKILL)
         part.save_checkpoint(step, {"total": total})
+    return {"total": total}
+
+
+def slow_sum(part: Run, *, x: float, steps: int) -> dict[str, np.ndarray]:
+    """Adds up for a second, with a checkpoint at every seventh step."""
+    saved = part.latest_checkpoint()
+    step, state = saved if saved is not None else (0, {"total": np.array(x)})
+    part.rewind(-1 if saved is None else step)
+    total = state["total"]
+    while step < steps:
+        step += 1
+        total = np.sin(total) + step
+        part.log({"step": step, "loss": float(total)})
+        time.sleep(0.02)
+        if step % 7 == 0:
+            part.save_checkpoint(step, {"total": total})
     return {"total": total}
 
 

@@ -280,41 +280,52 @@ def test_training_learns_the_gradient_step():
 
 
 SCRIPT = """
-import sys, jax, numpy as np
+import os, signal, sys, jax, numpy as np
 from meta_icl.models import Learner, Transformer
 from meta_icl.runs import Run
 from meta_icl.tasks import LinearRegression
 from meta_icl.training import loop, train
-loop.CHECKPOINT_SECONDS = 0.0
+from meta_icl.training import to_arrays
+
+loop.CHECKPOINT_SECONDS = float(sys.argv[2])
+
+def killed(step, steps, loss):
+    if str(step) == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
 with Run.open(sys.argv[1], {"what": "kill"}) as run:
     net = train(LinearRegression(d=3, n_context=4), Learner(Transformer(4)), steps=6000, key=jax.random.key(0),
-                batch=8, record=20, store=run)
-    run.save_arrays("result", {"qk": np.asarray(net[0].network.qk())})
+                batch=8, record=20, store=run, progress=killed)
+    history = {f"history/{name}": values for name, values in net.history.items()}
+    run.save_arrays("result", history | to_arrays(net.stacked, "net"))
     run.finish()
 """
 
 
 def test_kill_minus_nine_then_the_same_command(tmp_path):
-    """Killed at a random moment and started again, a training ends with the very same bits."""
+    """Killed before its first checkpoint, then at a random moment, a training ends with the very same bits and rows."""
     from meta_icl.runs import Run
 
-    def start(folder):
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], env=os.environ)
+    def start(folder, seconds=0.0, step=None):
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(seconds), str(step)], env=os.environ)
 
-    undisturbed = start(tmp_path / "a")
+    undisturbed, checkpoints = start(tmp_path / "a"), tmp_path / "b" / "checkpoints"
     assert undisturbed.wait(timeout=240) == 0
-    rng = np.random.default_rng()
+    assert start(tmp_path / "b", seconds=1e9, step=100).wait(timeout=240) == -signal.SIGKILL
+    assert not checkpoints.exists() and len(Run.load(tmp_path / "b").metrics()) == 6
     process = start(tmp_path / "b")
-    begun, checkpoints = time.monotonic(), tmp_path / "b" / "checkpoints"
+    begun = time.monotonic()
     while not list(checkpoints.glob("step_*")) and process.poll() is None and time.monotonic() - begun < 120:
         time.sleep(0.02)
-    time.sleep(rng.uniform(0, 0.4))
+    time.sleep(np.random.default_rng().uniform(0, 0.4))
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
     assert start(tmp_path / "b").wait(timeout=240) == 0
-    a, b = (Run.load(tmp_path / name).load_arrays("result")["qk"] for name in ("a", "b"))
-    np.testing.assert_array_equal(a, b)
+    a, b = (Run.load(tmp_path / name) for name in ("a", "b"))
+    np.testing.assert_equal(a.load_arrays("result"), b.load_arrays("result"))
+    np.testing.assert_equal(a.metrics(), b.metrics())
+    assert len(a.metrics()) == 301 and b.provenance["resumed"] == 2
 
 
 def test_keys_come_back_with_their_generator():

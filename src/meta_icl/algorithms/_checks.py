@@ -1,32 +1,17 @@
-"""Leaves of reference learners, and checks of their entries that also work where values are being traced."""
+"""Fields of reference learners that hold one number, or one per step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
+from meta_icl.conversions import number, require_entries
 from meta_icl.errors import require
+from meta_icl.prompt import Prompt
 
 Numbers = ArrayLike | Sequence[Any]  # a number, an array, or nested sequences of numbers
-
-
-def number(value: ArrayLike) -> Array:
-    """A leaf from a number or an array; a Python number adapts to the precision of what it is multiplied with."""
-    return jnp.asarray(float(value) if isinstance(value, int | float) else value)
-
-
-def numbers(value: ArrayLike) -> Array:
-    """A leaf from nested numbers or an array, in the floating-point precision in use."""
-    return jnp.asarray(value, jnp.result_type(float))
-
-
-def optional_numbers(value: ArrayLike | None) -> Array | None:
-    """As `numbers`; nothing stays nothing."""
-    return None if value is None else numbers(value)
 
 
 def per_step(value: ArrayLike | Sequence[float]) -> Array:
@@ -34,11 +19,19 @@ def per_step(value: ArrayLike | Sequence[float]) -> Array:
     return jnp.asarray(value, jnp.result_type(float)) if isinstance(value, Sequence) else number(value)
 
 
-def require_entries(test: Callable[[np.ndarray], np.ndarray], field: str, value: ArrayLike, allowed: str) -> None:
-    """Raise `BadInput` unless every entry passes `test`; values that are being traced cannot be looked at."""
-    if not isinstance(value, Tracer):
-        entries = np.asarray(value)
-        require(bool(np.all(test(entries))), field, entries.tolist(), allowed)
+def real(learner: Any, prompt: Prompt) -> Prompt:
+    """The prompt, for a learner of real targets; raises `BadInput` where they are labels."""
+    name = type(learner).__name__
+    wanted = f"real numbers for {name}; OneHot({name}(..), n_labels) answers prompts with labels"
+    require(not prompt.has_labels, "targets", "integer labels", wanted)
+    return prompt
+
+
+def labels_of(prompt: Prompt, n_labels: int) -> Int[Array, "*batch n"]:
+    """The labels of a prompt; raises `BadInput` unless they are 0 to n_labels - 1, as far as values are known."""
+    require(prompt.has_labels, "targets", "real numbers", "integer labels of shape (n,)")
+    require_entries(lambda label: (label >= 0) & (label < n_labels), "labels", prompt.y, f"from 0 to {n_labels - 1}")
+    return prompt.y
 
 
 def step_count(steps: int | None, **scalars: Array) -> int:

@@ -4,7 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meta_icl.algorithms._checks import number, numbers, optional_numbers, require_entries
+from meta_icl.algorithms._checks import real
+from meta_icl.conversions import number, numbers, optional_numbers, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import Prompt
 
@@ -13,14 +14,14 @@ class ZeroPredictor(eqx.Module):
     """Answers zero, the best constant for targets of mean zero."""
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        return jnp.zeros_like(prompt.y[-1])
+        return jnp.zeros_like(real(self, prompt).y[-1])
 
 
 class LeastSquares(eqx.Module):
     """The least-squares solution of smallest norm on the context; it interpolates when there are too few pairs."""
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        return prompt.query.x @ shrunken_solution(*prompt.context, penalty=jnp.zeros((), prompt.x.dtype))
+        return prompt.query.x @ shrunken_solution(*real(self, prompt).context, penalty=jnp.zeros((), prompt.x.dtype))
 
 
 class Ridge(eqx.Module):
@@ -32,7 +33,7 @@ class Ridge(eqx.Module):
         require_entries(lambda value: value >= 0, "penalty", self.penalty, "zero or positive")
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        return prompt.query.x @ shrunken_solution(*prompt.context, penalty=self.penalty)
+        return prompt.query.x @ shrunken_solution(*real(self, prompt).context, penalty=self.penalty)
 
 
 class BayesLinear(eqx.Module):
@@ -56,7 +57,7 @@ class BayesLinear(eqx.Module):
             require_entries(lambda value: value == 1, "prior_variance", self.prior_variance, only_one)
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        x, y = prompt.context
+        x, y = real(self, prompt).context
         if self.prior_covariance is None:
             penalty = self.noise_variance / self.prior_variance
             return prompt.query.x @ shrunken_solution(x, y, penalty=penalty)
@@ -81,7 +82,7 @@ class BayesFinitePool(eqx.Module):
 
     def weights(self, prompt: Prompt) -> Float[Array, " m"]:
         """The posterior probability of every member of the pool."""
-        x, y = prompt.context
+        x, y = real(self, prompt).context
         errors = jnp.square(y[None] - jnp.einsum("nd,mdo->mno", x, self.pool)).sum((1, 2))
         excess = errors - errors.min()
         # Rounding of a residual is at most about dx eps |x_i| |w|, so of a sum of squares:

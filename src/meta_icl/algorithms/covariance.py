@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from meta_icl.algorithms._checks import Numbers
+from meta_icl.algorithms._checks import Numbers, real
 from meta_icl.errors import BadInput, require
 from meta_icl.prompt import Prompt
 
@@ -214,7 +214,7 @@ class LinearMap(eqx.Module):
     debiased: bool = eqx.field(static=True, default=False)
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        x, y = prompt.context
+        x, y = real(self, prompt).context
         centred = x - x.mean(0, keepdims=True) if self.debiased else x
         return (y.T @ centred / x.shape[0]) @ self.matrix @ prompt.query.x
 
@@ -231,7 +231,7 @@ class PreconditionedDescent(eqx.Module):
         require(len(shape) == 3 and shape[1] == shape[2], "preconditioners", shape, "of shape (steps, d, d)")
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        x, y = prompt.context
+        x, y = real(self, prompt).context
         w = jnp.zeros((x.shape[1], y.shape[1]), x.dtype)
         for k in range(self.preconditioners.shape[0]):
             w = w - self.preconditioners[k] @ (x.T @ (x @ w - y)) / x.shape[0]

@@ -12,13 +12,16 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from meta_icl.algorithms._checks import number
+from meta_icl.algorithms._checks import real
+from meta_icl.conversions import number
 from meta_icl.errors import choose, require
 from meta_icl.prompt import Prompt
 
 
 class ScikitLearn(eqx.Module):
     """The query's prediction by an estimator of scikit-learn that `make()` returns, fitted to the context.
+
+    Every output has an estimator of its own.
 
     `inputs="sign"` shows it the signs of the inputs only. Without context it answers zero. `jobs` threads share the
     prompts of a batch. It computes with numpy, outside compiled programs.
@@ -32,11 +35,11 @@ class ScikitLearn(eqx.Module):
         choose("inputs", self.inputs, ("raw", "sign"))
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        return jnp.asarray(self._fit(np.asarray(prompt.x), np.asarray(prompt.y)))
+        return jnp.asarray(self._fit(np.asarray(prompt.x), np.asarray(real(self, prompt).y)))
 
     def batched(self, prompts: Prompt) -> Float[Array, "b dy"]:
         """The predictions of a batch of prompts, one fit each."""
-        x, y = np.asarray(prompts.x), np.asarray(prompts.y)
+        x, y = np.asarray(prompts.x), np.asarray(real(self, prompts).y)
         pairs = zip(x, y, strict=True)
         if self.jobs == 1:
             fitted = [self._fit(*pair) for pair in pairs]
@@ -49,8 +52,8 @@ class ScikitLearn(eqx.Module):
         if len(x) == 1:
             return np.zeros_like(y[-1])
         seen = np.sign(x) if self.inputs == "sign" else x
-        answer = self.make().fit(seen[:-1], y[:-1, 0]).predict(seen[-1:])
-        return np.asarray(answer, y.dtype)
+        answers = [self.make().fit(seen[:-1], targets).predict(seen[-1:])[0] for targets in y[:-1].T]
+        return np.asarray(answers, y.dtype)
 
 
 def lasso(alpha: float) -> ScikitLearn:
@@ -114,7 +117,7 @@ class NetworkDescent(eqx.Module):
             require(getattr(self, field) >= 1, field, getattr(self, field), "a positive integer")
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        x, y = prompt.context
+        x, y = real(self, prompt).context
         if x.shape[0] == 0:
             return jnp.zeros_like(prompt.y[-1])
         key = jax.random.key(self.seed)

@@ -8,7 +8,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from meta_icl.algorithms._checks import optional_numbers, per_step, step_count
+from meta_icl.algorithms._checks import per_step, real, step_count
+from meta_icl.conversions import optional_numbers
 from meta_icl.prompt import Prompt
 
 
@@ -32,7 +33,7 @@ class GradientDescent(eqx.Module):
 
     def weights(self, prompt: Prompt) -> Float[Array, "dy dx"]:
         """The weights after the last step."""
-        x, y = prompt.context
+        x, y = real(self, prompt).context
         start = jnp.zeros((y.shape[1], x.shape[1]), jnp.result_type(x, y)) if self.w0 is None else self.w0
 
         def step(w: Array, rate: Array) -> tuple[Array, None]:
@@ -71,7 +72,7 @@ class GradientDescentPlusPlus(eqx.Module):
         self.w0 = optional_numbers(w0)
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        n = prompt.n_context  # of an empty context nothing is learned: both sums below are zero
+        n = real(self, prompt).n_context  # of an empty context nothing is learned: both sums below are zero
         slot = jnp.zeros_like(prompt.y[-1]) if self.w0 is None else -self.w0 @ prompt.query.x
 
         def step(tokens: tuple[Array, Array], scalars: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:

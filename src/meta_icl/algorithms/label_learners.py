@@ -13,7 +13,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from meta_icl import draws
-from meta_icl.algorithms._checks import number, require_entries
+from meta_icl.algorithms._checks import labels_of
+from meta_icl.conversions import number, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import Predictor, Prompt
 
@@ -30,7 +31,9 @@ class OneHot(eqx.Module):
     n_labels: int = eqx.field(static=True)
 
     def __call__(self, prompt: Prompt) -> Float[Array, "..."]:
-        return self.predictor(Prompt(prompt.x, jax.nn.one_hot(prompt.y, self.n_labels, dtype=prompt.x.dtype)))
+        return self.predictor(
+            Prompt(prompt.x, jax.nn.one_hot(labels_of(prompt, self.n_labels), self.n_labels, dtype=prompt.x.dtype))
+        )
 
 
 class NearestCentroid(eqx.Module):
@@ -39,7 +42,7 @@ class NearestCentroid(eqx.Module):
     n_labels: int = eqx.field(static=True)
 
     def __call__(self, prompt: Prompt) -> Float[Array, "n labels"]:
-        one_hot = jax.nn.one_hot(prompt.y, self.n_labels, dtype=prompt.x.dtype)
+        one_hot = jax.nn.one_hot(labels_of(prompt, self.n_labels), self.n_labels, dtype=prompt.x.dtype)
         counts = _before(one_hot)
         sums = _before(one_hot[:, :, None] * prompt.x[:, None, :])
         means = sums / jnp.maximum(counts, 1)[:, :, None]
@@ -63,7 +66,7 @@ class LogisticRegression(eqx.Module):
         require_entries(lambda value: value > 0, "penalty", self.penalty, "positive")
 
     def __call__(self, prompt: Prompt) -> Float[Array, "n labels"]:
-        rows = jnp.arange(prompt.n_context + 1)
+        labels, rows = labels_of(prompt, self.n_labels), jnp.arange(prompt.n_context + 1)
         squares = jnp.sum(jnp.square(prompt.x), axis=-1)
 
         def answer(k: Int[Array, ""]) -> Float[Array, " labels"]:
@@ -72,7 +75,7 @@ class LogisticRegression(eqx.Module):
             def step(i: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
                 w, before = carry
                 ahead = w + i / (i + 3) * (w - before)
-                loss = jax.grad(lambda u: _seen_loss(prompt.x @ u, prompt.y, rows < k))
+                loss = jax.grad(lambda u: _seen_loss(prompt.x @ u, labels, rows < k))
                 return ahead - rate * (loss(ahead) + self.penalty * ahead), w
 
             start = jnp.zeros((prompt.x.shape[1], self.n_labels), prompt.x.dtype)
@@ -98,9 +101,10 @@ class OnlineNetwork(eqx.Module):
 
     def __call__(self, prompt: Prompt) -> Float[Array, "n labels"]:
         rows, rate = jnp.arange(prompt.n_context + 1), jnp.exp(self.log_rate)
+        labels = labels_of(prompt, self.c.shape[0])
 
         def loss(weights: tuple[Array, ...], k: Int[Array, ""]) -> Float[Array, ""]:
-            return _seen_loss(_hidden_layer(weights, prompt.x), prompt.y, rows <= k)
+            return _seen_loss(_hidden_layer(weights, prompt.x), labels, rows <= k)
 
         def row(weights: tuple[Array, ...], k: Int[Array, ""]) -> tuple[tuple[Array, ...], Array]:
             answer = _hidden_layer(weights, prompt.x[k][None])[0]

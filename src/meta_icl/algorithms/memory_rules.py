@@ -15,6 +15,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from meta_icl import draws
+from meta_icl.algorithms._checks import real
+from meta_icl.algorithms._square_root import observe
+from meta_icl.conversions import number, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import Prompt
 
@@ -40,7 +43,7 @@ class MemoryRule(eqx.Module):
             x, y, t = row
             return self.write(memory, x, y), self.read(memory, x, t)
 
-        rows = (prompt.x, prompt.y, jnp.arange(prompt.x.shape[0]))
+        rows = (prompt.x, real(self, prompt).y, jnp.arange(prompt.x.shape[0]))
         return lax.scan(body, self.start(prompt.x.shape[1], prompt.y.shape[1]), rows)[1]
 
 
@@ -65,7 +68,7 @@ class Delta(MemoryRule):
 
     def write(self, memory: Float[Array, "dy dx"], x: Float[Array, " dx"], y: Float[Array, " dy"]) -> Array:
         memory = self.decay * memory
-        return memory + self.rate * (y - memory @ x)[:, None] * x[None] / jnp.sum(x * x)
+        return memory + self.rate * (y - memory @ x)[:, None] * x[None] / _square(x)
 
 
 class Implicit(MemoryRule):
@@ -89,7 +92,7 @@ class Surprise(MemoryRule):
 
     def write(self, memory: tuple[Array, Array], x: Float[Array, " dx"], y: Float[Array, " dy"]) -> tuple[Array, Array]:
         s, u = memory
-        u = self.eta * u - 2 * self.theta * (s @ x - y)[:, None] * x[None] / jnp.sum(x * x)
+        u = self.eta * u - 2 * self.theta * (s @ x - y)[:, None] * x[None] / _square(x)
         return (1 - self.alpha) * s + u, u
 
     def read(self, memory: tuple[Array, Array], x: Float[Array, " dx"], t: Int[Array, ""]) -> Float[Array, " dy"]:
@@ -98,21 +101,30 @@ class Surprise(MemoryRule):
 
 
 class RecursiveRidge(MemoryRule):
-    """Mesa's memory: the ridge solution of all pairs, by recursive least squares."""
+    """Mesa's memory: the ridge solution of all pairs, by recursive least squares on a root of (X^T X + penalty)^-1."""
 
-    penalty: float = 1e-6
+    penalty: Float[Array, "*sweep"] = eqx.field(default=1e-6, converter=number)
+
+    def __check_init__(self):
+        require_entries(lambda value: value > 0, "penalty", self.penalty, "positive")
 
     def start(self, dx: int, dy: int) -> tuple[Array, Array]:
-        return jnp.zeros((dy, dx)), jnp.eye(dx) / self.penalty
+        return jnp.zeros((dy, dx)), jnp.eye(dx) / jnp.sqrt(self.penalty)
 
     def write(self, memory: tuple[Array, Array], x: Float[Array, " dx"], y: Float[Array, " dy"]) -> tuple[Array, Array]:
-        s, p = memory
-        gain = p @ x / (1 + x @ p @ x)
-        return s + (y - s @ x)[:, None] * gain[None], p - gain[:, None] * (x @ p)[None]
+        s, root = memory
+        root, gain, _ = observe(root, x, jnp.ones((), x.dtype))
+        return s + (y - s @ x)[:, None] * gain[None], root
 
     def read(self, memory: tuple[Array, Array], x: Float[Array, " dx"], t: Int[Array, ""]) -> Float[Array, " dy"]:
         del t
         return memory[0] @ x
+
+
+def _square(x: Float[Array, " dx"]) -> Float[Array, ""]:
+    """|x|^2, or one for a key of zeros, which writes nothing."""
+    square = jnp.sum(x * x)
+    return jnp.where(square > 0, square, 1)
 
 
 def hebbian_error(t: Float[Array, "*n"], d: int) -> Float[Array, "*n"]:

@@ -83,9 +83,12 @@ def gd_loss(rate: ArrayLike, task: RegressionTask) -> Float[Array, "*sweep"]:
     return zero_loss(task) - linear * jnp.asarray(rate) + quadratic * jnp.asarray(rate) ** 2
 
 
-def best_rate(task: RegressionTask) -> Float[Array, "*sweep"]:
-    """The rate with the smallest population loss; N / (sigma^2 (N + d - 2 + kappa)) without noise."""
-    linear, quadratic = _coefficients(task)
+def best_rate(task: RegressionTask, n_context: int | None = None) -> Float[Array, "*sweep"]:
+    """The rate with the smallest population loss; N / (sigma^2 (N + d - 2 + kappa)) without noise.
+
+    `n_context` asks for prompts of that length N in place of the task's own.
+    """
+    linear, quadratic = _coefficients(task, n_context)
     return linear / (2 * quadratic)
 
 
@@ -139,9 +142,13 @@ def _losses_of_rates(prompts: Prompt, rates: Array, steps: int, w0: Array | None
     return lax.map(loss, rates)
 
 
-def _coefficients(task: RegressionTask) -> tuple[Float[Array, "*sweep"], Float[Array, "*sweep"]]:
+def _coefficients(
+    task: RegressionTask, n_context: int | None = None
+) -> tuple[Float[Array, "*sweep"], Float[Array, "*sweep"]]:
     """a and b of loss(rate) = loss(0) - a rate + b rate^2."""
-    n, d, variance = task.n_context, task.d, task.x_variance
+    n, d, variance = n_context or task.n_context, task.d, task.x_variance
+    smallest = max(1, task.n_replaced)
+    require(isinstance(n, int) and n >= smallest, "n_context", n, f"an integer of at least {smallest}")
     intact = n - task.n_replaced
     signal = task.w_variance * intact * (intact + d - 2 + task.x_kurtosis)
     other = task.n_replaced + intact * task.noise**2

@@ -9,7 +9,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy import integrate, stats
 
-from meta_icl.algorithms._checks import number, numbers, require_entries
+from meta_icl.algorithms._checks import real
+from meta_icl.algorithms._square_root import observe
+from meta_icl.conversions import number, numbers, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import Predictor, Prompt
 
@@ -23,7 +25,7 @@ class EveryPosition(eqx.Module):
     predictor: Predictor
 
     def __call__(self, prompt: Prompt) -> Float[Array, "n dy"]:
-        rows = jnp.arange(prompt.n_context)
+        prompt, rows = real(self.predictor, prompt), jnp.arange(prompt.n_context)
 
         def answer(k: Array) -> Array:
             seen = (rows < k)[:, None]
@@ -38,7 +40,7 @@ class Averaging(eqx.Module):
     """w.x with w = (1/k) sum_i x_i y_i over the k rows before, or zero; on linear functions its error is (d+1)/k."""
 
     def __call__(self, prompt: Prompt) -> Float[Array, "n dy"]:
-        sums = jnp.cumsum(prompt.x[:, :, None] * prompt.y[:, None, :], axis=0)
+        sums = jnp.cumsum(prompt.x[:, :, None] * real(self, prompt).y[:, None, :], axis=0)
         before = jnp.concatenate([jnp.zeros_like(sums[:1]), sums[:-1]])
         k = jnp.maximum(jnp.arange(prompt.n_context + 1), 1)[:, None]
         return jnp.einsum("nd,ndo->no", prompt.x, before) / k
@@ -59,16 +61,16 @@ class NearestNeighbours(eqx.Module):
         count = min(self.n_neighbours, n)
         found = lax.top_k(-jnp.where(before, squares, jnp.inf), count)[1]
         usable = jnp.take_along_axis(before, found, axis=1)[:, :, None]
-        total = jnp.sum(jnp.where(usable, prompt.y[found], 0), axis=1)
+        total = jnp.sum(jnp.where(usable, real(self, prompt).y[found], 0), axis=1)
         return total / jnp.maximum(usable.sum(1), 1)
 
 
 class GaussianMixtureBayes(eqx.Module):
     """The posterior mean of w.x for w ~ N(means_c, diag(variances_c)), c uniform, and noise N(0, noise_variance).
 
-    Every component is updated by conditioning on one row after the other, P <- P - P x x^T P / s with
-    s = x^T P x + noise_variance, and weighed by its predictive densities. `noise_variance` is positive; y has one
-    channel. The constructors below name the published cases.
+    Every component is updated by conditioning on one row after the other, by a square root of its covariance, and
+    weighed by its predictive densities. Of several outputs each has a w of its own, independent of the others.
+    `noise_variance` is positive. The constructors below name the published cases.
     """
 
     means: Float[Array, "c d"] = eqx.field(converter=numbers)
@@ -82,27 +84,28 @@ class GaussianMixtureBayes(eqx.Module):
         require_entries(lambda value: value > 0, "noise_variance", self.noise_variance, "positive")
 
     def posterior(self, prompt: Prompt) -> tuple[Float[Array, " n"], Float[Array, "n c"]]:
-        """The predictions of every row, and the probability of every component given the rows before."""
+        """The predictions of every row for one output, and the probability of every component given the rows before."""
+        require(prompt.y.shape[-1] == 1, "y", prompt.y.shape, "of one output for a posterior")
+        return self._posterior(prompt.x, prompt.y[:, 0])
+
+    def _posterior(self, x: Float[Array, "n d"], y: Float[Array, " n"]) -> tuple[Float[Array, " n"], Array]:
         n_components, d = self.means.shape
-        covariances = self.variances[:, :, None] * jnp.eye(d, dtype=self.variances.dtype)[None]
-        start = (self.means, covariances, jnp.zeros(n_components, self.means.dtype))
+        roots = jnp.sqrt(self.variances)[:, :, None] * jnp.eye(d, dtype=self.variances.dtype)[None]
+        start = (self.means, roots, jnp.zeros(n_components, self.means.dtype))
 
         def step(carry: tuple[Array, Array, Array], row: tuple[Array, Array]) -> tuple[tuple, tuple[Array, Array]]:
-            (mean, covariance, evidence), (x, y) = carry, row
+            (mean, root, evidence), (x, y) = carry, row
             predicted = mean @ x
-            gain = covariance @ x
-            spread = gain @ x + self.noise_variance
+            root, gain, spread = observe(root, x, self.noise_variance)
             weights = jax.nn.softmax(evidence)
-            residual = y[0] - predicted
+            residual = y - predicted
             evidence = evidence - 0.5 * (jnp.square(residual) / spread + jnp.log(spread))
-            mean = mean + gain * (residual / spread)[:, None]
-            covariance = covariance - gain[:, :, None] * gain[:, None, :] / spread[:, None, None]
-            return (mean, covariance, evidence), (weights @ predicted, weights)
+            return (mean + gain * residual[:, None], root, evidence), (weights @ predicted, weights)
 
-        return lax.scan(step, start, (prompt.x, prompt.y))[1]
+        return lax.scan(step, start, (x, y))[1]
 
-    def __call__(self, prompt: Prompt) -> Float[Array, "n 1"]:
-        return self.posterior(prompt)[0][:, None]
+    def __call__(self, prompt: Prompt) -> Float[Array, "n dy"]:
+        return jax.vmap(lambda y: self._posterior(prompt.x, y)[0], in_axes=1, out_axes=1)(real(self, prompt).y)
 
 
 def bayes_over_bases(bases: ArrayLike, noise_variance: float) -> GaussianMixtureBayes:
@@ -124,7 +127,8 @@ def smoothed_dmmse(pool: ArrayLike, noise_variance: float, width: float) -> Gaus
 class DiscreteMmse(eqx.Module):
     """dMMSE: the posterior mean of w.x when w is one of a finite pool "m d", at every position (Raventos et al., 2023).
 
-    Row k weighs member m by exp(-sum_{i<k} (y_i - w_m.x_i)^2 / (2 noise_variance)); row 0 uses the pool's mean.
+    Row k weighs member m by exp(-sum_{i<k} (y_i - w_m.x_i)^2 / (2 noise_variance)); row 0 uses the pool's mean. Of
+    several outputs each has a member of its own.
     """
 
     pool: Float[Array, "m d"] = eqx.field(converter=numbers)
@@ -134,12 +138,16 @@ class DiscreteMmse(eqx.Module):
         require(self.pool.ndim == 2, "pool", self.pool.shape, "of shape (m, d)")
         require_entries(lambda value: value > 0, "noise_variance", self.noise_variance, "positive")
 
-    def __call__(self, prompt: Prompt) -> Float[Array, "n 1"]:
+    def __call__(self, prompt: Prompt) -> Float[Array, "n dy"]:
         predicted = prompt.x @ self.pool.T
-        squares = jnp.cumsum(jnp.square(prompt.y - predicted), axis=0)
-        before = jnp.concatenate([jnp.zeros_like(squares[:1]), squares[:-1]])
-        weights = jax.nn.softmax(-before / (2 * self.noise_variance), axis=-1)
-        return jnp.sum(weights * predicted, axis=-1, keepdims=True)
+
+        def output(y: Float[Array, " n"]) -> Float[Array, " n"]:
+            squares = jnp.cumsum(jnp.square(y[:, None] - predicted), axis=0)
+            before = jnp.concatenate([jnp.zeros_like(squares[:1]), squares[:-1]])
+            weights = jax.nn.softmax(-before / (2 * self.noise_variance), axis=-1)
+            return jnp.sum(weights * predicted, axis=-1)
+
+        return jax.vmap(output, in_axes=1, out_axes=1)(real(self, prompt).y)
 
 
 def best_training_vector_error(n_vectors: int, d: int) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import special
 
-from meta_icl.algorithms._checks import Numbers
+from meta_icl.algorithms._checks import Numbers, real
 from meta_icl.errors import require
 from meta_icl.prompt import Prompt
 
@@ -31,7 +31,7 @@ class KernelHeads(eqx.Module):
         require(same, "omega and mu", (self.omega.shape, self.mu.shape), "one number per head each")
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
-        x, y = prompt.context
+        x, y = real(self, prompt).context
         pattern = jax.nn.softmax(jnp.outer(self.omega, x @ prompt.query.x), axis=-1)
         return (self.mu @ pattern) @ y
 

@@ -11,34 +11,31 @@ from meta_icl.evaluation.by_position import (
     up_to,
     with_query,
 )
-from meta_icl.evaluation.compare import (
-    Comparison,
-    Estimate,
-    compare,
-    estimate,
-    loss_by_context,
-    loss_by_task,
-    members_first,
-)
+from meta_icl.evaluation.compare import Comparison, compare, members_first
+from meta_icl.evaluation.curves import Curves, learning_curves, loss_by_context, loss_by_task
 from meta_icl.evaluation.distances import (
     WeightAlignment,
     gradient_error,
     model_difference,
     prediction_difference,
     prediction_error,
+    query_accuracy,
     query_losses,
-    reads_hidden_target,
     sensitivities,
     sensitivity,
     sensitivity_cosine,
     weight_alignment,
 )
+from meta_icl.evaluation.estimates import Estimate, estimate
+from meta_icl.evaluation.leaks import Leaks, leaks, reads_hidden_target, reads_later_rows
 from meta_icl.evaluation.thresholds import between_tasks, closest_approach, crossing
 
 __all__ = [
     "Band",
     "Comparison",
+    "Curves",
     "Estimate",
+    "Leaks",
     "WeightAlignment",
     "alignment",
     "alignment_with",
@@ -53,6 +50,8 @@ __all__ = [
     "errors_by_position",
     "estimate",
     "gradient_error",
+    "leaks",
+    "learning_curves",
     "loss_by_context",
     "loss_by_task",
     "loss_on",
@@ -61,8 +60,10 @@ __all__ = [
     "model_difference",
     "prediction_difference",
     "prediction_error",
+    "query_accuracy",
     "query_losses",
     "reads_hidden_target",
+    "reads_later_rows",
     "sensitivities",
     "sensitivity",
     "sensitivity_cosine",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from meta_icl.evaluation import distances
-from meta_icl.prompt import Prompt, answer_batch
+from meta_icl.prompt import Ensemble, Prompt, answer_batch, in_blocks
 
 
 def alignment(predictor: Any, reference: Any, prompts: Prompt) -> dict[str, Float[Array, ""]]:
@@ -47,15 +47,20 @@ def loss_on(prompts: Prompt) -> LossOn:
     return LossOn(prompts)
 
 
-@eqx.filter_jit
 def mean_loss(predictor: Any, prompts: Prompt) -> Float[Array, ""]:
-    """The half-MSE of a predictor's answers to the queries of a batch of prompts."""
-    return jnp.mean(distances.query_losses(answer_batch(predictor, prompts), prompts))
+    """The half-MSE (of labels the cross-entropy) of a predictor's answers to the queries of a batch of prompts."""
+    if isinstance(predictor, Ensemble):
+        return jnp.mean(jnp.stack([mean_loss(predictor[i], prompts) for i in range(len(predictor))]))
+    return jnp.mean(in_blocks(lambda block: _losses(predictor, block), prompts))
 
 
 @eqx.filter_jit
+def _losses(predictor: Any, prompts: Prompt) -> Float[Array, " b"]:
+    return distances.query_losses(answer_batch(predictor, prompts), prompts)
+
+
 def _answers(predictor: Any, prompts: Prompt) -> tuple[Array, Array]:
-    return answer_batch(predictor, prompts), distances.sensitivities(predictor, prompts)
+    return in_blocks(lambda block: distances.answers_and_sensitivities(predictor, block), prompts)
 
 
 @eqx.filter_jit

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meta_icl.errors import require
-from meta_icl.prompt import Ensemble, Prompt, answer_batch, answer_positions, take_rows
+from meta_icl.evaluation.distances import with_inputs
+from meta_icl.prompt import ON_HOST, Ensemble, Prompt, answer_batch, answer_positions, as_array, in_blocks, take_rows
 
 
 def up_to(prompts: Prompt, k: int) -> Prompt:
@@ -24,7 +25,7 @@ def up_to(prompts: Prompt, k: int) -> Prompt:
 
 def with_query(prompts: Prompt, k: int, x: Float[Array, "b dx"]) -> Prompt:
     """The prompts with the input of row k replaced; read a predictor at position k, whose own target it never sees."""
-    return Prompt(prompts.x.at[:, k].set(x), prompts.y)
+    return with_inputs(prompts, prompts.x.at[:, k].set(x))
 
 
 def answers_by_position(
@@ -35,7 +36,8 @@ def answers_by_position(
     chosen = list(range(n)) if positions is None else list(positions)
     require(len(chosen) > 0 and all(0 <= k < n for k in chosen), "positions", chosen, f"from 0 to {n - 1}")
     if answers_every_position(predictor, prompts):
-        return _all_positions(predictor, prompts)[:, jnp.asarray(chosen)]
+        whole = in_blocks(lambda block: _all_positions(predictor, block), prompts)
+        return whole[:, jnp.asarray(chosen)]
     return jnp.stack([_query(predictor, up_to(prompts, k)) for k in chosen], axis=1)
 
 
@@ -44,8 +46,8 @@ def answers_every_position(predictor: Any, prompts: Prompt) -> bool:
     require(not isinstance(predictor, Ensemble), "predictor", "an ensemble", "one of its members")
     one = jax.tree.map(lambda leaf: leaf[0], prompts)
     try:
-        return eqx.filter_eval_shape(lambda p, prompt: jnp.asarray(p(prompt)), predictor, one).ndim == 2
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
+        return eqx.filter_eval_shape(as_array, predictor, one).ndim == 2
+    except ON_HOST:
         return False
 
 
@@ -123,6 +125,6 @@ def _query_compiled(predictor: Any, prompts: Prompt) -> Float[Array, "b dy"]:
 
 def _query(predictor: Any, prompts: Prompt) -> Float[Array, "b dy"]:
     try:
-        return _query_compiled(predictor, prompts)
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
+        return in_blocks(lambda block: _query_compiled(predictor, block), prompts)
+    except ON_HOST:
         return answer_batch(predictor, prompts)

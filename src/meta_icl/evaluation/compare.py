@@ -1,177 +1,172 @@
 """Compare any predictors on the same prompts: losses, and distances to a reference."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key
 
-from meta_icl.errors import BadInput, require
+from meta_icl.conversions import random_key
+from meta_icl.errors import BadInput, choose, require
 from meta_icl.evaluation import distances
-from meta_icl.prompt import Ensemble, Prompt, Task, answer_batch, truncated
+from meta_icl.evaluation.estimates import Estimate, covered, estimate, ratio
+from meta_icl.evaluation.leaks import leaks
+from meta_icl.prompt import ON_HOST, Ensemble, Prompt, Task, answer_batch, called, in_blocks
 
-MEASURES = ("loss", "loss_ratio", "prediction_difference", "model_difference", "sensitivity_cosine")
-
-
-class Estimate(NamedTuple):
-    """A mean over prompts, its standard error, and the per-member means of an ensemble (one for a single predictor)."""
-
-    mean: float
-    error: float
-    members: tuple[float, ...]
-
-    def __str__(self) -> str:
-        return "-" if np.isnan(self.mean) else f"{self.mean:.4g} ± {1.96 * self.error:.1g}"
+MEASURES = ("loss", "loss_ratio", "accuracy", "prediction_difference", "model_difference", "sensitivity_cosine")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows[predictor][measure]`, on the same prompts; distances are to the predictor named `reference`."""
+    """`rows[predictor][measure]`, on the same prompts; distances are to the predictor named `reference`.
+
+    The loss is half the squared error, or with labels the cross-entropy in nats; then there is `accuracy` too. `notes`
+    tell of predictors that read what they may not know.
+    """
 
     rows: dict[str, dict[str, Estimate]]
     reference: str
     n_prompts: int
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> dict[str, Estimate]:
-        return self.rows[name]
+        return self.rows[choose("predictor", name, self.rows)]
+
+    @property
+    def interval(self) -> str:
+        """What the printed intervals cover."""
+        return covered(self.n_prompts, [len(row["loss"].members) for row in self.rows.values()])
 
     def __str__(self) -> str:
-        headers = ["predictor", *(measure.replace("_", " ") for measure in MEASURES)]
-        cells = [[name, *(str(row[measure]) for measure in MEASURES)] for name, row in self.rows.items()]
+        shown = [measure for measure in MEASURES if any(measure in row for row in self.rows.values())]
+        headers = ["predictor", *(measure.replace("_", " ") for measure in shown)]
+        cells = [[name, *(str(row[measure]) for measure in shown)] for name, row in self.rows.items()]
         widths = [max(len(line[i]) for line in [headers, *cells]) for i in range(len(headers))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             for line in [headers, ["-" * width for width in widths], *cells]
         ]
-        return "\n".join([*lines, f"{self.n_prompts} prompts, ± 95 %; differences are to {self.reference}"])
+        return "\n".join([*lines, f"{self.interval}; differences are to {self.reference}", *self.notes])
 
 
 def compare(
-    predictors: Mapping[str, Any],
+    predictors: Any,
     task: Task,
     *,
-    key: Key[Array, ""],
+    key: Key[Array, ""] | int,
     n_prompts: int = 10_000,
     reference: str | None = None,
 ) -> Comparison:
     """Evaluate all `predictors` on the same `n_prompts` prompts of `task`.
 
     Predictors are callables on a prompt: trained ensembles, algorithms, or a plain function of your own, which may use
-    jax.numpy or numpy. Distances are to `reference` (default: the last name). Sensitivities of a function that jax
-    cannot differentiate are left out ("-").
+    jax.numpy or numpy; a list of them is named by their classes. The points of a sweep are compared apart. Distances
+    are to `reference` (default: the last name). Sensitivities of a function that jax cannot differentiate are left out
+    ("-"). Every predictor is checked for reading the query's target or later rows; what is found stands in `notes`.
     """
     require(n_prompts >= 2, "n_prompts", n_prompts, "at least 2")
-    if not predictors:
+    chosen = points_apart(named(predictors))
+    if not chosen:
         raise BadInput("compare needs at least one predictor")
-    reference = reference if reference is not None else list(predictors)[-1]
-    if reference not in predictors:
-        raise BadInput(f"unknown reference {reference!r} (known: {', '.join(predictors)})")
-    prompts = task.sample_batch(n_prompts, key=key)
-    measured = {name: _measure(predictor, prompts) for name, predictor in predictors.items()}
+    reference = choose("reference", reference, chosen) if reference is not None else list(chosen)[-1]
+    prompts = task.sample_batch(n_prompts, key=random_key(key))
+    kind = type(prompts).__name__
+    require(isinstance(prompts, Prompt), "task", type(task).__name__, f"one of pairs (x, y); its prompts are {kind}")
+    notes = [note for name, predictor in chosen.items() if (note := _note(name, predictor, prompts))]
+    measured = {name: _measure(predictor, prompts) for name, predictor in chosen.items()}
     base_answers, base_sensitivities = measured[reference]
     base_loss = distances.query_losses(base_answers[0], prompts)
     rows = {}
     for name, (answers, gradients) in measured.items():
         losses = [distances.query_losses(a, prompts) for a in answers]
-        ratios = [float(jnp.mean(loss) / jnp.mean(base_loss)) for loss in losses]
-        pairs = [(g, base_sensitivities[0]) for g in gradients] if gradients and base_sensitivities else []
+        alike = answers[0].shape == base_answers[0].shape
+        pairs = [(g, base_sensitivities[0]) for g in gradients] if gradients and base_sensitivities and alike else []
+        apart = [distances.prediction_difference(a, base_answers[0]) for a in answers] if alike else []
         rows[name] = {
             "loss": estimate(losses),
-            "loss_ratio": _ratio(losses, base_loss, ratios),
-            "prediction_difference": estimate([distances.prediction_difference(a, base_answers[0]) for a in answers]),
+            "loss_ratio": ratio(losses, base_loss),
+            "prediction_difference": estimate(apart),
             "model_difference": estimate([distances.model_difference(*pair) for pair in pairs]),
             "sensitivity_cosine": estimate([distances.sensitivity_cosine(*pair) for pair in pairs]),
         }
-    return Comparison(rows, reference, n_prompts)
+        if prompts.has_labels:
+            rows[name]["accuracy"] = estimate([distances.query_accuracy(a, prompts) for a in answers])
+    return Comparison(rows, reference, n_prompts, tuple(notes))
 
 
-def loss_by_context(
-    predictors: Mapping[str, Any] | Callable[[int], Mapping[str, Any]],
-    task: Task,
-    contexts: Sequence[int],
-    *,
-    key: Key[Array, ""],
-    n_prompts: int = 10_000,
-) -> dict[str, list[Estimate]]:
-    """The loss of every predictor for prompts cut to each context length, the same prompts throughout.
-
-    `predictors` may be a function of the context length, for algorithms whose best rate depends on it.
-    """
-    prompts = task.sample_batch(n_prompts, key=key)
-    longest = prompts.x.shape[1] - 1
-    require(all(1 <= c <= longest for c in contexts), "contexts", list(contexts), f"between 1 and {longest}")
-    curves: dict[str, list[Estimate]] = {}
-    for n_context in contexts:
-        cut = truncated(prompts, n_context)
-        chosen = predictors(n_context) if callable(predictors) else predictors
-        for name, predictor in chosen.items():
-            answers = _compiled(predictor, cut)
-            curves.setdefault(name, []).append(estimate([distances.query_losses(a, cut) for a in answers]))
-    return curves
+def named(predictors: Any) -> dict[str, Any]:
+    """Predictors by name; those of a list are called by function or class, with a number where that is taken."""
+    if isinstance(predictors, Mapping):
+        return dict(predictors)
+    if not isinstance(predictors, list | tuple):
+        raise BadInput(f"predictors must be a dictionary {{name: predictor}} or a list, got {called(predictors)}")
+    names: dict[str, Any] = {}
+    for predictor in predictors:
+        name, number = called(predictor), 2
+        while name in names:
+            name, number = f"{called(predictor)} {number}", number + 1
+        names[name] = predictor
+    return names
 
 
-def loss_by_task(
-    predictors: Mapping[str, Any], tasks: Sequence[Task], *, key: Key[Array, ""], n_prompts: int = 10_000
-) -> dict[str, list[Estimate]]:
-    """The loss of every predictor, as it is, on prompts of each task: how it fares out of distribution.
-
-    All tasks are sampled with the same key, so where they differ in a scale only, their prompts do too.
-    """
-    curves: dict[str, list[Estimate]] = {name: [] for name in predictors}
-    for task in tasks:
-        prompts = task.sample_batch(n_prompts, key=key)
-        for name, predictor in predictors.items():
-            answers = _compiled(predictor, prompts)
-            curves[name].append(estimate([distances.query_losses(a, prompts) for a in answers]))
-    return curves
+def points_apart(predictors: Mapping[str, Any]) -> dict[str, Any]:
+    """The same predictors with a trained sweep as one ensemble over seeds for every point of it."""
+    apart: dict[str, Any] = {}
+    for name, predictor in predictors.items():
+        points = predictor.points() if hasattr(predictor, "points") else {}
+        if len(points) > 1:
+            apart |= {f"{name}, {label}": predictor[members] for label, members in points.items()}
+        else:
+            apart[name] = predictor
+    return apart
 
 
-def _compiled(predictor: Any, prompts: Prompt) -> Array:
-    """`members_first` as one program where the predictor can be traced."""
-    try:
-        return eqx.filter_jit(members_first)(predictor, prompts)
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-        return members_first(predictor, prompts)
+def losses_of(predictor: Any, prompts: Prompt) -> list[Array]:
+    """The losses of every member's answers to the queries; a single predictor is an ensemble of one."""
+    return [distances.query_losses(answers, prompts) for answers in members_first(predictor, prompts)]
 
 
 def members_first(predictor: Any, prompts: Prompt) -> Array:
-    """The answers "members b dy"; a single predictor is an ensemble of one."""
-    answers = answer_batch(predictor, prompts)
-    return answers if isinstance(predictor, Ensemble) else answers[None]
+    """The answers "members b dy", by compiled programs where the predictor can be traced."""
+    return jnp.stack([_answers(member, prompts) for member in _members(predictor)])
 
 
-def estimate(per_prompt: Sequence[Array]) -> Estimate:
-    """Mean over members and prompts; the standard error is over prompts, whose draws all members share."""
-    if not len(per_prompt):
-        return Estimate(float("nan"), float("nan"), ())
-    values = np.stack([np.asarray(values, np.float64) for values in per_prompt])
-    over_members = values.mean(0)
-    error = over_members.std(ddof=1) / np.sqrt(over_members.size)
-    return Estimate(float(values.mean()), float(error), tuple(values.mean(1).tolist()))
+def _members(predictor: Any) -> list[Any]:
+    return [predictor[i] for i in range(len(predictor))] if isinstance(predictor, Ensemble) else [predictor]
 
 
-def _ratio(losses: Sequence[Array], base: Array, ratios: list[float]) -> Estimate:
-    """Ratio of mean losses with its paired standard error (delta method)."""
-    mean_loss = np.mean([np.asarray(loss, np.float64) for loss in losses], axis=0)
-    reference = np.asarray(base, np.float64)
-    ratio = mean_loss.mean() / reference.mean()
-    residual = (mean_loss - ratio * reference) / reference.mean()
-    return Estimate(float(ratio), float(residual.std(ddof=1) / np.sqrt(residual.size)), tuple(ratios))
+def _answers(predictor: Any, prompts: Prompt) -> Array:
+    try:
+        return in_blocks(lambda block: _compiled(predictor, block), prompts)
+    except ON_HOST:
+        return answer_batch(predictor, prompts)
 
 
 def _measure(predictor: Any, prompts: Prompt) -> tuple[Array, list[Array] | None]:
-    members = [predictor[i] for i in range(len(predictor))] if isinstance(predictor, Ensemble) else [predictor]
+    members = _members(predictor)
     try:
-        answers, gradients = zip(*(_answers_and_sensitivities(member, prompts) for member in members), strict=True)
-        return jnp.stack(answers), list(gradients)
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-        return members_first(predictor, prompts), None
+        both = [
+            in_blocks(lambda block, member=member: distances.answers_and_sensitivities(member, block), prompts)
+            for member in members
+        ]
+    except ON_HOST:
+        return jnp.stack([answer_batch(member, prompts) for member in members]), None
+    answers, gradients = zip(*both, strict=True)
+    return jnp.stack(answers), list(gradients)
 
 
-@eqx.filter_jit
-def _answers_and_sensitivities(predictor: Any, prompts: Prompt) -> tuple[Array, Array]:
-    return answer_batch(predictor, prompts), distances.sensitivities(predictor, prompts)
+def _note(name: str, predictor: Any, prompts: Prompt) -> str:
+    """One line about a predictor that reads what it may not know; nothing about others."""
+    member = predictor[0] if isinstance(predictor, Ensemble) else predictor
+    found = leaks(member, jax.tree.map(lambda leaf: leaf[0], prompts))
+    if found.target:
+        return f"note: {name} reads the place of the query's target, which is hidden (zero) here"
+    if found.row is not None:
+        return f"note: {name} answers row {found.row} from its target or later rows, which it may not know"
+    return ""
+
+
+_compiled = eqx.filter_jit(answer_batch)

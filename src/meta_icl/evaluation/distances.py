@@ -3,7 +3,7 @@
 Notation: f_a, f_b are two predictors, g = d f / d x_q their sensitivity to the query's input, "dy dx" per prompt.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,15 +14,32 @@ from meta_icl.prompt import Predictor, Prompt, answer_batch, query_prediction
 
 
 def query_losses(answers: Float[Array, "b dy"], prompts: Prompt) -> Float[Array, " b"]:
-    """Half the squared error of every prompt's query: 1/2 |y_hat - y|^2."""
+    """The loss of every prompt's query: half the squared error 1/2 |y_hat - y|^2, or of labels the cross-entropy.
+
+    The cross-entropy, in nats, is minus the log-probability of the label under the softmax of the answers.
+    """
+    if prompts.has_labels:
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(answers), prompts.y[:, -1:], axis=-1)
+        return -chosen[:, 0]
     return 0.5 * jnp.sum(jnp.square(answers - prompts.y[:, -1]), axis=-1)
+
+
+def query_accuracy(answers: Float[Array, "b classes"], prompts: Prompt) -> Float[Array, " b"]:
+    """1 for every prompt whose query's label has the largest logit, else 0; a logit that is not a number is wrong."""
+    right = (jnp.argmax(answers, axis=-1) == prompts.y[:, -1]) & jnp.all(~jnp.isnan(answers), axis=-1)
+    return right.astype(answers.dtype)
+
+
+def with_inputs(prompt: Prompt, x: Float[Array, "*b n dx"]) -> Prompt:
+    """The same prompt, or batch, with other inputs."""
+    return eqx.tree_at(lambda p: p.x, prompt, x)
 
 
 def sensitivity(predictor: Predictor, prompt: Prompt) -> Float[Array, "dy dx"]:
     """The derivative of the prediction by the query's input; for one step of gradient descent, the implicit weights."""
 
     def answer(x_query: Float[Array, " dx"]) -> Float[Array, " dy"]:
-        return query_prediction(predictor, Prompt(prompt.x.at[-1].set(x_query), prompt.y))
+        return query_prediction(predictor, with_inputs(prompt, prompt.x.at[-1].set(x_query)))
 
     return jax.jacrev(answer)(prompt.x[-1])
 
@@ -34,9 +51,17 @@ def sensitivities(predictor: Predictor, prompts: Prompt) -> Float[Array, "b dy d
     """
 
     def totals(x_query: Float[Array, "b dx"]) -> Float[Array, " dy"]:
-        return answer_batch(predictor, Prompt(prompts.x.at[:, -1].set(x_query), prompts.y)).sum(0)
+        return answer_batch(predictor, with_inputs(prompts, prompts.x.at[:, -1].set(x_query))).sum(0)
 
     return jnp.swapaxes(jax.jacrev(totals)(prompts.x[:, -1]), 0, 1)
+
+
+@eqx.filter_jit
+def answers_and_sensitivities(
+    predictor: Predictor, prompts: Prompt
+) -> tuple[Float[Array, "b dy"], Float[Array, "b dy dx"]]:
+    """Both of a batch, by one program."""
+    return answer_batch(predictor, prompts), sensitivities(predictor, prompts)
 
 
 def prediction_difference(f_a: Float[Array, "b dy"], f_b: Float[Array, "b dy"]) -> Float[Array, " b"]:
@@ -66,23 +91,6 @@ def prediction_error(f_a: Float[Array, "b dy"], f_b: Float[Array, "b dy"]) -> Fl
 def gradient_error(g_a: Float[Array, "b dy dx"], g_b: Float[Array, "b dy dx"]) -> Float[Array, " b"]:
     """Half the mean over coordinates of (g_a - g_b)^2, for every prompt (Rossi et al., 2024)."""
     return 0.5 * jnp.mean(jnp.square(g_a - g_b), axis=(-2, -1))
-
-
-def reads_hidden_target(predictor: Any, prompt: Prompt) -> bool:
-    """Whether the prediction depends on the query's target: true means that the predictor leaks.
-
-    By the derivative; where targets are labels, by the answers with every label of the prompt and 0 and 1 in its place.
-    """
-
-    def answer(target: Array) -> Array:
-        answers = jnp.asarray(predictor(Prompt(prompt.x, prompt.y.at[-1].set(target))))
-        return answers[-1] if answers.ndim == 2 else answers
-
-    if jnp.issubdtype(prompt.y.dtype, jnp.integer):
-        answers = [answer(label) for label in jnp.unique(jnp.append(prompt.y, jnp.arange(2)))]
-        return any(bool(jnp.any(other != answers[0])) for other in answers[1:])
-    jacobian = jax.jacfwd(answer)(prompt.y[-1])
-    return bool(jnp.any(jacobian != 0))
 
 
 class WeightAlignment(NamedTuple):

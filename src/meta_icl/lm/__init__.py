@@ -1,7 +1,39 @@
-"""Pretrained language models from local folders, and decoders written for the libraries that read such folders."""
+"""Pretrained language models from local files, their texts, tasks and scores. The names below load on first use."""
 
-from meta_icl.lm.checkpoints import load_language_model
-from meta_icl.lm.decoders import load_decoder, save_decoder
-from meta_icl.lm.texts import Tokens, tokenized
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Tokens", "load_decoder", "load_language_model", "save_decoder", "tokenized"]
+if TYPE_CHECKING:
+    from meta_icl.lm.checkpoints import load_language_model
+    from meta_icl.lm.decoders import load_decoder, save_decoder
+    from meta_icl.lm.files import Checkpoint, read_checkpoint
+    from meta_icl.lm.tokenizer import Tokenizer, Tokens, read_tokenizer, tokenized
+
+__all__ = [
+    "Checkpoint",
+    "Tokenizer",
+    "Tokens",
+    "load_decoder",
+    "load_language_model",
+    "read_checkpoint",
+    "read_tokenizer",
+    "save_decoder",
+    "tokenized",
+]
+
+_HOMES = {
+    "checkpoints": ("load_language_model",),
+    "decoders": ("load_decoder", "save_decoder"),
+    "files": ("Checkpoint", "read_checkpoint"),
+    "tokenizer": ("Tokenizer", "Tokens", "read_tokenizer", "tokenized"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562): files and texts need no JAX."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,17 +1,112 @@
 """Networks, layouts, traces and interventions."""
 
-from meta_icl.models.attention_stack import AttentionLayers, AttentionStack
-from meta_icl.models.backbone import Backbone, BackboneNetwork, TokenLearner, TokenPredictor
-from meta_icl.models.blocks import BlockNetwork, Blocks
-from meta_icl.models.clamped import Clamped, ClampedLearner
-from meta_icl.models.decoder import Decoder, DecoderNetwork
-from meta_icl.models.fast_weight_lstm import FastWeightLstm, FastWeightLstmNetwork
-from meta_icl.models.image_encoder import ImageEncoder, ImageEncoderNetwork
-from meta_icl.models.induction import Induction, InductionNetwork
-from meta_icl.models.label_layouts import ItemIndex, LabelLayout, LabelTokens, Window
-from meta_icl.models.layouts import Concatenated, Interleaved, Layout, Separate
-from meta_icl.models.learner import InContextLearner, Learner, LinearAttention
-from meta_icl.models.linear_attention import (
+from typing import Any
+
+from meta_icl.models.block import (
+    Block,
+    BlockLayer,
+    Reading,
+)
+from meta_icl.models.clamped import (
+    Clamped,
+    ClampedLearner,
+)
+from meta_icl.models.embeddings import (
+    Items,
+    Tokens,
+    Vectors,
+)
+from meta_icl.models.feedforward import (
+    Dense,
+    Experts,
+    Gated,
+)
+from meta_icl.models.image_encoder import (
+    ImageEncoder,
+    ImageEncoderNetwork,
+)
+from meta_icl.models.initialisation import (
+    GPT2,
+    HE,
+    LECUN,
+    TORCH,
+    Init,
+)
+from meta_icl.models.interventions import (
+    Intervention,
+    ablate_head,
+    restricted,
+)
+from meta_icl.models.layouts import (
+    Concatenated,
+    Interleaved,
+    ItemIndex,
+    LabelLayout,
+    LabelTokens,
+    Layout,
+    Separate,
+    Shifted,
+    TokenLayout,
+    Window,
+)
+from meta_icl.models.learner import (
+    InContextLearner,
+    Learner,
+)
+from meta_icl.models.mixers import (
+    Attention,
+    AttentionLayer,
+    Lstm,
+)
+from meta_icl.models.network import (
+    Architecture,
+    Network,
+)
+from meta_icl.models.norms import (
+    Norm,
+    NormLayer,
+)
+from meta_icl.models.patch import (
+    LowRank,
+    Patch,
+)
+from meta_icl.models.positions import (
+    Learned,
+    Rotary,
+    Sinusoidal,
+)
+from meta_icl.models.published import (
+    ARRANGEMENTS,
+    NETWORKS,
+    chan,
+    contextual,
+    garg,
+    gemma2,
+    gemma3,
+    gpt2,
+    kirsch,
+    llama,
+    lstm,
+    memories,
+    minegishi,
+    mistral,
+    mlp,
+    neox,
+    olmo2,
+    olsson,
+    qwen2,
+    qwen3,
+    raventos,
+    reddy,
+    singh,
+    von_oswald,
+)
+from meta_icl.models.readouts import (
+    Classifier,
+    Linear,
+    Tied,
+)
+from meta_icl.models.theory import (
     CubicMLP,
     CubicMLPPredictor,
     MapPredictor,
@@ -21,74 +116,107 @@ from meta_icl.models.linear_attention import (
     OneLayerPredictor,
     SeparateLinearAttention,
     SeparatePredictor,
+    SoftmaxRegression,
+    SoftmaxRegressionPredictor,
     SparseLinearPredictor,
     SparseLinearTransformer,
 )
-from meta_icl.models.lstm import Lstm, LstmNetwork
-from meta_icl.models.mlp import Mlp, MlpNetwork
-from meta_icl.models.sequence_classifier import AffineEncoder, SequenceClassifier, SequenceClassifierNetwork
-from meta_icl.models.shifted import Shifted
-from meta_icl.models.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
-from meta_icl.models.token_attention import TokenAttention, TokenAttentionNetwork
-from meta_icl.models.trace import Intervention, Trace, ablate_head
-from meta_icl.models.transformer import Transformer, TransformerNetwork
+from meta_icl.models.trace import (
+    Trace,
+)
+
+
+def LinearAttention(d_model: int, **fields: Any) -> Learner:
+    """Linear self-attention on (x, y) tokens, `Learner(von_oswald(d_model, **fields))` with d_model = dx + dy."""
+    return Learner(von_oswald(d_model, **fields))
+
 
 __all__ = [
-    "AffineEncoder",
-    "AttentionLayers",
-    "AttentionStack",
-    "Backbone",
-    "BackboneNetwork",
-    "BlockNetwork",
-    "Blocks",
+    "ARRANGEMENTS",
+    "GPT2",
+    "HE",
+    "LECUN",
+    "NETWORKS",
+    "TORCH",
+    "Architecture",
+    "Attention",
+    "AttentionLayer",
+    "Block",
+    "BlockLayer",
     "Clamped",
     "ClampedLearner",
+    "Classifier",
     "Concatenated",
     "CubicMLP",
     "CubicMLPPredictor",
-    "Decoder",
-    "DecoderNetwork",
-    "FastWeightLstm",
-    "FastWeightLstmNetwork",
+    "Dense",
+    "Experts",
+    "Gated",
     "ImageEncoder",
     "ImageEncoderNetwork",
     "InContextLearner",
-    "Induction",
-    "InductionNetwork",
+    "Init",
     "Interleaved",
     "Intervention",
     "ItemIndex",
+    "Items",
     "LabelLayout",
     "LabelTokens",
     "Layout",
+    "Learned",
     "Learner",
+    "Linear",
     "LinearAttention",
+    "LowRank",
     "Lstm",
-    "LstmNetwork",
     "MapPredictor",
     "MergedLinearAttention",
     "MergedPredictor",
-    "Mlp",
-    "MlpNetwork",
+    "Network",
+    "Norm",
+    "NormLayer",
     "OneLayerAttention",
     "OneLayerPredictor",
+    "Patch",
+    "Reading",
+    "Rotary",
     "Separate",
     "SeparateLinearAttention",
     "SeparatePredictor",
-    "SequenceClassifier",
-    "SequenceClassifierNetwork",
     "Shifted",
+    "Sinusoidal",
     "SoftmaxRegression",
     "SoftmaxRegressionPredictor",
     "SparseLinearPredictor",
     "SparseLinearTransformer",
-    "TokenAttention",
-    "TokenAttentionNetwork",
-    "TokenLearner",
-    "TokenPredictor",
+    "Tied",
+    "TokenLayout",
+    "Tokens",
     "Trace",
-    "Transformer",
-    "TransformerNetwork",
+    "Vectors",
     "Window",
     "ablate_head",
+    "chan",
+    "contextual",
+    "garg",
+    "gemma2",
+    "gemma3",
+    "gpt2",
+    "kirsch",
+    "llama",
+    "lstm",
+    "memories",
+    "minegishi",
+    "mistral",
+    "mlp",
+    "neox",
+    "olmo2",
+    "olsson",
+    "qwen2",
+    "qwen3",
+    "raventos",
+    "reddy",
+    "restricted",
+    "singh",
+    "von_oswald",
 ]

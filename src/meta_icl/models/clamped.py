@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from meta_icl.errors import choose, require
-from meta_icl.models.attention_stack import normalised
-from meta_icl.models.induction import InductionNetwork
+from meta_icl.models.interventions import Intervention, restricted
 from meta_icl.models.learner import InContextLearner
-from meta_icl.models.trace import Intervention, Trace
+from meta_icl.models.network import Network
+from meta_icl.models.trace import Trace
 from meta_icl.prompt import Prompt
 
 CLAMPS = ("previous", "layer1", "match", "copy")
@@ -60,12 +60,10 @@ class ClampedLearner(eqx.Module):
     @eqx.filter_jit
     def batched(self, prompts: Prompt) -> Float[Array, "b labels"]:
         """The predictions for a batch of prompts (leading axis), by the lean form if only `visible` is clamped."""
-        c, network, layout = self.config, self.learner.network, self.learner.layout
-        more = c.clamps or c.kept is not None or not layout.reads_last_token
-        if c.visible is None or more or network.lean is None:
+        c = self.config
+        if c.visible is None or c.clamps or c.kept is not None:
             return jax.vmap(self)(prompts)
-        output = network.lean(jax.vmap(layout.encode)(prompts), jnp.asarray(c.visible()))
-        return jax.vmap(layout.read)(output, prompts)
+        return self.learner.batched(prompts, jnp.asarray(c.visible()))
 
     def trace(
         self, prompt: Prompt, interventions: Sequence[Intervention] = ()
@@ -81,7 +79,7 @@ class ClampedLearner(eqx.Module):
     def interventions(self, prompt: Prompt) -> list[Intervention]:
         """The clamps for one prompt."""
         c, network = self.config, self.learner.network
-        t, heads = 2 * prompt.n_context + 1, network.config.stack.n_heads
+        t, heads = 2 * prompt.n_context + 1, network.block(1).mixer.config.n_heads
         layer = jnp.arange(2)[:, None, None, None]
         found = [] if c.visible is None else [restricted(c.visible())]
         if "previous" in c.clamps:
@@ -99,19 +97,14 @@ class ClampedLearner(eqx.Module):
         return found
 
 
-def restricted(visible: Bool[Any, "l t t"]) -> Intervention:
-    """Every head attends to the entries (layer, reader, read) where `visible` holds, and to nothing else."""
-    return Intervention("scores", ~jnp.asarray(visible)[:, None], -jnp.inf)
-
-
-def without_layer_one(network: InductionNetwork, tokens: Any) -> list[Intervention]:
+def without_layer_one(network: Network, tokens: Any) -> list[Intervention]:
     """Layer 1 writes nothing; layer 2 reads the keys of the token before, queries and values in place."""
-    rows = network.embedded(tokens)
-    if network.stack.norm is not None:
-        rows = normalised(rows, network.stack.norm[1])
+    rows, norm = network.embedded(tokens), network.block(1).norm_mixer
+    if norm is not None:
+        rows = norm(rows)
     late = jnp.concatenate([rows[:1], rows[:-1]])
     second = jnp.asarray([False, True])[:, None, None]
-    return [Intervention("attn_out", ~second), Intervention("k_input", second, late[None])]
+    return [Intervention("mixer_out", ~second), Intervention("k_input", second, late[None])]
 
 
 def same_items(prompt: Prompt) -> Float[Array, " n"]:

@@ -53,7 +53,8 @@ class ImageEncoder:
         """Numbers that stand for an image."""
         return self.channels[-1]
 
-    def __call__(self, *, key: Key[Array, ""]) -> "ImageEncoderNetwork":
+    def __call__(self, d_model: int, *, key: Key[Array, ""]) -> "ImageEncoderNetwork":
+        require(self.d_out == d_model, "channels", self.channels, f"such that the last is d_model = {d_model}")
         return ImageEncoderNetwork(self, key=key)
 
 

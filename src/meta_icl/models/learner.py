@@ -1,4 +1,7 @@
-"""A network behind a layout is a predictor: `InContextLearner`, and the description that draws one."""
+"""A network behind a layout is a predictor: `InContextLearner`, and the description that draws one.
+
+This is the one place that chooses a lean form.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,14 +9,14 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
+from meta_icl.models.interventions import Intervention
 from meta_icl.models.layouts import Concatenated, Layout
-from meta_icl.models.trace import Intervention, Trace
-from meta_icl.models.transformer import Transformer
-from meta_icl.prompt import Prompt
-
-Network = Callable[..., tuple[Float[Array, "t d_out"], Trace]]
+from meta_icl.models.lean import lean_form
+from meta_icl.models.network import Network
+from meta_icl.models.trace import Trace
+from meta_icl.prompt import Prompt, TokenPrompt
 
 
 class InContextLearner(eqx.Module):
@@ -24,26 +27,32 @@ class InContextLearner(eqx.Module):
     """
 
     layout: Layout
-    network: Any  # a Network
+    network: Any  # a Network, or anything that is called as one
 
     @eqx.filter_jit
-    def __call__(self, prompt: Prompt) -> Float[Array, "..."]:
+    def __call__(self, prompt: Prompt | TokenPrompt) -> Float[Array, "..."]:
         return self.trace(prompt)[0]
 
     @eqx.filter_jit
-    def trace(self, prompt: Prompt, interventions: Sequence[Intervention] = ()) -> tuple[Float[Array, "..."], Trace]:
+    def trace(
+        self, prompt: Prompt | TokenPrompt, interventions: Sequence[Intervention] = ()
+    ) -> tuple[Float[Array, "..."], Trace]:
         """The prediction, with every intermediate of the forward pass, after the interventions."""
         output, trace = self.network(self.layout.encode(prompt), interventions)
         return self.layout.read(output, prompt), trace
 
     @eqx.filter_jit
-    def batched(self, prompts: Prompt) -> Float[Array, "..."]:
-        """The predictions for a batch of prompts (leading axis), by the network's lean form where it has one."""
-        lean = getattr(self.network, "lean", None)
-        if lean is None or not self.layout.reads_last_token:
+    def batched(
+        self, prompts: Prompt | TokenPrompt, visible: Bool[Array, "l t t"] | None = None
+    ) -> Float[Array, "..."]:
+        """The predictions for a batch of prompts (leading axis), by a lean form where the last token alone is read.
+
+        `visible` are the entries (layer, reader, read) that attention may use, by default all that it sees.
+        """
+        if not self.layout.reads_last_token or not isinstance(self.network, Network):
             return jax.vmap(self)(prompts)
-        output = lean(jax.vmap(self.layout.encode)(prompts))
-        return jax.vmap(self.layout.read)(output, prompts)
+        rows = lean_form(self.network)(self.network, jax.vmap(self.layout.encode)(prompts), visible)
+        return jax.vmap(self.layout.read)(rows[:, None], prompts)
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,3 @@ def _drawn(description: Learner, key: Key[Array, ""]) -> InContextLearner:
 
 
 _compiled = eqx.filter_jit(_drawn)  # one program for all weights, compiled once per description
-
-
-def LinearAttention(d_model: int, **fields: Any) -> Learner:
-    """Linear self-attention on (x, y) tokens, `Learner(Transformer(d_model, **fields))` with d_model = dx + dy."""
-    return Learner(Transformer(d_model, **fields))

@@ -1,25 +1,31 @@
-"""What one forward pass leaves behind, and the one mechanism that captures and clamps it.
+"""What one forward pass leaves behind: every intermediate under the name that the field gives it.
 
-Names of the sites of a transformer block follow the field (TransformerLens): `resid_pre`, `q`, `k`, `v`, `scores`,
-`pattern`, `z`, `attn_out`, `resid_mid`, `mlp_in`, `mlp_out`, `resid_post`. Other networks name their own.
+Sites of a block (names of TransformerLens where it has one): `resid_pre`, `q`, `k`, `v`, `scores`, `pattern`, `z`,
+`mixer_out`, `resid_mid`, `mlp_in`, `mlp_out`, `resid_post`. A mixer without attention names those that it has.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array
 
 from meta_icl.errors import choose
 
+if TYPE_CHECKING:
+    from meta_icl.models.interventions import Intervention
+
 
 class Trace(eqx.Module):
-    """Every named intermediate of one forward pass; sites inside layers carry a leading layer axis.
+    """Every named intermediate of one forward pass, stacked over the layers that have it.
 
-    Under `jit` the compiler removes the sites that nobody reads, so a trace that is dropped costs nothing.
+    `layers` holds, for the sites that only some layers have, which ones these are. Under `jit` the compiler removes the
+    sites that nobody reads, so a trace that is dropped costs nothing.
     """
 
     sites: dict[str, Array]
+    layers: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True, default=())
 
     def __getitem__(self, site: str) -> Array:
         return self.sites[choose("trace site", site, self.sites)]
@@ -30,38 +36,15 @@ class Trace(eqx.Module):
     def __iter__(self) -> Iterator[str]:
         return iter(self.sites)
 
-
-class Intervention(eqx.Module):
-    """Replace the entries of one site where `mask` holds by `value`: ablate (0), clamp (a constant), patch (a trace).
-
-    `mask` and `value` broadcast against the site with its leading layer axis, for example shape "layers heads 1 1"
-    for `pattern`. Differentiable: gradients flow through every entry that is left.
-    """
-
-    site: str = eqx.field(static=True)
-    mask: Bool[Array, "..."]
-    value: Float[Array, "..."]
-
-    def __init__(self, site: str, mask: Shaped[Array, "..."] | bool, value: Shaped[Array, "..."] | float = 0.0):
-        self.site = site
-        self.mask = jnp.asarray(mask, bool)
-        self.value = jnp.asarray(value, float)
-
-    def at_layer(self, layer: int | Array, value: Array) -> Array:
-        """The site's `value` in one layer after this intervention."""
-        return jnp.where(_layer(self.mask, layer, value), _layer(self.value, layer, value), value)
-
-
-def ablate_head(site: str, layer: int, head: int, *, n_layers: int, n_heads: int) -> Intervention:
-    """Set one head's entry of a site of shape "layers heads ..." (`z`, `pattern`, `scores`) to zero."""
-    mask = jnp.zeros((n_layers, n_heads, 1, 1), bool).at[layer, head].set(True)
-    return Intervention(site, mask)
+    def layers_of(self, site: str) -> tuple[int, ...]:
+        """The layers that the rows of a site belong to."""
+        return dict(self.layers).get(site, tuple(range(self[site].shape[0])))
 
 
 class Tap:
     """Captures the sites of one layer and applies the interventions on the way; a plain object inside a trace."""
 
-    def __init__(self, interventions: Sequence[Intervention], layer: int | Array):
+    def __init__(self, interventions: "Sequence[Intervention]" = (), layer: int | Array = 0):
         self.interventions = interventions
         self.layer = layer
         self.sites: dict[str, Array] = {}
@@ -73,15 +56,32 @@ class Tap:
         self.sites[site] = value
         return value
 
+    def changes(self, *sites: str) -> bool:
+        """Whether an intervention changes one of these sites."""
+        return any(intervention.site in sites for intervention in self.interventions)
 
-def check_sites(interventions: Sequence[Intervention], known: Sequence[str]) -> None:
+
+def merged(parts: "Sequence[tuple[Sequence[int], dict[str, Array]]]") -> Trace:
+    """The trace of sites that were stacked for some layers at a time: `parts` holds the layers and their sites."""
+    total = sum(len(indices) for indices, _ in parts)
+    sites: dict[str, Array] = {}
+    partial: list[tuple[str, tuple[int, ...]]] = []
+    for name in dict.fromkeys(name for _, found in parts for name in found):
+        having = [(indices, found[name]) for indices, found in parts if name in found]
+        shapes = {stack.shape[1:] for _, stack in having}
+        if len(shapes) > 1:  # layers of unlike widths: each keeps its own entry
+            sites |= {f"{name}.{i}": stack[at] for indices, stack in having for at, i in enumerate(indices)}
+            continue
+        order = [i for indices, _ in having for i in indices]
+        stacked = having[0][1] if len(having) == 1 else jnp.concatenate([stack for _, stack in having])
+        ranks = sorted(range(len(order)), key=order.__getitem__)
+        sites[name] = stacked if ranks == list(range(len(order))) else stacked[jnp.asarray(ranks)]
+        if len(order) < total:
+            partial.append((name, tuple(sorted(order))))
+    return Trace(sites, tuple(partial))
+
+
+def check_sites(interventions: "Sequence[Intervention]", known: Sequence[str]) -> None:
     """Raise `BadInput` for an intervention on a site that the network does not have."""
     for intervention in interventions:
         choose("intervention site", intervention.site, known)
-
-
-def _layer(leaf: Array, layer: int | Array, value: Array) -> Array:
-    """The slice of a mask or value that belongs to one layer; leaves without a layer axis hold for every layer."""
-    if leaf.ndim <= value.ndim:
-        return leaf
-    return leaf[0] if leaf.shape[0] == 1 else leaf[layer]

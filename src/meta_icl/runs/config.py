@@ -1,14 +1,23 @@
 """The configuration of a run: what names it, and what is compared before anybody works in its folder."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from meta_icl.errors import BadInput
+from meta_icl.errors import BadInput, require
 from meta_icl.runs.files import FORMAT, TEMPORARY, canonical, digest, plain, read_versioned, write_json
 
 CONFIG = "config.json"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=,.+-]{0,150}")
+
+
+def checked_name(name: str) -> str:
+    """The name of a run, a part or a file of a result; `BadInput` if it could be taken for anything else."""
+    allowed = "letters, digits and any of _=,.+- (starting with a letter, digit or _)"
+    require(NAME.fullmatch(name) is not None, "name", name, allowed)
+    return name
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -59,6 +60,14 @@ def read_regular(path: Path) -> bytes:
     """The bytes of a regular file; `FileNotFoundError` or another `OSError` if there is none."""
     with os.fdopen(open_regular(path), "rb") as file:
         return file.read()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it points at) or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def fsync_folder(folder: Path) -> None:

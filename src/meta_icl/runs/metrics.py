@@ -47,6 +47,7 @@ class MetricsLog:
             data = read_regular(self._path)
         except OSError as error:
             raise CannotWrite(self._path, error) from None
+        self._earlier = len(data)  # bytes that other starts have logged
         self._keep(data[: data.rfind(b"\n") + 1], len(data))
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -89,20 +90,29 @@ class MetricsLog:
         rows = read_lines(self._path)
         kept = [row for row in rows if row.get("step", step) <= step]
         if len(kept) < len(rows):
-            data = b"".join(line(row) for row in kept)
-            write_atomically(self._path, data)
-            self.close()
-            self._handle = open_regular(self._path, os.O_RDWR | os.O_APPEND)
-            self._keep(data, len(data))
+            self._replace(b"".join(line(row) for row in kept))
+
+    def drop_earlier(self) -> None:
+        """Drop what other starts have logged, atomically."""
+        if self._earlier:
+            self._replace(read_regular(self._path)[self._earlier :])
+        self._earlier = 0
 
     def close(self) -> None:
         os.close(self._handle)
+
+    def _replace(self, data: bytes) -> None:
+        write_atomically(self._path, data)
+        self.close()
+        self._handle = open_regular(self._path, os.O_RDWR | os.O_APPEND)
+        self._keep(data, len(data))
 
     def _keep(self, data: bytes, size: int) -> None:
         """Go on after `data`, the beginning of the file's `size` bytes."""
         if len(data) < size:
             os.ftruncate(self._handle, len(data))
         self._size, self._hash = len(data), hashlib.sha256(data)
+        self._earlier = min(self._earlier, self._size)
 
 
 def marked(path: Path, mark: Mapping[str, Any]) -> bytes:

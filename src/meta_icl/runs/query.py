@@ -85,7 +85,7 @@ def query(sql: str, root: str | Path, *, seconds: float = QUERY_SECONDS) -> Tabl
     import duckdb
 
     root = Path(root)
-    limits = {"memory_limit": QUERY_MEMORY, "temp_directory": ""}
+    limits: dict[str, Any] = {"memory_limit": QUERY_MEMORY, "temp_directory": ""}
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(config=limits) as connection:
         clock = threading.Timer(seconds, connection.interrupt)
         clock.daemon = True

@@ -12,8 +12,6 @@ RUN/config.json        what was asked for, enough to ask again
 
 import dataclasses
 import os
-import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +27,7 @@ from meta_icl.runs import provenance as origin
 from meta_icl.runs.claims import Claim
 from meta_icl.runs.config import (
     CONFIG,
+    checked_name,
     config_hash,
     existing_config,
     parts_in,
@@ -44,6 +43,7 @@ from meta_icl.runs.files import (
     parse_json,
     plain,
     read_versioned,
+    remove,
     restored,
     versioned,
     write_json,
@@ -54,7 +54,6 @@ from meta_icl.runs.lock import Lock
 from meta_icl.runs.manifest import is_done, made_manifest, read_file, verified_manifest, write_manifest
 from meta_icl.runs.metrics import LINES, MetricsLog, compact, log_of, read_metrics
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=,.+-]{0,150}")
 ERROR = "error.json"  # in the folder of a part that failed
 DIVERGED = "diverged"  # the name under which a run keeps which of its members are not finite
 
@@ -71,7 +70,8 @@ class Run:
         self._log: MetricsLog | None = None
         self._began = time.monotonic()
         self._provenance: dict[str, Any] = {}
-        self._mark: tuple[int, Mapping[str, Any]] | None = None  # of the rows when the checkpoint read last was saved
+        # Step of the checkpoint read last and the rows when it was saved; -1 and nothing if there was none.
+        self._mark: tuple[int, Mapping[str, Any] | None] | None = None
         self._manifest = verified_manifest(folder, config) if is_done(folder) else None
 
     @classmethod
@@ -84,7 +84,7 @@ class Run:
         """
         folder = Path(folder)
         if name is not None:
-            folder = folder / f"{_checked(name)}-{config_hash(config)}"
+            folder = folder / f"{checked_name(name)}-{config_hash(config)}"
         wanted = plain(dict(config))
         existing = existing_config(folder)
         if existing is not None:
@@ -208,7 +208,7 @@ class Run:
 
     def part_folder(self, name: str) -> Path:
         """Where the part of a name is, or will be."""
-        return self.folder / "parts" / _checked(name)
+        return self.folder / "parts" / checked_name(name)
 
     def part_arrays(self, name: str) -> dict[str, np.ndarray]:
         """What the part of a name has left for figures and claims."""
@@ -228,13 +228,21 @@ class Run:
     def rewind(self, step: int) -> None:
         """Drop the rows of steps after `step`, because they will be made again.
 
-        At the step of the checkpoint read last, exactly those logged since it was saved, also rows without a step.
+        At the step of the checkpoint read last, exactly those logged since it was saved, also rows without a step; at
+        -1, where there was none, those of earlier starts.
         """
         log = self._metrics()
-        if self._mark is not None and self._mark[0] == step:
-            log.back_to(self._mark[1])
-        else:
+        if self._mark is None or self._mark[0] != step:
             log.rewind(step)
+        elif self._mark[1] is None:
+            log.drop_earlier()
+        else:
+            log.back_to(self._mark[1])
+
+    def begin_again(self) -> None:
+        """Drop the rows of earlier starts if no checkpoint remembers them: the work begins anew."""
+        if self.latest_checkpoint() is None:
+            self.rewind(-1)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows logged so far."""
@@ -267,6 +275,7 @@ class Run:
         """
         found = checkpoints.latest_checkpoint(self.folder / "checkpoints")
         if found is None:
+            self._mark = -1, None
             return None
         checkpoints.require_belonging(found, self.folder, self.config)
         if self._lock is not None and not self.done and found.about is not None:
@@ -294,7 +303,7 @@ class Run:
 
     def load_json(self, name: str) -> Any:
         """The value kept under a name."""
-        return self._versioned(f"json/{_checked(name)}.json").get("value")
+        return self._versioned(f"json/{checked_name(name)}.json").get("value")
 
     def has(self, name: str) -> bool:
         """Whether arrays or a value are kept under a name."""
@@ -319,7 +328,7 @@ class Run:
         """Under the lock: clear what a kill left, write the configuration once, note the start in the provenance."""
         for folder in (self.folder, *(self.folder / name for name in ("checkpoints", "arrays", "json"))):
             for leftover in folder.glob(f"{TEMPORARY}*"):
-                _remove(leftover)
+                remove(leftover)
         if new:
             write_config(self.folder, self.config)  # compared, if another process has made the run since we looked
         if self.done:
@@ -379,20 +388,7 @@ class Run:
             raise BadInput(f"run {self.folder} is open for reading only")
 
     def _arrays(self, name: str) -> Path:
-        return self.folder / "arrays" / f"{_checked(name)}.safetensors"
+        return self.folder / "arrays" / f"{checked_name(name)}.safetensors"
 
     def _json(self, name: str) -> Path:
-        return self.folder / "json" / f"{_checked(name)}.json"
-
-
-def _checked(name: str) -> str:
-    allowed = "letters, digits and any of _=,.+- (starting with a letter, digit or _)"
-    require(NAME.fullmatch(name) is not None, "name", name, allowed)
-    return name
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        return self.folder / "json" / f"{checked_name(name)}.json"

@@ -55,6 +55,7 @@ def compute(part: Run, function: Callable[..., Any]) -> None:
         arguments = part.config.get("arguments")
         if part.config.get("function") != function_name(function) or not isinstance(arguments, dict):
             raise BadInput(f"the configuration of {part.folder} is not that of a part of {function.__name__}")
+        part.begin_again()
         result = function(part, **arguments)
         part.save_arrays("result", dict(result))
         part.finish()

@@ -14,9 +14,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
+from meta_icl.conversions import require_entries
 from meta_icl.errors import choose, require
 from meta_icl.prompt import Prompt
-from meta_icl.tasks.laws import Law, Normal, require_entries
+from meta_icl.tasks.laws import Law, Normal
 from meta_icl.tasks.regression import LinearRegression
 
 Numbers = ArrayLike | Sequence[Any]  # a number, an array, or nested sequences of numbers

@@ -15,10 +15,11 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from meta_icl import draws
+from meta_icl.conversions import number, require_count, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import BatchTask, Prompt
 from meta_icl.tasks.curriculum import Curriculum
-from meta_icl.tasks.laws import Law, Normal, number, require_entries
+from meta_icl.tasks.laws import Law, Normal
 
 AFTER_TRAINING = 2**30  # a step at which every curriculum has ended
 
@@ -239,7 +240,7 @@ class FunctionRegression(BatchTask):
 
     def with_pool(self, m: int, *, key: Key[Array, ""]) -> "FunctionRegression":
         """This task restricted to `m` functions, drawn once and for all: whole functions, masks and trees included."""
-        require(isinstance(m, int) and m >= 1, "m", m, "a positive integer")
+        require_count("m", m, each=self.d)
         pool = self.function.draw(m, key=key)
         return eqx.tree_at(lambda task: task.pool, self, pool, is_leaf=lambda leaf: leaf is None)
 

@@ -4,7 +4,6 @@ A law draws the rows of a whole batch of prompts at once. Its numbers are array 
 Scales are exact: a uniform law is given by its half-range, never by a "range".
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import equinox as eqx
@@ -12,33 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from meta_icl import draws
+from meta_icl.conversions import number, optional_numbers, require_entries
 from meta_icl.errors import require
-
-
-def number(value: ArrayLike) -> Array:
-    """A leaf from a number or an array; a Python number adapts to the precision of what it is multiplied with."""
-    return jnp.asarray(float(value) if isinstance(value, int | float) else value)
-
-
-def numbers(value: ArrayLike) -> Array:
-    """A leaf from nested numbers or an array, in the floating-point precision in use."""
-    return jnp.asarray(value, jnp.result_type(float))
-
-
-def optional_numbers(value: ArrayLike | None) -> Array | None:
-    """As `numbers`; nothing stays nothing."""
-    return None if value is None else numbers(value)
-
-
-def require_entries(test: Callable[[np.ndarray], np.ndarray], field: str, value: ArrayLike, allowed: str) -> None:
-    """Raise `BadInput` unless every entry passes `test`; values that are being traced cannot be looked at."""
-    if not isinstance(value, Tracer):
-        entries = np.asarray(value)
-        require(bool(np.all(test(entries))), field, entries.tolist(), allowed)
 
 
 class Law(eqx.Module):

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-from meta_icl.errors import require
+from meta_icl.conversions import require_count
 from meta_icl.prompt import Prompt, Task
 
 
@@ -20,7 +20,7 @@ class PromptPool(Task):
     key: Key[Array, "*sweep"]
 
     def __check_init__(self):
-        require(isinstance(self.m, int) and self.m >= 1, "m", self.m, "a positive integer")
+        require_count("m", self.m)
 
     def member(self, index: Int[Array, ""] | int) -> Prompt:
         """Prompt number `index` of the pool."""

@@ -48,8 +48,8 @@ class ProjectedImages(Task):
     key: Key[Array, "*sweep"]
     n_context: int = eqx.field(static=True)
     n_labels: int = eqx.field(static=True)
-    n_tasks: Int[Array, "*sweep"] = eqx.field(converter=lambda n: jnp.asarray(n, jnp.int32), default=UNLIMITED)
-    first_task: Int[Array, "*sweep"] = eqx.field(converter=lambda n: jnp.asarray(n, jnp.int32), default=0)
+    n_tasks: Int[Array, "*sweep"] = eqx.field(converter=lambda n: _counted("n_tasks", n), default=UNLIMITED)
+    first_task: Int[Array, "*sweep"] = eqx.field(converter=lambda n: _counted("first_task", n), default=0)
     bias: Float[Array, "*sweep"] = eqx.field(converter=lambda p: jnp.asarray(p, jnp.float32), default=0.0)
 
     def __check_init__(self):
@@ -152,6 +152,15 @@ class RandomPoints(Task):
         passes = -(-n // self.n_points)
         order = jnp.argsort(draws.uniform(order_key, (passes, self.n_points)), axis=1).reshape(-1)[:n]
         return Prompt(x[order], y[order])
+
+
+def _counted(field: str, value: ArrayLike) -> Int[Array, "*sweep"]:
+    """Integers of 32 bits; a larger number is refused, not cut."""
+    if not isinstance(value, Tracer):
+        given = np.asarray(value)
+        fits = given.dtype.kind in "iu" and bool((given <= UNLIMITED).all())
+        require(fits, field, given.tolist(), f"an integer of at most {UNLIMITED}")
+    return jnp.asarray(value, jnp.int32)
 
 
 def _order(key: Key[Array, ""], n: int) -> Int[Array, " n"]:

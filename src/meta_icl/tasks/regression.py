@@ -8,9 +8,10 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from meta_icl import draws
+from meta_icl.conversions import number, optional_numbers, require_count, require_entries
 from meta_icl.errors import require
 from meta_icl.prompt import BatchTask, Prompt
-from meta_icl.tasks.laws import Law, Normal, Uniform, number, optional_numbers, require_entries
+from meta_icl.tasks.laws import Law, Normal, Uniform
 
 CLOSED_FORM_LAWS = "a law of independent entries with mean zero (Uniform, Laplace, Normal without covariance)"
 
@@ -56,7 +57,7 @@ class LinearRegression(BatchTask):
 
     def with_pool(self, m: int, *, key: Key[Array, ""]) -> "LinearRegression":
         """This task restricted to a finite pool of `m` weight matrices, drawn from `w_law` once and for all."""
-        require(isinstance(m, int) and m >= 1, "m", m, "a positive integer")
+        require_count("m", m, each=self.d * self.n_out)
         return eqx.tree_at(lambda t: t.pool, self, self._weights(m, key=key), is_leaf=lambda leaf: leaf is None)
 
     @eqx.filter_jit

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from meta_icl import draws
+from meta_icl.conversions import number, require_entries
 from meta_icl.errors import choose, require
 from meta_icl.prompt import BatchTask, Prompt
-from meta_icl.tasks.laws import number, require_entries
 
 FAMILIES = ("paper", "released_code")
 

@@ -1,6 +1,7 @@
 """Training: objectives, optimisers and the compiled loop over seeds and sweeps."""
 
-from meta_icl.training.loop import OnTask, Store, Trained, record_steps, train
+from meta_icl.training.files import load
+from meta_icl.training.loop import OnTask, Store, record_steps, train
 from meta_icl.training.objectives import (
     Objective,
     cross_entropy,
@@ -26,6 +27,7 @@ from meta_icl.training.population import (
 )
 from meta_icl.training.quasi_newton import Minimum, minimise
 from meta_icl.training.state import from_arrays, to_arrays
+from meta_icl.training.trained import Trained
 
 __all__ = [
     "ContextSet",
@@ -50,6 +52,7 @@ __all__ = [
     "gradient_flow",
     "half_mse",
     "labelled_cross_entropy",
+    "load",
     "minimise",
     "next_token_cross_entropy",
     "population_objective",

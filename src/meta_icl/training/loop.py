@@ -19,12 +19,13 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from meta_icl.conversions import random_key
 from meta_icl.errors import BadInput, require
-from meta_icl.prompt import Ensemble, Task
-from meta_icl.training.objectives import Objective, half_mse
-from meta_icl.training.optimisers import Optimiser
+from meta_icl.training import arguments
+from meta_icl.training.objectives import Objective
 from meta_icl.training.replicas import Replica, make_replicas, stack, unstack
 from meta_icl.training.state import from_arrays, from_text, to_arrays, to_text
+from meta_icl.training.trained import Trained
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -62,33 +63,19 @@ class State(eqx.Module):
     opt_state: PyTree
 
 
-class Trained(Ensemble):
-    """The trained predictor of every replica, with what was recorded on the way.
-
-    `history["step"]` has shape "records"; every other entry "records replicas ...": `loss` is the mean training loss
-    since the record before, the others are the probes. `replicas` names the seed and the swept values of each member.
-    `diverged` says which members are not finite, and the recorded step at which their loss or a parameter was first
-    seen to be NaN or infinite; their histories keep what was measured.
-    """
-
-    history: dict[str, np.ndarray]
-    replicas: tuple[dict[str, float], ...] = eqx.field(static=True)
-    diverged: dict[int, int] = eqx.field(static=True, default_factory=dict)
-
-
 def train(
-    task: Task | Callable[..., Task],
-    model: Callable[..., Any],
+    task: Any,
+    model: Any,
     *,
     steps: int,
-    key: Key[Array, ""],
-    seeds: int | Sequence[int] = 1,
+    key: Any,
+    seeds: Any = 1,
     batch: int = 512,
-    optimiser: Optimiser | None = None,
-    objective: Objective = half_mse,
-    sweep: Mapping[str, Sequence[float]] | None = None,
+    optimiser: Any = None,
+    objective: Any = None,
+    sweep: Any = None,
     record: int | Sequence[int] | None = None,
-    probes: Mapping[str, Probe | OnTask] | None = None,
+    probes: Any = None,
     freeze: Callable[[Any], Any] | None = None,
     arrangement: str | None = None,
     stop_when_diverged: bool = False,
@@ -97,8 +84,12 @@ def train(
 ) -> Trained:
     """Train `model(key=...)` on `task` from every seed and return all the predictors.
 
-    `task` may also be a function `(*, key) -> Task` that draws a world per seed. `sweep` varies number fields of the
-    task or the optimiser, for example {"task.noise": (0, 0.1), "optimiser.learning_rate": (1e-3, 1e-2)}, as a grid.
+    `task` may also be a function `(*, key) -> Task` that draws a world per seed, and `model` any function of a key, or
+    a predictor that is trained on. `key` is a random key or its number, `seeds` how many, or which. `optimiser` is an
+    `Optimiser`, one of optax, a name, or the learning rate of Adam; `objective` a function, its name, or that of the
+    task's kind (half the mean squared error for real targets). What `model` answers is checked against what the task
+    asks before anything is trained. `sweep` varies number fields of the task or the optimiser, as a grid, for example
+    {"task.noise": (0, 0.1), "optimiser.learning_rate": (1e-3, 1e-2)}. `training.arguments` reads all of these.
     `record` is the spacing of records, or the steps themselves; at each, `probes[name](predictor, eval key)` is
     evaluated (`OnTask` probes see the task too). A probe that is a module hands its arrays to the compiled program as
     arguments; those of a closure are constants, which every compilation works on. `freeze(predictor)` names the leaves
@@ -107,15 +98,20 @@ def train(
     taken, and the records that are left measure the state as it is, with a loss of NaN. With a `store`, a killed
     training resumes from the last checkpoint and ends bit for bit as if it had never been killed.
     """
-    require(steps >= 0, "steps", steps, "zero or more")
-    require(batch >= 1, "batch", batch, "a positive integer")
+    for name, value, least in (("steps", steps, 0), ("batch", batch, 1)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        require(whole and int(value) >= least, name, value, f"an integer from {least} on")
     arrangement = arrangement or ("sequence" if jax.default_backend() == "cpu" else "vmap")
     require(arrangement in ("sequence", "vmap"), "arrangement", arrangement, "'sequence' or 'vmap'")
-    replicas, labels = make_replicas(task, optimiser or Optimiser(), key, seeds, sweep or {})
-    static = _untrained(model, key)
-    program = Program(model, static, objective, batch, freeze)
-    runner = Runner(program, dict(probes or {}), replicas, labels, arrangement)
-    return _run(runner, steps, record_steps(record, steps), stop_when_diverged, store, progress)
+    key, draw = random_key(key), arguments.alike(arguments.drawing(model))
+    optimiser, swept = arguments.given_optimiser(optimiser), arguments.given_sweep(sweep)
+    replicas, labels = make_replicas(arguments.given_task(task), optimiser, key, seeds, swept)
+    objective = arguments.given_objective(objective, replicas[0].task)
+    arguments.require_fit(objective, draw, replicas[0].task, batch, key)
+    program = Program(draw, _untrained(draw, key), objective, batch, freeze)
+    runner = Runner(program, arguments.given_probes(probes), replicas, labels, arrangement)
+    trained = _run(runner, steps, record_steps(record, steps), stop_when_diverged, store, progress)
+    return Trained(trained.stacked, trained.history, trained.replicas, arguments.kept(model), trained.diverged)
 
 
 @dataclass(frozen=True)
@@ -210,8 +206,8 @@ class Runner:
     def chunk(self, states: list[State], start: int, stop: int) -> tuple[list[State], np.ndarray, np.ndarray]:
         bounds = jnp.asarray(start), jnp.asarray(stop)
         results = [self._chunk(s, b, *bounds) for s, b in zip(states, self.batches, strict=True)]
-        states, losses, finite = zip(*results, strict=True)
-        return list(states), *(np.concatenate([np.asarray(one) for one in column]) for column in (losses, finite))
+        losses, finite = (np.concatenate([np.asarray(result[i]) for result in results]) for i in (1, 2))
+        return [result[0] for result in results], losses, finite
 
     def measure(self, states: list[State]) -> dict[str, np.ndarray]:
         measured = [self._measure(s, b, self.probe_arrays) for s, b in zip(states, self.batches, strict=True)]
@@ -222,7 +218,7 @@ class Runner:
         # Arrays that are not trained are the same in all replicas; in an ensemble every array has one entry for each.
         arrays, static = eqx.partition(self.program.static, eqx.is_array)
         arrays = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(self.labels), *leaf.shape)), arrays)
-        return Trained(eqx.combine(params, arrays, static), history, self.labels, diverged)
+        return Trained(eqx.combine(params, arrays, static), history, self.labels, diverged=diverged)
 
 
 def _run(

@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from meta_icl.prompt import Task, answer_batch, answer_positions, answer_tokens
+from meta_icl.errors import require
+from meta_icl.prompt import LabelledTokens, Prompt, Task, TokenPrompt, answer_batch, answer_positions, answer_tokens
 
 Objective = Callable[[Any, Task, int, Key[Array, ""]], Float[Array, ""]]
 
 
 def half_mse(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
     """Half the mean squared error on the queries of a fresh batch, summed over outputs: mean_b 1/2 |y_hat - y|^2."""
-    prompts = task.sample_batch(batch, key=key)
+    prompts = _real("half_mse", task.sample_batch(batch, key=key))
     return 0.5 * jnp.mean(jnp.sum(jnp.square(answer_batch(predictor, prompts) - prompts.y[:, -1]), axis=-1))
 
 
@@ -28,28 +29,30 @@ def every_position_mse(predictor: Any, task: Task, batch: int, key: Key[Array, "
 
     Row k is predicted from the rows before k and x_k. Positions count as `task.position_weights` says.
     """
-    prompts = task.sample_batch(batch, key=key)
+    prompts = _real("every_position_mse", task.sample_batch(batch, key=key))
     errors = jnp.sum(jnp.square(answer_positions(predictor, prompts) - prompts.y), axis=-1)
     return _over_positions(errors, task)
 
 
 def every_position_logistic(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
     """The logistic loss log(1 + exp(-y f)) of labels y = +-1 in nats, averaged over all positions of a fresh batch."""
-    prompts = task.sample_batch(batch, key=key)
+    prompts = _real("every_position_logistic", task.sample_batch(batch, key=key))
     losses = jnp.sum(jax.nn.softplus(-prompts.y * answer_positions(predictor, prompts)), axis=-1)
     return _over_positions(losses, task)
 
 
 def cross_entropy(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
     """The mean negative log-likelihood, in nats, of the query's integer label under the predictor's logits."""
-    prompts = task.sample_batch(batch, key=key)
-    return jnp.mean(_negative_log_likelihood(answer_batch(predictor, prompts), prompts.y[:, -1]))
+    prompts = _labelled("cross_entropy", task.sample_batch(batch, key=key))
+    logits = _wide_enough(answer_batch(predictor, prompts), task)
+    return jnp.mean(_negative_log_likelihood(logits, prompts.y[:, -1]))
 
 
 def every_position_cross_entropy(predictor: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
     """The negative log-likelihood of the integer labels, in nats, averaged over all positions of a fresh batch."""
-    prompts = task.sample_batch(batch, key=key)
-    return _over_positions(_negative_log_likelihood(answer_positions(predictor, prompts), prompts.y), task)
+    prompts = _labelled("every_position_cross_entropy", task.sample_batch(batch, key=key))
+    logits = _wide_enough(answer_positions(predictor, prompts), task)
+    return _over_positions(_negative_log_likelihood(logits, prompts.y), task)
 
 
 def next_token_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
@@ -57,7 +60,7 @@ def next_token_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Arr
 
     The task is a `TokenTask`; the successor of the last token is unknown and never scored.
     """
-    prompts = task.sample_batch(batch, key=key)
+    prompts = _of("next_token_cross_entropy", task.sample_batch(batch, key=key), TokenPrompt, "tokens")
     losses = _negative_log_likelihood(answer_tokens(predictor, prompts)[:, :-1], prompts.tokens[:, 1:])
     scored = prompts.loss_mask[:, :-1]
     return jnp.sum(jnp.where(scored, losses, 0)) / jnp.maximum(jnp.sum(scored), 1)
@@ -65,9 +68,48 @@ def next_token_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Arr
 
 def labelled_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
     """The negative log-likelihood, in nats, of the labels where `loss_mask` holds, for tasks of `LabelledTokens`."""
-    prompts = task.sample_batch(batch, key=key)
+    prompts = _of("labelled_cross_entropy", task.sample_batch(batch, key=key), LabelledTokens, "labelled tokens")
     losses = _negative_log_likelihood(answer_tokens(predictor, prompts), prompts.labels)
     return jnp.sum(jnp.where(prompts.loss_mask, losses, 0)) / jnp.maximum(jnp.sum(prompts.loss_mask), 1)
+
+
+NAMES = (
+    "half_mse",
+    "every_position_mse",
+    "every_position_logistic",
+    "cross_entropy",
+    "every_position_cross_entropy",
+    "next_token_cross_entropy",
+    "labelled_cross_entropy",
+)
+
+
+def _of(objective: str, prompts: Any, kind: type, wanted: str) -> Any:
+    """The prompts of a batch if they are of the kind that an objective scores."""
+    require(isinstance(prompts, kind), "objective", objective, f"one for {type(prompts).__name__}: it scores {wanted}")
+    return prompts
+
+
+def _real(objective: str, prompts: Any) -> Prompt:
+    """Prompts with real targets."""
+    prompts = _of(objective, prompts, Prompt, "pairs (x, y)")
+    require(not prompts.has_labels, "objective", objective, "one for integer labels, as cross_entropy")
+    return prompts
+
+
+def _labelled(objective: str, prompts: Any) -> Prompt:
+    """Prompts with integer labels."""
+    prompts = _of(objective, prompts, Prompt, "pairs (x, y)")
+    require(prompts.has_labels, "objective", objective, "one for real targets, as half_mse")
+    return prompts
+
+
+def _wide_enough(logits: Float[Array, "... classes"], task: Any) -> Float[Array, "... classes"]:
+    """Logits with a place for every label, where the task says how many there are (`n_labels`)."""
+    n_labels = getattr(task, "n_labels", 0)
+    classes = n_labels if isinstance(n_labels, int) else 0
+    require(logits.shape[-1] >= classes, "logits", f"{logits.shape[-1]} per answer", f"at least {classes}, as labels")
+    return logits
 
 
 def _negative_log_likelihood(logits: Float[Array, "... classes"], labels: Int[Array, "..."]) -> Float[Array, "..."]:

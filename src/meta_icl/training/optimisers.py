@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers, muon
 
+from meta_icl.conversions import require_entries
 from meta_icl.errors import choose, require
-from meta_icl.tasks.laws import require_entries
 
 NAMES = ("adam", "adamw", "muon", "sgd")
 MUON_RMS = 0.2  # the size of an entry of Muon's step over the rate, about that of Adam's (Liu et al., 2025)
@@ -50,7 +50,7 @@ class Optimiser(eqx.Module):
             require_entries(lambda v: np.isfinite(v) & (v >= 0), field, getattr(self, field), "zero or positive")
         for field in ("b1", "b2", "momentum"):
             require_entries(lambda v: (v >= 0) & (v < 1), field, getattr(self, field), "at least 0 and below 1")
-        require_entries(lambda v: v > 0, "clip_norm", self.clip_norm, "positive")
+        require_entries(lambda v: v > 0, "clip_norm", self.clip_norm, "positive", infinite=True)
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "zero or more")
         require(self.hold_steps >= 0, "hold_steps", self.hold_steps, "zero or more")
         ends = self.schedule in ("cosine", "linear")
@@ -89,6 +89,16 @@ class Optimiser(eqx.Module):
         if self.warmup_steps:
             factor = factor * jnp.minimum(1, (count + 1) / self.warmup_steps)
         return self.learning_rate * factor.astype(self.learning_rate.dtype)
+
+
+class Given(eqx.Module):
+    """An optimiser of optax as it is; its numbers are fixed, so that a sweep needs an `Optimiser`."""
+
+    transformation: optax.GradientTransformation = eqx.field(static=True)
+
+    def build(self) -> optax.GradientTransformation:
+        """The transformation itself."""
+        return self.transformation
 
 
 def hidden_maps(params: Any) -> Any:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
+from meta_icl.conversions import require_entries
 from meta_icl.errors import BadInput, require
 from meta_icl.prompt import Task
-from meta_icl.tasks.laws import require_entries
 from meta_icl.tasks.regression import LinearRegression
 from meta_icl.training.objectives import Objective
 

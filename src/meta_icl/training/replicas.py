@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
+from meta_icl.conversions import LARGEST
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.prompt import Task
-from meta_icl.training.optimisers import Optimiser
+from meta_icl.training.optimisers import Given, Optimiser
 
 T = TypeVar("T")
 
@@ -20,7 +22,7 @@ class Replica(NamedTuple):
     """One seed at one point of a sweep: everything in which the members of a training differ."""
 
     task: Task
-    optimiser: Optimiser
+    optimiser: Optimiser | Given
     init_key: Key[Array, "*replicas"]
     data_key: Key[Array, "*replicas"]
     eval_key: Key[Array, "*replicas"]
@@ -28,18 +30,16 @@ class Replica(NamedTuple):
 
 def make_replicas(
     task: Task | Callable[..., Task],
-    optimiser: Optimiser,
+    optimiser: Optimiser | Given,
     key: Key[Array, ""],
-    seeds: int | Sequence[int],
+    seeds: Any,
     sweep: Mapping[str, Sequence[float]],
 ) -> tuple[list[Replica], list[dict[str, float]]]:
     """All combinations of seeds and swept values, with a label each, such as {"seed": 3, "task.noise": 0.1}.
 
     Swept names are "task.FIELD" or "optimiser.FIELD", the field a dotted path.
     """
-    if isinstance(seeds, int):
-        require(seeds >= 1, "seeds", seeds, "a positive integer")
-        seeds = range(seeds)
+    seeds = seed_numbers(seeds)
     replicas, labels = [], []
     for values in itertools.product(*sweep.values()):
         point = dict(zip(sweep, values, strict=True))
@@ -59,8 +59,25 @@ def make_replicas(
     return replicas, labels
 
 
+def seed_numbers(seeds: Any) -> list[int]:
+    """The seeds 0 .. seeds - 1, or those given: different integers from 0 to 2^31 - 1, at least one."""
+    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
+        require(1 <= int(seeds) <= LARGEST, "seeds", seeds, "a positive integer, or a list of seeds")
+        return list(range(seeds))
+    listed = isinstance(seeds, Sequence | np.ndarray | range) and not isinstance(seeds, str)
+    require(listed, "seeds", seeds, "a positive integer, or a list of seeds")
+    chosen = np.asarray(seeds).tolist()
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST for seed in chosen)
+    fair = whole and 0 < len(chosen) == len(set(chosen))
+    require(fair, "seeds", chosen, f"one or more different integers from 0 to {LARGEST}")
+    return chosen
+
+
 def with_field(tree: T, path: str, value: float) -> T:
-    """The tree with the number at a dotted path replaced; it must be an array leaf, such as `x_law.half_range`."""
+    """The tree with the number at a dotted path replaced; it must be an array leaf, such as `x_law.half_range`.
+
+    Modules with the new number are checked as when they were made.
+    """
     names = path.split(".")
     owner: Any = tree
     for name in names[:-1]:
@@ -68,7 +85,10 @@ def with_field(tree: T, path: str, value: float) -> T:
     old = getattr(owner, choose("field", names[-1], vars(owner)))
     if not eqx.is_array(old):
         raise BadInput(f"{path} of {type(tree).__name__} is a fixed size or option and cannot be swept in one training")
-    return eqx.tree_at(lambda t: _get(t, names), tree, jnp.full(old.shape, value, old.dtype))
+    changed = eqx.tree_at(lambda t: _get(t, names), tree, jnp.full(old.shape, value, old.dtype))
+    for depth in range(len(names)):
+        _check_again(_get(changed, names[:depth]))
+    return changed
 
 
 def stack(trees: Sequence[T]) -> T:
@@ -84,6 +104,13 @@ def unstack(tree: T) -> list[T]:
     """The inverse of `stack` for a tree of arrays."""
     n = jax.tree.leaves(tree)[0].shape[0]
     return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(n)]
+
+
+def _check_again(module: Any) -> None:
+    """Repeat the checks that a module made when it was made."""
+    for kind in type(module).__mro__:
+        if "__check_init__" in vars(kind):
+            vars(kind)["__check_init__"](module)
 
 
 def _get(tree: Any, names: Sequence[str]) -> Any:

@@ -83,7 +83,7 @@ def test_module_entry_and_version():
 
 # Bad input
 
-LINEAR = ("train", "linear_regression", "transformer", "--task", "d=3", "n_context=4")
+LINEAR = ("train", "linear_regression", "von_oswald", "--task", "d=3", "n_context=4")
 FITTING = (*LINEAR, "--model", "d_model=4")
 
 
@@ -120,13 +120,13 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         (("compare", "none", "--contexts", "2,x"), "--contexts must be an integer, got 'x'"),
         (("train",), "train needs a task and a model"),
         (
-            ("train", "linear_regresion", "transformer"),
+            ("train", "linear_regresion", "von_oswald"),
             "unknown task 'linear_regresion'; did you mean 'LinearRegression'",
         ),
-        (("train", "uniform", "transformer"), "unknown task 'uniform'"),
-        ((*LINEAR[:2], "transformr"), "LinearRegression needs d=..., n_context=..."),
-        ((*LINEAR[:2], "transformr", *LINEAR[3:]), "unknown model 'transformr'; did you mean 'Transformer'"),
-        (LINEAR, "model Transformer needs d_model=..."),
+        (("train", "uniform", "von_oswald"), "unknown task 'uniform'"),
+        ((*LINEAR[:2], "von_oswld"), "LinearRegression needs d=..., n_context=..."),
+        ((*LINEAR[:2], "von_oswld", *LINEAR[3:]), "unknown model 'von_oswld'; did you mean 'von_oswald'"),
+        (LINEAR, "model von_oswald needs d_model=..."),
         ((*LINEAR, "x_law=unifrm"), "unknown x_law (Law) 'unifrm'; did you mean 'Uniform'"),
         ((*LINEAR, "x_law=uniform:half_rnge=1"), "unknown field of Uniform 'half_rnge'; did you mean 'half_range'"),
         (
@@ -162,7 +162,7 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         ((*FITTING, "--sweep", "task.noise=a,b"), "--sweep task.noise must be a number, got 'a'"),
         (
             (*LINEAR, "--model", "d_model=7"),
-            "Transformer and Concatenated and LinearRegression do not fit together (a token has 4 channels): ",
+            "von_oswald and Concatenated and LinearRegression do not fit together (a token has 4 channels): ",
         ),
         (("train", "--resume", "none"), "there is no run 'none'"),
     ],
@@ -376,6 +376,58 @@ def test_runs(capsys, tiny_paper):
     assert "add --delete" in call(capsys, "runs", "gc", "--unfinished")[1] and Path("runs/other").exists()
     assert json.loads(call(capsys, "runs", "gc", "--unfinished", "--delete", "--json")[1])["removed"] is True
     assert not Path("runs/other").exists() and len(list_runs("runs")) == 1
+
+
+def test_runs_verify(capsys, tiny_paper):
+    call(capsys, "reproduce", "tiny")
+    call(capsys, "reproduce", "tiny", "--preset", "other")
+    status, out, _ = call(capsys, "runs", "verify")
+    assert status == 0 and "2 runs: 0 files or parts are not as they were left" in out
+    names = sorted(info.name for info in list_runs("runs"))
+    mine, theirs = (Path("runs") / name / "arrays" / "loss.safetensors" for name in names)  # of "other", of "small"
+    mine.write_bytes(theirs.read_bytes()[:-1] + b"\x07")
+    status, out, _ = call(capsys, "runs", "verify", names[1])
+    assert status == 0 and "1 runs: 0 files" in out
+    status, out, _ = call(capsys, "runs", "verify", "--json")
+    (finding,) = json.loads(out)["findings"]
+    assert status == 1 and finding == {
+        "run": names[0], "part": "", "file": "arrays/loss.safetensors", "kind": "changed", "origin": "",
+    }  # fmt: skip
+    status, _, err = call(
+        capsys, "reproduce", "tiny", "--preset", "other"
+    )  # judged anew, from what is not as it was left
+    assert status == 2 and "is not the file with which the run was finished" in err and err.count("\n") == 1
+
+
+def test_a_platform_that_is_not_here_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "meta_icl", "doctor"],
+        env={**os.environ, "JAX_PLATFORMS": "rocm"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("meta-icl: JAX_PLATFORMS is 'rocm', and jax finds") and done.stderr.count("\n") == 1
+
+
+def test_a_contradicted_verdict_in_kept_results_is_told(capsys, tiny_paper):
+    call(capsys, "reproduce", "tiny", "--results", "results")
+    path = Path("results/tiny2020_little/claims.json")
+    told = json.loads(path.read_text())
+    told["claims"][1]["verdict"] = "holds"
+    path.write_text(json.dumps(told))
+    status, _, err = call(capsys, "papers", "--results", "results")
+    assert status == 2 and "claims.json was changed since it was written" in err
+    path.write_text(json.dumps({"format": 1, "claims": told["claims"]}))  # as before claims were bound to anything
+    status, _, err = call(capsys, "papers", "--results", "results")
+    assert status == 2 and "says 'holds' of claim tiny2020/T-2, but its checks say 'fails'" in err
+
+
+def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device", "somewhere/file")
+
+    monkeypatch.setattr("meta_icl.apps.cli.runs._list", full)
+    status, _, err = call(capsys, "runs", "list")
+    assert status == 2 and err == "meta-icl: somewhere/file: No space left on device\n"
 
 
 def test_report_of_runs(capsys, tiny_paper):

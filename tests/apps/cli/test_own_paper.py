@@ -43,6 +43,7 @@ def folder(tmp_path, monkeypatch):
         ({"p.txt": WHOLE}, "./p.txt", "p.txt is no Python file (its name must end with .py)"),
         ({"p.py": "x = 1\nimport no_such_thing"}, "p.py", "ModuleNotFoundError: No module named 'no_such_thing' ("),
         ({"p.py": "x = 1\nx = = 1"}, "p.py", "paper 'p.py' cannot be imported: SyntaxError"),
+        ({"p/__init__.py": WHOLE}, "p", "unknown paper 'p'; for the one that is in this folder, write ./p"),
         ({"p.py": WHOLE}, "p.py --preset smal", "unknown preset 'smal'; did you mean 'small'"),
         ({"p.py": WHOLE}, "p.py --claims T-2", "unknown claim 'T-2'"),
     ],

@@ -45,7 +45,7 @@ def only_run(root: Path) -> Run:
 
 def test_train_is_the_library_s_training(root):
     run = only_run(root)
-    assert run.done and run.name.startswith("train-LinearRegression-Transformer-")
+    assert run.done and run.name.startswith("train-LinearRegression-von_oswald-")
     parts = run.parts()
     assert set(parts) == {f"task.noise=0.5,seed={seed}" for seed in (0, 1)}
     trained = train(
@@ -183,3 +183,29 @@ def test_only_runs_of_train_can_be_compared(tmp_path, capsys):
     for arguments in (["compare", "other"], ["train", "--resume", "other"]):
         assert cli.main([*arguments, "--root", str(tmp_path)]) == 2
         assert "was not made by `meta-icl train`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [(), ("--stop-when-diverged",)])
+def test_a_point_that_diverges_harms_no_other_and_is_the_exit_status(tmp_path, capsys, monkeypatch, option):
+    monkeypatch.setattr(command, "default_workers", lambda: 1)  # one part per point
+    given = [*ARGUMENTS[: ARGUMENTS.index("--seeds")], "--optimiser", "name=sgd", "--workers", "0", *option]
+    rates = ("--sweep", "optimiser.learning_rate=0.01,1e30")
+    assert cli.main([*given, *rates, "--root", str(tmp_path), "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    name = "optimiser.learning_rate=1e+30,seed=0"
+    assert told["diverged"] == {name: 3}  # steps 0, 3, 6 are recorded
+    good, bad = told["points"]
+    assert np.isfinite(good["final_loss"]) and bad["final_loss"] in ("NaN", "Infinity")
+    run = only_run(tmp_path)
+    assert run.state == run.parts()[name].state == "diverged"
+    assert run.parts()["optimiser.learning_rate=0.01,seed=0"].state == "done"
+    alone = [*given, "--root", str(tmp_path / "alone"), "--json"]
+    assert cli.main(alone) == 0
+    capsys.readouterr()
+    np.testing.assert_equal(
+        run.part_arrays("optimiser.learning_rate=0.01,seed=0"), only_run(tmp_path / "alone").part_arrays("seed=0")
+    )
+    assert cli.main([*given, *rates, "--root", str(tmp_path)]) == 3  # asked again, it is shown
+    out = capsys.readouterr().out
+    assert f"diverged {name}: NaN or infinite when seen at step 3" in out
+    assert "NaN" in out if option else re.search("NaN|inf", out)

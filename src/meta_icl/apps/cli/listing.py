@@ -65,6 +65,8 @@ def find_paper(name: str) -> str:
         raise BadInput(f"paper {name!r} is ambiguous: {', '.join(matches)}")
     if matches:
         return matches[0]
+    if Path(name).exists():
+        raise BadInput(f"unknown paper {name!r}; for the one that is in this folder, write ./{name}")
     choose("paper", name, [known.split("_")[0] for known in names])  # says which short name is nearest
     raise AssertionError("a short name is the beginning of a name")
 

@@ -75,6 +75,7 @@ def main(arguments: Sequence[str]) -> int:
         described |= {"claims": ids, "experiments": needed}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
+            run.begin_again()
             paper.run(config, run, *([] if needed is None else [needed]))
             run.finish()
         claims = list(paper.claims(run, *([] if needed is None else [ids])))

@@ -1,4 +1,8 @@
-"""Softmax attention over all tokens or over a sliding window, with a cache, as a mixer."""
+"""The one attention of the house: every published variant is a field of its description.
+
+Row convention: x has shape "t d", heads come first, "heads t k". Scores are Q K^T times a scale, values are summed by
+the pattern, and W_O maps heads back to the stream (or every head writes into its own channels).
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,114 +11,374 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from meta_icl import draws
-from meta_icl.errors import require
-from meta_icl.models.mixers.mixer import Mixer
+from meta_icl.errors import choose, require
+from meta_icl.models.initialisation import LECUN, Init
+from meta_icl.models.mixers.mixer import MixerDescription
+from meta_icl.models.norms import Norm, NormLayer
+from meta_icl.models.positions import Rotary
+from meta_icl.models.trace import Tap
+
+KINDS = ("softmax", "linear", "mixed", "elu")
+RECURRENT = ("linear", "elu")  # their past is a sum, whatever its length
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Describes causal softmax attention over the last `window` tokens; a window as long as the sequence is full.
+class Attention(MixerDescription):
+    """Describes attention; called with a width and a key it draws the weights (`AttentionLayer`).
 
-    The window is also the size of the cache. Positions are rotary (Su et al., 2021) unless `rotary` is off.
+    `kind`: "softmax"; "linear", the scores themselves; "mixed", sigma(10 u) softmax + (1 - sigma(10 u)) linear with a
+    learned u; "elu", phi(q).phi(k) over their sum with phi = elu + 1 (Katharopoulos et al., 2020). `scale` is the
+    factor on q.k, by default 1 for "linear" and "elu" and 1/sqrt(d_head) otherwise. `n_groups` sets of keys and values
+    are shared by the heads (default: one each). `project=False` leaves out W_O: head i adds to its own channels.
+    `query_is_key=False` keeps the last row, the query, out of the keys. `window`: the last so many tokens are seen.
+    `qk_norm` stands on the queries and keys of every head, or of all heads together with `qk_norm_whole`. `smeared`:
+    keys are s k_j + (1 - s) k_{j-1} with a learned sigmoid per head (Olsson et al., 2022). `softcap` bounds scores by
+    c tanh(s / c). `biases` are those of queries, keys and values, `bias_out` that of W_O; they start at zero.
     """
 
-    n_heads: int = 2
-    window: int = 1024
-    rotary: bool = True
+    n_heads: int = 1
+    d_head: int | None = None
+    n_groups: int | None = None
+    kind: str = "softmax"
+    scale: float | None = None
+    causal: bool = True
+    query_is_key: bool = True
+    window: int | None = None
+    project: bool = True
+    biases: bool = False
+    bias_out: bool = False
+    rotary: Rotary | None = None
+    qk_norm: Norm | None = None
+    qk_norm_whole: bool = False
+    smeared: bool = False
+    softcap: float | None = None
+    init: Init = LECUN
+    init_out: Init | None = None  # of W_O, `init` unless given
 
     def __post_init__(self):
-        for field in ("n_heads", "window"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "a positive integer")
+        choose("attention", self.kind, KINDS)
+        for field in ("n_heads", "d_head", "n_groups", "window"):
+            value = getattr(self, field)
+            require(value is None or value >= 1, field, value, "a positive integer or nothing")
+        require(self.n_heads % (self.n_groups or 1) == 0, "n_groups", self.n_groups, f"a divisor of {self.n_heads}")
+        require(self.causal or self.window is None, "window", self.window, "given for causal attention only")
+        require(self.query_is_key or not self.causal, "causal", True, "combined with query_is_key=True")
+        require(self.softcap is None or self.softcap > 0, "softcap", self.softcap, "positive, or nothing")
+
+    def width(self, d_model: int) -> int:
+        """Channels per head."""
+        whole = self.d_head is not None or d_model % self.n_heads == 0
+        require(whole, "n_heads", self.n_heads, f"a divisor of d_model = {d_model}")
+        return self.d_head or d_model // self.n_heads
 
     def __call__(self, d_model: int, *, key: Key[Array, ""]) -> "AttentionLayer":
-        require(d_model % (2 * self.n_heads) == 0, "n_heads", self.n_heads, f"a divisor of d_model / 2 = {d_model / 2}")
-        return AttentionLayer(self, d_model, key=key)
+        h, g, k = self.n_heads, self.n_groups or self.n_heads, self.width(d_model)
+        require(self.project or h * k == d_model, "project", False, "combined with heads that fill the stream")
+        turned = k if self.rotary is None else self.rotary.turned_channels(k)
+        require(self.rotary is None or turned % 2 == 0, "d_head", k, "such that an even number of channels is turned")
+        keys = jax.random.split(key, 4)
+        w_q, w_k, w_v = (self.init((n, d_model, k), d_model, key=key) for n, key in zip((h, g, g), keys, strict=False))
+        w_o = (self.init_out or self.init)((h, k, d_model), h * k, key=keys[3]) if self.project else None
+        b_q, b_k, b_v = (jnp.zeros((n, k)) if self.biases else None for n in (h, g, g))
+        norms = (None, None)
+        if self.qk_norm is not None:
+            norms = tuple(self.qk_norm(n * k if self.qk_norm_whole else k) for n in (h, g))
+        return AttentionLayer(
+            *(w_q, w_k, w_v, w_o, b_q, b_k, b_v),
+            jnp.zeros(d_model) if self.bias_out else None,
+            *norms,
+            jnp.zeros(h) if self.smeared else None,
+            jnp.zeros(()) if self.kind == "mixed" else None,
+            self,
+        )
 
 
 class Cache(NamedTuple):
-    """Keys and values "places heads d" of the last tokens in a ring, the prefix that is always visible, a counter."""
+    """Keys and values of the last tokens in a ring, the prefix that is always visible, and the tokens so far."""
 
-    keys: Float[Array, "w heads d"]
-    values: Float[Array, "w heads d"]
+    keys: Float[Array, "groups w k"]
+    values: Float[Array, "groups w k"]
+    before: Float[Array, "groups k"]  # the last key before it was smeared
     prefix: Float[Array, "p d_model"]
     position: Int[Array, ""]
 
 
-class AttentionLayer(Mixer):
-    """softmax(q.k / sqrt(d_head)) over the visible tokens; see `Attention`.
+class Front(NamedTuple):
+    """Queries without a place, and the keys and values of a prefix that every row sees."""
 
-    A `prefix` of further tokens may be given that every token sees and that has no position.
+    q: Float[Array, "heads q k"]
+    k: Float[Array, "groups p k"]
+    v: Float[Array, "groups p k"]
+
+
+class Sums(NamedTuple):
+    """What linear attention carries: sum phi(k) v^T and sum phi(k)."""
+
+    products: Float[Array, "groups k v"]
+    keys: Float[Array, "groups k"]
+
+
+class AttentionLayer(eqx.Module):
+    """The weights of an `Attention`. Sites: `q`, `k`, `v` (before norms and rotation), `scores`, `pattern`, `z`.
+
+    `scores` are those before the mask, so that an intervention never shows a row its future.
     """
 
-    w_qkv: Float[Array, "d 3*d"]
-    w_out: Float[Array, "d d"]
+    w_q: Float[Array, "*stack heads d k"]
+    w_k: Float[Array, "*stack groups d k"]
+    w_v: Float[Array, "*stack groups d k"]
+    w_o: Float[Array, "*stack heads k d"] | None
+    b_q: Float[Array, "*stack heads k"] | None
+    b_k: Float[Array, "*stack groups k"] | None
+    b_v: Float[Array, "*stack groups k"] | None
+    b_o: Float[Array, "*stack d"] | None
+    q_norm: NormLayer | None
+    k_norm: NormLayer | None
+    smear: Float[Array, "*stack groups"] | None
+    mix: Float[Array, "*stack"] | None
     config: Attention = eqx.field(static=True)
 
-    def __init__(self, config: Attention, d_model: int, *, key: Key[Array, ""]):
-        in_key, out_key = jax.random.split(key)
-        self.w_qkv = draws.normal(in_key, (d_model, 3 * d_model)) / math.sqrt(d_model)
-        self.w_out = draws.normal(out_key, (d_model, d_model)) / math.sqrt(d_model)
-        self.config = config
+    @property
+    def scale(self) -> float:
+        """The factor on q.k."""
+        c = self.config
+        if c.scale is not None:
+            return c.scale
+        return 1.0 if c.kind in RECURRENT else 1 / math.sqrt(self.w_q.shape[-1])
 
-    def initial_state(self, prefix: Float[Array, "p d"] | None = None) -> Cache:
-        d, h = self.w_out.shape[0], self.config.n_heads
-        empty = jnp.zeros((self.config.window, h, d // h))
-        return Cache(empty, empty, jnp.zeros((0, d)) if prefix is None else prefix, jnp.zeros((), jnp.int32))
+    def __call__(
+        self,
+        x: Float[Array, "t d"],
+        *,
+        visible: Bool[Array, " t"] | None = None,
+        tap: Tap | None = None,
+        last: bool = False,
+        prefix: Float[Array, "p d"] | None = None,
+    ) -> Float[Array, "q d"]:
+        """The output at every row, or at the `last` one alone.
 
-    def step(self, state: Cache, x: Float[Array, " d"]) -> tuple[Cache, Float[Array, " d"]]:
-        q, k, v = self.heads(x[None])
-        place, w = state.position % self.config.window, self.config.window
-        keys = state.keys.at[place].set(self.rotated(k, state.position[None])[0])
-        values = state.values.at[place].set(v[0])
-        age = (place - jnp.arange(w)) % w  # 0 for the newest
-        y = self.attend(q, state.position[None], keys, values, (age <= state.position)[None], state.prefix)
-        return Cache(keys, values, state.prefix, state.position + 1), y[0]
+        Rows that are not `visible` do not exist for the others. A `prefix` of further rows is seen by all and has no
+        position.
+        """
+        tap = tap or Tap()
+        t = x.shape[0]
+        q, k, v = self.heads(x, tap, last=last)
+        positions = jnp.arange(t)
+        front = None if prefix is None else self.front(q, prefix)
+        q, k = (
+            self.placed(q, positions[-1:] if last else positions, self.q_norm),
+            self.placed(k, positions, self.k_norm),
+        )
+        if self.smear is not None:
+            k = smeared(k, jnp.concatenate([k[:, :1], k[:, :-1]], axis=1), self.smear)
+        seen = self.seen(t, visible)
+        if not self.config.query_is_key:
+            k, v, seen = k[:, :-1], v[:, :-1], None if seen is None else seen[:, :-1]
+        if seen is not None and last:
+            seen = seen[-1:]
+        # A row that sees itself sees something; else the softmax of nothing must be nothing.
+        empty = visible is not None or tap.changes("scores")
+        return self.attend(q, k, v, seen, tap, empty=empty, front=front)
 
-    def __call__(self, x: Float[Array, "t d"], prefix: Float[Array, "p d"] | None = None) -> Float[Array, "t d"]:
-        q, k, v = self.heads(x)
-        positions = jnp.arange(x.shape[0])
-        distance = positions[:, None] - positions[None]
-        visible = (distance >= 0) & (distance < self.config.window)
-        prefix = jnp.zeros((0, x.shape[1]), x.dtype) if prefix is None else prefix
-        return self.attend(q, positions, self.rotated(k, positions), v, visible, prefix)
+    def heads(
+        self, x: Float[Array, "t d"], tap: Tap, *, last: bool = False
+    ) -> tuple[Float[Array, "heads q k"], Float[Array, "groups t k"], Float[Array, "groups t k"]]:
+        """Queries, keys and values as they are projected."""
+        if last or tap.changes("q_input", "k_input", "v_input"):
+            inputs = [tap(f"{name}_input", x) for name in "qkv"]
+            inputs[0] = inputs[0][-1:] if last else inputs[0]
+            weights = (self.w_q, self.w_k, self.w_v)
+            q, k, v = (jnp.einsum("td,hdk->htk", rows, w) for rows, w in zip(inputs, weights, strict=True))
+        else:  # one product for all
+            h, g = self.w_q.shape[0], self.w_k.shape[0]
+            all_heads = jnp.einsum("td,hdk->htk", x, jnp.concatenate([self.w_q, self.w_k, self.w_v]))
+            q, k, v = all_heads[:h], all_heads[h : h + g], all_heads[h + g :]
+        if self.b_q is not None and self.b_k is not None and self.b_v is not None:
+            q, k, v = q + self.b_q[:, None], k + self.b_k[:, None], v + self.b_v[:, None]
+        return tap("q", q), tap("k", k), tap("v", v)
 
-    def heads(self, x: Float[Array, "t d"]) -> tuple[Float[Array, "t heads k"], ...]:
-        """Queries, keys and values, without positions."""
-        h = self.config.n_heads
-        qkv = (x @ self.w_qkv).reshape(x.shape[0], 3, h, x.shape[1] // h)
-        return qkv[:, 0], qkv[:, 1], qkv[:, 2]
+    def placed(
+        self, x: Float[Array, "h t k"], positions: Int[Array, " t"] | None, norm: NormLayer | None
+    ) -> Float[Array, "h t k"]:
+        """Queries or keys after their norm and rotation; without `positions` they are not turned."""
+        if norm is not None and self.config.qk_norm_whole:
+            h, t, k = x.shape
+            x = jnp.swapaxes(norm(jnp.swapaxes(x, 0, 1).reshape(t, h * k)).reshape(t, h, k), 0, 1)
+        elif norm is not None:
+            x = norm(x)
+        return x if self.config.rotary is None or positions is None else self.config.rotary(x, positions)
 
-    def rotated(self, x: Float[Array, "t heads k"], positions: Int[Array, " t"]) -> Float[Array, "t heads k"]:
-        """Rotary positions; nothing when they are off."""
-        return rotary(x, positions) if self.config.rotary else x
+    def front(self, q: Float[Array, "heads q k"], prefix: Float[Array, "p d"]) -> "Front":
+        """What queries, as they are projected, see of the rows of a prefix, which have no place."""
+        _, k, v = self.heads(prefix, Tap())
+        return Front(self.placed(q, None, self.q_norm), self.placed(k, None, self.k_norm), v)
+
+    def seen(self, t: int, visible: Bool[Array, " t"] | None) -> Bool[Array, "t t"] | None:
+        """Which rows (second) a row (first) sees; `None` for all."""
+        if not self.config.causal:
+            return None if visible is None else jnp.broadcast_to(visible[None], (t, t))
+        distance = jnp.arange(t)[:, None] - jnp.arange(t)[None]
+        seen = distance >= 0
+        if self.config.window is not None and self.config.window < t:
+            seen = seen & (distance < self.config.window)
+        return seen if visible is None else seen & visible[None]
 
     def attend(
         self,
-        q: Float[Array, "t heads k"],
-        positions: Int[Array, " t"],
-        keys: Float[Array, "s heads k"],
-        values: Float[Array, "s heads k"],
-        visible: Bool[Array, "t s"],
-        prefix: Float[Array, "p d"],
-    ) -> Float[Array, "t d"]:
-        """The output for queries without positions, keys with them, and a prefix that has none."""
-        _, prefix_keys, prefix_values = self.heads(prefix)
-        scores = jnp.einsum("thk,shk->hts", self.rotated(q, positions), keys)
-        scores = jnp.where(visible[None], scores, -jnp.inf)
-        scores = jnp.concatenate([jnp.einsum("thk,phk->htp", q, prefix_keys), scores], axis=-1)
-        pattern = jax.nn.softmax(scores / math.sqrt(q.shape[-1]), axis=-1)
-        z = jnp.einsum("hts,shk->thk", pattern, jnp.concatenate([prefix_values, values]))
-        return z.reshape(q.shape[0], -1) @ self.w_out
+        q: Float[Array, "heads q k"],
+        k: Float[Array, "groups s k"],
+        v: Float[Array, "groups s k"],
+        seen: Bool[Array, "q s"] | None,
+        tap: Tap,
+        *,
+        empty: bool = False,
+        front: "Front | None" = None,
+    ) -> Float[Array, "q d"]:
+        """What the queries read of placed keys and of what is in `front`, mapped back to the stream.
+
+        Rows may see nothing at all where `empty`.
+        """
+        scores = self.products(q, k)
+        if front is not None:
+            n_queries, n_front = front.q.shape[1], front.k.shape[1]
+            scores = jnp.concatenate([self.products(front.q, front.k), scores], axis=-1)
+            v = jnp.concatenate([front.v, v], axis=1)
+            if seen is not None:
+                seen = jnp.concatenate([jnp.ones((n_queries, n_front), bool), seen], axis=1)
+        pattern = tap("pattern", self.pattern(tap("scores", scores), seen, empty))
+        return self.out(tap("z", jnp.einsum("hqs,hsk->hqk", pattern, self.for_heads(v))))
+
+    def products(self, q: Float[Array, "heads q k"], k: Float[Array, "groups s k"]) -> Float[Array, "heads q s"]:
+        """The scores of placed queries and keys."""
+        if self.config.kind == "elu":
+            q, k = elu_plus_one(q), elu_plus_one(k)
+        scores = jnp.einsum("hqk,hsk->hqs", q, self.for_heads(k)) * self.scale
+        cap = self.config.softcap
+        return scores if cap is None else cap * jnp.tanh(scores / cap)
+
+    def for_heads(self, groups: Float[Array, "g ..."]) -> Float[Array, "h ..."]:
+        """Keys or values of the groups, once for each of their heads."""
+        shared = self.w_q.shape[-3] // groups.shape[0]
+        return groups if shared == 1 else jnp.repeat(groups, shared, axis=0)
+
+    def pattern(
+        self, scores: Float[Array, "*h q s"], seen: Bool[Array, "q s"] | None, empty: bool = False
+    ) -> Float[Array, "*h q s"]:
+        """The weights with which values are summed."""
+        kind = self.config.kind
+        if seen is not None:
+            seen = jnp.broadcast_to(seen, scores.shape)
+        if kind in ("linear", "elu"):
+            return linear_pattern(scores, seen, normalise=kind == "elu")
+        soft = softmax_pattern(scores, seen, empty)
+        if self.mix is None:
+            return soft
+        share = jax.nn.sigmoid(10 * self.mix)
+        return share * soft + (1 - share) * linear_pattern(scores, seen, normalise=False)
+
+    def out(self, z: Float[Array, "heads q k"]) -> Float[Array, "q d"]:
+        """The heads' answers mapped back to the stream."""
+        rows = jnp.swapaxes(z, 0, 1).reshape(z.shape[1], -1)
+        if self.w_o is not None:
+            rows = rows @ self.w_o.reshape(-1, self.w_o.shape[-1])
+        return rows if self.b_o is None else rows + self.b_o[None]
+
+    def initial_state(self, capacity: int | None = None, prefix: Float[Array, "p d"] | None = None) -> Cache | Sums:
+        """An empty cache for at most `capacity` tokens (the window, where there is one), or empty sums.
+
+        Raises `BadInput` where later tokens are read, so that there is no step form.
+        """
+        c, (g, d, k) = self.config, self.w_k.shape[-3:]
+        require(c.causal, "causal", False, "True, to take in one token after the other")
+        plain = c.rotary is None and c.qk_norm is None and not c.smeared and c.softcap is None and c.window is None
+        if c.kind in RECURRENT and plain and prefix is None:
+            return Sums(jnp.zeros((g, k, k)), jnp.zeros((g, k)))
+        size = c.window or capacity
+        require(size is not None, "capacity", capacity, "given, for attention without a window")
+        assert size is not None
+        empty = jnp.zeros((g, size, k))
+        prefix = jnp.zeros((0, d)) if prefix is None else prefix
+        return Cache(empty, empty, jnp.zeros((g, k)), prefix, jnp.zeros((), jnp.int32))
+
+    def step(self, state: Cache | Sums, x: Float[Array, " d"]) -> tuple[Cache | Sums, Float[Array, " d"]]:
+        """Take in one token; returns the cache with it and the output at it."""
+        q, k, v = self.heads(x[None], Tap())
+        if isinstance(state, Sums):
+            return self._summed(state, q, k, v)
+        size, position = state.keys.shape[1], state.position
+        front = self.front(q, state.prefix) if state.prefix.shape[0] else None
+        q, k = self.placed(q, position[None], self.q_norm), self.placed(k, position[None], self.k_norm)
+        unsmeared = k[:, 0]
+        if self.smear is not None:
+            k = smeared(k, jnp.where(position > 0, state.before, unsmeared)[:, None], self.smear)
+        place = position % size
+        keys, values = state.keys.at[:, place].set(k[:, 0]), state.values.at[:, place].set(v[:, 0])
+        age = (place - jnp.arange(size)) % size  # 0 for the newest
+        y = self.attend(q, keys, values, (age <= position)[None], Tap(), front=front)
+        return Cache(keys, values, unsmeared, state.prefix, position + 1), y[0]
+
+    def _summed(self, state: Sums, q: Array, k: Array, v: Array) -> tuple[Sums, Float[Array, " d"]]:
+        if self.config.kind == "elu":
+            q, k = elu_plus_one(q), elu_plus_one(k)
+        products = state.products + jnp.einsum("gsk,gsv->gkv", k, v)
+        keys = state.keys + k[:, 0]
+        z = jnp.einsum("hqk,hkv->hqv", q, self.for_heads(products)) * self.scale
+        if self.config.kind == "elu":
+            z = z / (jnp.einsum("hqk,hk->hq", q, self.for_heads(keys)) * self.scale)[..., None]
+        return Sums(products, keys), self.out(z)[0]
+
+    def qk(self) -> Float[Array, "*stack heads d d"]:
+        """W_Q W_K^T times the scale: scores are h_q A h_k^T (row convention; before norms, rotation and smearing)."""
+        shared = self.w_q.shape[-3] // self.w_k.shape[-3]
+        return jnp.einsum("...hdk,...hek->...hde", self.w_q, jnp.repeat(self.w_k, shared, axis=-3)) * self.scale
+
+    def ov(self) -> Float[Array, "*stack heads d d"]:
+        """W_V W_O: what a row adds to the stream when attended to; without W_O, W_V into the head's own channels."""
+        shared = self.w_q.shape[-3] // self.w_v.shape[-3]
+        w_v = self.w_v if shared == 1 else jnp.repeat(self.w_v, shared, axis=-3)
+        if self.w_o is not None:
+            return jnp.einsum("...hdk,...hke->...hde", w_v, self.w_o)
+        h, d, k = w_v.shape[-3:]
+        own = [jnp.pad(w_v[..., i, :, :], [(0, 0)] * (w_v.ndim - 2) + [(i * k, d - (i + 1) * k)]) for i in range(h)]
+        return jnp.stack(own, axis=-3)
 
 
-def rotary(x: Float[Array, "t heads k"], positions: Int[Array, " t"]) -> Float[Array, "t heads k"]:
-    """Rotate the pair of channels (j, j + k/2) by position / 10000^(2j/k)."""
-    half = x.shape[-1] // 2
-    rates = 10000.0 ** (-jnp.arange(half, dtype=x.dtype) / half)
-    angles = (positions[:, None].astype(x.dtype) * rates[None])[:, None]
-    first, second = x[..., :half], x[..., half:]
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+def softmax_pattern(
+    scores: Float[Array, "*h q s"], seen: Bool[Array, "*h q s"] | None, empty: bool = False
+) -> Float[Array, "*h q s"]:
+    """Softmax over what is seen; where rows may see nothing (`empty`), zero everywhere in those that do not."""
+    if not empty:
+        return jax.nn.softmax(scores if seen is None else jnp.where(seen, scores, -jnp.inf), axis=-1)
+    there = scores > -jnp.inf if seen is None else seen & (scores > -jnp.inf)
+    largest = jnp.max(jnp.where(there, scores, -jnp.inf), axis=-1, keepdims=True)
+    shifted = jnp.where(there, scores, 0) - lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0))
+    weights = jnp.where(there, jnp.exp(jnp.where(there, shifted, 0)), 0)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    return weights / jnp.where(total > 0, total, 1)
+
+
+def linear_pattern(
+    scores: Float[Array, "*h q s"], seen: Bool[Array, "*h q s"] | None, *, normalise: bool
+) -> Float[Array, "*h q s"]:
+    """The scores of what is seen, divided by their sum if asked; a score of minus infinity counts as unseen."""
+    pattern = jnp.where(scores > -jnp.inf if seen is None else seen & (scores > -jnp.inf), scores, 0)
+    if not normalise:
+        return pattern
+    total = jnp.sum(pattern, axis=-1, keepdims=True)
+    return pattern / jnp.where(total > 0, total, 1)
+
+
+def elu_plus_one(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """elu + 1, positive: exp(x) below zero, so that nothing cancels, and x + 1 above."""
+    return jnp.where(x > 0, x + 1, jnp.exp(jnp.minimum(x, 0)))
+
+
+def smeared(
+    k: Float[Array, "g t k"], before: Float[Array, "g t k"], logit: Float[Array, " g"]
+) -> Float[Array, "g t k"]:
+    """s k_j + (1 - s) k_{j-1} with s = sigmoid(logit)."""
+    share = jax.nn.sigmoid(logit)[:, None, None]
+    return share * k + (1 - share) * before

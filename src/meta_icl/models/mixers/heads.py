@@ -15,7 +15,10 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.models.mixers.mixer import Mixer
+from meta_icl.models.mixers.attention import elu_plus_one
+from meta_icl.models.mixers.mixer import Mixer, MixerDescription
+from meta_icl.models.norms import rms
+from meta_icl.models.trace import Tap
 
 FEATURES = ("identity", "silu", "elu")
 
@@ -54,7 +57,7 @@ class Memory(eqx.Module):
 
 
 @dataclass(frozen=True)
-class HeadDescription:
+class HeadDescription(MixerDescription):
     """Describes a `HeadMixer`; called with a width and a key it draws the weights.
 
     Keys and queries have `d_key` channels per head, values `d_value` (both d_model / n_heads unless given). `conv` is
@@ -144,15 +147,22 @@ class HeadMixer(Mixer):
         memory, read = eqx.filter_vmap(lambda m, s, token: m.step(s, token))(self.memory, state.memory, tokens)
         return HeadState(rows[1:], memory), self.finish(read[:, None], x[None])[0]
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
-        return self.run(self.initial_state(), x)[1]
+    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+        return self.run(self.initial_state(), x, tap)[1]
 
-    def run(self, state: HeadState, x: Float[Array, "t d"]) -> tuple[HeadState, Float[Array, "t d"]]:
-        """Go on over several tokens by the parallel form; the first of them starts a chunk."""
+    def run(
+        self, state: HeadState, x: Float[Array, "t d"], tap: Tap | None = None
+    ) -> tuple[HeadState, Float[Array, "t d"]]:
+        """Go on over several tokens by the parallel form; the first of them starts a chunk.
+
+        Sites: `q`, `k`, `v` as the memory gets them, and what it reads, `z`, all "heads t ..".
+        """
+        tap = tap or Tap()
         rows = jnp.concatenate([state.rows, x @ self.w_in])
-        scan = eqx.filter_vmap(lambda m, s, tokens: m.scan(s, tokens))
-        memory, read = scan(self.memory, state.memory, self.tokens(rows, x))
-        return HeadState(rows[x.shape[0] :], memory), self.finish(read, x)
+        tokens = self.tokens(rows, x)
+        tokens = tokens._replace(q=tap("q", tokens.q), k=tap("k", tokens.k), v=tap("v", tokens.v))
+        memory, read = eqx.filter_vmap(lambda m, s, tokens: m.scan(s, tokens))(self.memory, state.memory, tokens)
+        return HeadState(rows[x.shape[0] :], memory), self.finish(tap("z", read), x)
 
     def tokens(self, rows: Float[Array, "rows channels"], x: Float[Array, "t d"]) -> Tokens:
         """Queries, keys, values and raw gates, "heads t .."; `rows` starts kernel - 1 tokens earlier than `x`."""
@@ -171,7 +181,7 @@ class HeadMixer(Mixer):
     def finish(self, read: Float[Array, "heads t d_value"], x: Float[Array, "t d"]) -> Float[Array, "t d"]:
         """Norm, gate and output map."""
         if self.gain is not None:
-            read = rms_norm(read) * self.gain[:, None]
+            read = rms(read) * self.gain[:, None]
         y = jnp.swapaxes(read, 0, 1).reshape(x.shape[0], -1)
         if self.w_gate is not None:
             y = y * jax.nn.silu(x @ self.w_gate)
@@ -191,14 +201,9 @@ def _first_tap(length: int, channels: int, key: Key[Array, ""]) -> Array:
 
 def feature_map(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
     """The nonlinearity of queries, keys and values: none, SiLU, or elu + 1, which is positive."""
-    return {"identity": lambda u: u, "silu": jax.nn.silu, "elu": lambda u: jax.nn.elu(u) + 1.0}[name](x)
+    return {"identity": lambda u: u, "silu": jax.nn.silu, "elu": elu_plus_one}[name](x)
 
 
 def unit(x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
     """x / |x|, finite with its gradient at zero."""
     return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
-
-
-def rms_norm(x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
-    """x over its root mean square."""
-    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)

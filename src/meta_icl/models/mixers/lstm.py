@@ -1,119 +1,120 @@
-"""LSTM, whose gates see its own state, and mLSTM, whose do not and which therefore runs in parallel."""
+"""Long short-term memory in one direction or in both (Hochreiter & Schmidhuber, 1997)."""
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jax import lax
+from jaxtyping import Array, Bool, Float, Key
 
-from meta_icl import draws
-from meta_icl.models.mixers.heads import HeadDescription, Memory, Tokens
-from meta_icl.models.mixers.linear import linear_chunks, linear_step
-from meta_icl.models.mixers.mixer import Mixer
-
-CAP = 15.0  # of the logarithm of mLSTM's input gate, as in xLSTM-7B: the exponential stays finite without a stabiliser
+from meta_icl.errors import require
+from meta_icl.models.initialisation import Init
+from meta_icl.models.mixers.mixer import Mixer, MixerDescription
+from meta_icl.models.trace import Tap
 
 
-class MlstmMemory(Memory):
-    """S <- f S + i v k^T, z <- f z + i k, read S q / max(1, |z.q|) (Beck et al., 2024).
+@dataclass(frozen=True)
+class Lstm(MixerDescription):
+    """Describes a layer of an LSTM; called with a width and a key it draws the weights (`LstmLayer`).
 
-    f = sigmoid(raw + bias), i = exp(raw), the raw one softly capped. z is kept as a last row of S.
+    Without `project` its units are the channels of the stream, half of them for each direction if `bidirectional`;
+    with it, `d_hidden` units are mapped to the stream. All weights are uniform in +-1/sqrt(units); the forget gate's
+    bias is raised by `forget_bias`.
     """
 
-    bias: Float[Array, " 2"]  # of the forget and of the input gate
-    d_key: int = eqx.field(static=True)
-    d_value: int = eqx.field(static=True)
-    chunk_size: int = eqx.field(static=True)
+    d_hidden: int | None = None
+    bidirectional: bool = False
+    project: bool = False
+    forget_bias: float = 0.0
 
-    def start(self) -> Float[Array, "v_and_one k"]:
-        return jnp.zeros((self.d_value + 1, self.d_key))
+    def __post_init__(self):
+        require(self.d_hidden is None or self.d_hidden >= 1, "d_hidden", self.d_hidden, "a positive integer or nothing")
 
-    def step(self, state: Float[Array, "v1 k"], token: Tokens) -> tuple[Float[Array, "v1 k"], Float[Array, " v"]]:
-        log_f, written = self.gates(token)
-        state, read = linear_step(state, token.q, token.k, written, log_f)
-        return state, read[:-1] / jnp.maximum(1.0, jnp.abs(read[-1]))
+    @property
+    def n_directions(self) -> int:
+        """2 when bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
 
-    def scan(self, state: Float[Array, "v1 k"], tokens: Tokens) -> tuple[Float[Array, "v1 k"], Float[Array, "t v"]]:
-        log_f, written = jax.vmap(self.gates)(tokens)
-        state, read = linear_chunks(state, tokens.q, tokens.k, written, log_f, self.chunk_size)
-        return state, read[:, :-1] / jnp.maximum(1.0, jnp.abs(read[:, -1:]))
+    def __call__(self, d_model: int, *, key: Key[Array, ""], d_in: int | None = None) -> "LstmLayer":
+        n, width = self.n_directions, self.d_hidden or d_model // self.n_directions
+        fits = self.project or n * width == d_model
+        require(fits, "d_hidden", self.d_hidden, f"d_model / directions = {d_model / n}, or combined with project")
+        init = Init("uniform", gain=1 / 3)  # uniform in +-1/sqrt(fan_in)
+        *cell_keys, out_key = jax.random.split(key, 3 * n + 1)
 
-    def answer(self, weights: Float[Array, "v1 k"], q: Float[Array, "*t k"]) -> Float[Array, "*t v"]:
-        read = q @ weights.T
-        return read[..., :-1] / jnp.maximum(1.0, jnp.abs(read[..., -1:]))
+        def cell(direction: int) -> Cell:
+            x_key, h_key, bias_key = cell_keys[3 * direction : 3 * direction + 3]
+            bias = init((4 * width,), width, key=bias_key).at[width : 2 * width].add(self.forget_bias)
+            w_x = init((d_in or d_model, 4 * width), width, key=x_key)
+            return Cell(w_x, init((width, 4 * width), width, key=h_key), bias)
 
-    def gates(self, token: Tokens) -> tuple[Float[Array, " 1"], Float[Array, " v1"]]:
-        """The logarithm of the forget gate, and the value with a one behind it times the input gate."""
-        raw = token.raw + self.bias
-        i = jnp.exp(CAP * jnp.tanh(raw[1] / CAP))
-        return jax.nn.log_sigmoid(raw[:1]), i * jnp.concatenate([token.v, jnp.ones_like(token.v[:1])])
-
-
-@dataclass(frozen=True)
-class Mlstm(HeadDescription):
-    """mLSTM of xLSTM (Beck et al., 2024)."""
-
-    unit_keys: ClassVar[bool] = False
-    output_gate: bool = True
-
-    def n_gates(self, d_key: int) -> int:
-        del d_key
-        return 2
-
-    def memory(self, d_key: int, d_value: int, head: int, *, key: Key[Array, ""]) -> MlstmMemory:
-        del key, head
-        return MlstmMemory(jnp.array([3.0, 0.0]), d_key, d_value, self.chunk_size)
-
-
-@dataclass(frozen=True)
-class LstmMixer:
-    """A layer of a plain LSTM as a mixer (Hochreiter & Schmidhuber, 1997), with as many units as channels."""
-
-    def __call__(self, d_model: int, *, key: Key[Array, ""]) -> "LstmLayer":
-        return LstmLayer(d_model, key=key)
+        w_o = init((n * width, d_model), width, key=out_key) if self.project else None
+        return LstmLayer(tuple(cell(direction) for direction in range(n)), w_o)
 
 
 class LstmState(NamedTuple):
     """Output and cell."""
 
-    h: Float[Array, " d"]
-    c: Float[Array, " d"]
+    h: Float[Array, " units"]
+    c: Float[Array, " units"]
+
+
+class Cell(eqx.Module):
+    """The weights of one direction; gates in the order input, forget, candidate, output."""
+
+    w_x: Float[Array, "*stack d_in gates"]
+    w_h: Float[Array, "*stack units gates"]
+    bias: Float[Array, "*stack gates"]
+
+    def start(self) -> LstmState:
+        """The state before the first token."""
+        zero = jnp.zeros(self.w_h.shape[0], self.w_h.dtype)
+        return LstmState(zero, zero)
+
+    def advance(self, state: LstmState, driven: Float[Array, " gates"]) -> LstmState:
+        """c <- sigma(f) c + sigma(i) tanh(g);  h <- sigma(o) tanh(c)."""
+        i, f, g, o = jnp.split(driven + state.h @ self.w_h, 4)
+        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return LstmState(jax.nn.sigmoid(o) * jnp.tanh(c), c)
+
+    def run(self, x: Float[Array, "t d_in"], visible: Bool[Array, " t"] | None, *, reverse: bool) -> Array:
+        """The outputs "t units"; a row that is not visible changes nothing."""
+
+        def step(state: LstmState, row: tuple[Array, Array | None]) -> tuple[LstmState, Array]:
+            driven, there = row
+            after = self.advance(state, driven)
+            if there is not None:
+                after = jax.tree.map(lambda new, old: jnp.where(there, new, old), after, state)
+            return after, after.h
+
+        driven = x @ self.w_x + self.bias[None]
+        start = jax.tree.map(lambda leaf: leaf.astype(driven.dtype), self.start())
+        return lax.scan(step, start, (driven, visible), reverse=reverse)[1]
 
 
 class LstmLayer(Mixer):
-    """i, f, o = sigmoid(W x + U h + b), c <- f c + i tanh(g), h = o tanh(c); gates in the order i, f, g, o."""
+    """The weights of an `Lstm`; the site `hidden` is its output "t directions*units" before any projection."""
 
-    w_x: Float[Array, "d gates"]
-    w_h: Float[Array, "d gates"]
-    bias: Float[Array, " gates"]
+    cells: tuple[Cell, ...]  # one per direction
+    w_o: Float[Array, "*stack units d"] | None
 
-    def __init__(self, d_model: int, *, key: Key[Array, ""]):
-        x_key, h_key = jax.random.split(key)
-        scale = 1 / math.sqrt(d_model)
-        self.w_x = scale * draws.normal(x_key, (d_model, 4 * d_model))
-        self.w_h = scale * draws.normal(h_key, (d_model, 4 * d_model))
-        self.bias = jnp.zeros(4 * d_model).at[d_model : 2 * d_model].set(1.0)  # remember at first
+    def __call__(
+        self, x: Float[Array, "t d_in"], *, visible: Bool[Array, " t"] | None = None, tap: Tap | None = None
+    ) -> Float[Array, "t d"]:
+        both = [cell.run(x, visible, reverse=direction == 1) for direction, cell in enumerate(self.cells)]
+        return self._out((tap or Tap())("hidden", jnp.concatenate(both, axis=-1)))
 
     def initial_state(self) -> LstmState:
-        zero = jnp.zeros(self.w_x.shape[0])
-        return LstmState(zero, zero)
+        """The state before the first token; `BadInput` for an LSTM that reads backwards too."""
+        require(len(self.cells) == 1, "bidirectional", True, "False, to take in one token after the other")
+        return self.cells[0].start()
 
-    def step(self, state: LstmState, x: Float[Array, " d"]) -> tuple[LstmState, Float[Array, " d"]]:
-        return self._advance(state, x @ self.w_x + self.bias)
+    def step(self, state: LstmState, x: Float[Array, " d_in"]) -> tuple[LstmState, Float[Array, " d"]]:
+        cell = self.cells[0]
+        after = cell.advance(state, x @ cell.w_x + cell.bias)
+        return after, self._out(after.h[None])[0]
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
-        driven = x @ self.w_x + self.bias[None]
-
-        def body(state: LstmState, row: Array) -> tuple[LstmState, Array]:
-            return self._advance(state, row)
-
-        return jax.lax.scan(body, self.initial_state(), driven)[1]
-
-    def _advance(self, state: LstmState, driven: Float[Array, " gates"]) -> tuple[LstmState, Float[Array, " d"]]:
-        i, f, g, o = jnp.split(driven + state.h @ self.w_h, 4)
-        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return LstmState(h, c), h
+    def _out(self, hidden: Float[Array, "t units"]) -> Float[Array, "t d"]:
+        return hidden if self.w_o is None else hidden @ self.w_o

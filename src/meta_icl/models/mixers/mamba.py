@@ -13,11 +13,12 @@ from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.models.mixers.affine_scan import FORMS, affine_scan, affine_step
 from meta_icl.models.mixers.heads import causal_convolution
-from meta_icl.models.mixers.mixer import Mixer
+from meta_icl.models.mixers.mixer import Mixer, MixerDescription
+from meta_icl.models.trace import Tap
 
 
 @dataclass(frozen=True)
-class Mamba:
+class Mamba(MixerDescription):
     """Describes a Mamba block: `expand` times as many channels inside, `d_state` states each; `form` of its scan."""
 
     expand: int = 2
@@ -85,7 +86,8 @@ class MambaLayer(Mixer):
         h = affine_step(state.h, decay[0], drive[0])
         return MambaState(rows[1:], h), self._output(h[None], c, u, z)[0]
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
+    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+        del tap
         new, z = jnp.split(x @ self.w_in, 2, axis=-1)
         state = self.initial_state()
         u, decay, drive, c = self._selected(jnp.concatenate([state.rows, new]))

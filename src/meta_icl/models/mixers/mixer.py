@@ -1,27 +1,28 @@
 """What a sequence mixer is: a layer that maps a sequence "t d" to a sequence "t d", causally, with a state.
 
 A mixer's description is a frozen dataclass called as `description(d_model, key=key)`. The module it gives has
-`initial_state()` and `step(state, x) -> (state, y)`; its call on a whole sequence is by default a scan of `step`, and
-families that have a faster parallel form define it. Nothing has to be subclassed: anything with `initial_state` and
-`step` is a mixer for `mix`, `state_size` and `operations`.
+`initial_state()` and `step(state, x) -> (state, y)`; its call on a whole sequence, `mixer(x, visible=, tap=)`, is by
+default a scan of `step`, and families that have a faster parallel form define `outputs`. Nothing has to be subclassed:
+anything with `initial_state` and `step`, or that maps rows to rows, is a mixer for a block.
 """
 
+import inspect
 import math
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.extend
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
+
+from meta_icl.errors import require
+from meta_icl.models.trace import Tap
 
 
-@runtime_checkable
-class MixerDescription(Protocol):
-    """Draws a mixer of a width from a key."""
-
-    def __call__(self, d_model: int, *, key: Key[Array, ""]) -> Any: ...
+class MixerDescription:
+    """A description of a mixer, which can be named on the command line: `description(d_model, key=key)` draws one."""
 
 
 class Mixer(eqx.Module):
@@ -35,26 +36,61 @@ class Mixer(eqx.Module):
         """Take in one token; returns the next state and the output at this token."""
         raise TypeError(f"{type(self).__name__} does not define step")
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
-        """The outputs at all tokens of a sequence that starts from the initial state."""
+    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+        """The outputs at all tokens of a sequence that starts from the initial state; a parallel form overrides it."""
+        del tap
         return by_steps(self, x)
 
+    def __call__(
+        self, x: Float[Array, "t d"], *, visible: Bool[Array, " t"] | None = None, tap: Tap | None = None
+    ) -> Float[Array, "t d"]:
+        """The outputs at all tokens; those that are not `visible` leave the state untouched."""
+        return self.outputs(x, tap or Tap()) if visible is None else by_steps(self, x, visible)
 
-def by_steps(mixer: Any, x: Array) -> Array:
-    """The outputs of `mixer.step` along a sequence."""
-    # A bound method of a module with arrays is not hashable, as scan wants it.
-    return lax.scan(lambda state, row: mixer.step(state, row), mixer.initial_state(), x)[1]  # noqa: PLW0108
+
+def by_steps(mixer: Any, x: Array, visible: Bool[Array, " t"] | None = None) -> Array:
+    """The outputs of `mixer.step` along a sequence; tokens that are not visible leave the state untouched."""
+
+    def step(state: PyTree, row: tuple[Array, Array | None]) -> tuple[PyTree, Array]:
+        x, there = row
+        after, y = mixer.step(state, x)
+        if there is not None:
+            after = jax.tree.map(lambda new, old: jnp.where(there, new, old), after, state)
+        return after, y
+
+    return lax.scan(step, initial_state(mixer, x.shape[0]), (x, visible))[1]
 
 
-def mix(mixer: Any, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
-    """The outputs of anything with `initial_state` and `step`: by its own call where it has one."""
+def mix(
+    mixer: Any, x: Float[Array, "t d"], *, visible: Bool[Array, " t"] | None = None, tap: Tap | None = None
+) -> Float[Array, "t d"]:
+    """The outputs of any mixer: a module of the house, one that takes rows alone, or one that has steps and no more."""
     call = getattr(mixer, "__call__", None)  # noqa: B004
-    return by_steps(mixer, x) if call is None else call(x)
+    if call is not None and _takes(call, "visible"):
+        return call(x, visible=visible, tap=tap)
+    steps = hasattr(mixer, "step") and hasattr(mixer, "initial_state")
+    if call is not None and (visible is None or not steps):
+        require(visible is None, "mixer", type(mixer).__name__, "one with steps, or that takes `visible`, to hide rows")
+        return call(x)
+    require(steps, "mixer", type(mixer).__name__, "one that can be called, or has initial_state() and step(state, x)")
+    return by_steps(mixer, x, visible)
 
 
-def state_size(mixer: Any) -> int:
-    """Real numbers that a mixer carries from token to token (positions and counters are not counted)."""
-    leaves = jax.tree.leaves(jax.eval_shape(mixer.initial_state))
+def initial_state(mixer: Any, capacity: int | None = None) -> PyTree:
+    """The state of any mixer before the first of at most `capacity` tokens."""
+    has = hasattr(mixer, "initial_state") and hasattr(mixer, "step")
+    require(has, "mixer", type(mixer).__name__, "one with initial_state() and step(state, x), to go token by token")
+    start = mixer.initial_state
+    return start(capacity=capacity) if _takes(start, "capacity") else start()
+
+
+def _takes(function: Any, name: str) -> bool:
+    return name in inspect.signature(function).parameters
+
+
+def state_size(mixer: Any, n_tokens: int | None = None) -> int:
+    """Real numbers that a mixer carries past `n_tokens` to the next (positions and counters are not counted)."""
+    leaves = jax.tree.leaves(jax.eval_shape(lambda: initial_state(mixer, n_tokens)))
     return sum(math.prod(leaf.shape) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating))
 
 

@@ -13,13 +13,14 @@ from meta_icl import draws
 from meta_icl.errors import require
 from meta_icl.models.mixers.delta import generalised_delta_chunks, generalised_delta_step
 from meta_icl.models.mixers.heads import unit
-from meta_icl.models.mixers.mixer import Mixer
+from meta_icl.models.mixers.mixer import Mixer, MixerDescription
+from meta_icl.models.trace import Tap
 
 MAX_DECAY = math.exp(-0.5)  # w = exp(-exp(-1/2) sigmoid(.)) lies in (0.545, 1)
 
 
 @dataclass(frozen=True)
-class Rwkv7:
+class Rwkv7(MixerDescription):
     """Describes RWKV-7's layer: heads, and the rank of the maps that make decays, rates and the output gate.
 
     The published layer also mixes the values of the first layer into those of later ones, which a layer by itself
@@ -101,7 +102,8 @@ class Rwkv7Layer(Mixer):
         memory, read = jax.vmap(generalised_delta_step)(state.memory, *(a[:, 0] for a in tokens))
         return RwkvState(x, memory), self._finish(read[:, None], gate, bonus)[0]
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
+    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+        del tap
         tokens, gate, bonus = self._tokens(jnp.pad(x, ((1, 0), (0, 0))))
         size = self.config.chunk_size
         chunks = jax.vmap(lambda state, rows: generalised_delta_chunks(state, *rows, size=size)[1])

@@ -14,6 +14,7 @@ the sum of squares, 1/d_value their mean), `init`, `theta_map`, `decay_to` ("zer
 decays) and `residual` (M(x) = x + layernorm(f(x))).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -320,9 +321,13 @@ class Titans(HeadDescription):
 
     `depth` matrices make the memory (1: linear), hidden layers are `expansion` times as wide as a key. `form` computes
     a sequence by "products", or by a "scan" or "associative" scan over copies of the memory. Defaults where the paper
-    is silent: alpha starts near 0.018, eta near 0.73, theta at half its bound, which is 1 for one matrix and 0.1 for
-    deeper memories; a learned start of half the fan-in deviation (zero is allowed for one matrix only, because the
-    gradient of deeper ones vanishes there).
+    is silent: alpha starts near 0.018, eta near 0.73, theta at half its bound `theta_limit`, which is (1 - eta) /
+    chunk_size and at most 0.1 for deeper memories; a learned start of half the fan-in deviation (zero is allowed for
+    one matrix only, because the gradient of deeper ones vanishes there).
+
+    The bound keeps the rule stable as it is drawn: all gradients of a chunk are taken at its start, so that equal unit
+    keys move the memory by 2 theta chunk_size / (1 - eta) of its error, which is then at most 2 and on average 1.
+    With a bound of 1, for any chunk, and of 0.1 at chunk_size 16 the weights overflow within 1,024 tokens.
     """
 
     depth: int = 1
@@ -354,7 +359,10 @@ class Titans(HeadDescription):
     @property
     def theta_max(self) -> float:
         """The bound of theta (its scale, for the softplus)."""
-        return self.theta_limit if self.theta_limit is not None else (1.0 if self.depth == 1 else 0.1)
+        if self.theta_limit is not None:
+            return self.theta_limit
+        slowed = 1 / (1 + math.exp(self.eta_bias)) if self.momentum else 1.0  # 1 - eta
+        return min(slowed / self.chunk_size, 1.0 if self.depth == 1 else 0.1)
 
     def n_gates(self, d_key: int) -> int:
         del d_key

@@ -19,15 +19,18 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from meta_icl import draws
 from meta_icl.errors import choose, require
 from meta_icl.models.mixers.attention import Attention, AttentionLayer, Cache
-from meta_icl.models.mixers.heads import HeadMixer, HeadState, feature_map, rms_norm, unit
+from meta_icl.models.mixers.heads import HeadMixer, HeadState, feature_map, unit
 from meta_icl.models.mixers.mixer import Mixer, MixerDescription
 from meta_icl.models.mixers.titans import Titans
+from meta_icl.models.norms import rms
+from meta_icl.models.positions import Rotary
+from meta_icl.models.trace import Tap
 
 VARIANTS = ("context", "gate", "layer")
 
 
 @dataclass(frozen=True)
-class TitansBlock:
+class TitansBlock(MixerDescription):
     """Describes MAC ("context"), MAG ("gate") or MAL ("layer").
 
     `segment` is the length of a segment of MAC and the window of attention of the others.
@@ -52,7 +55,7 @@ class TitansBlock:
 
 
 @dataclass(frozen=True)
-class Persistent:
+class Persistent(MixerDescription):
     """Any mixer behind `n_tokens` learned vectors, which it takes in before every sequence."""
 
     mixer: MixerDescription
@@ -78,7 +81,8 @@ class PersistentLayer(Mixer):
     def step(self, state: PyTree, x: Float[Array, " d"]) -> tuple[PyTree, Float[Array, " d"]]:
         return self.mixer.step(state, x)
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
+    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+        del tap
         return self.mixer(jnp.concatenate([self.tokens, x]))[self.tokens.shape[0] :]
 
 
@@ -95,14 +99,14 @@ class Joined(Mixer):
         keys = jax.random.split(key, 3)
         self.persistent = draws.normal(keys[0], (config.n_persistent, d_model))
         self.memory = config.memory(d_model, key=keys[1])
-        self.attention = Attention(config.n_heads, config.segment)(d_model, key=keys[2])
+        self.attention = Attention(config.n_heads, window=config.segment, rotary=Rotary())(d_model, key=keys[2])
         self.gains = jnp.ones((2, d_model))
         self.config = config
 
     def gated(self, y: Float[Array, "*t d"], m: Float[Array, "*t d"]) -> Float[Array, "*t d"]:
         """rmsnorm(y) g sigmoid(rmsnorm(m) g')."""
         gain, gate_gain = (jnp.broadcast_to(g, y.shape) for g in self.gains)
-        return rms_norm(y) * gain * jax.nn.sigmoid(rms_norm(m) * gate_gain)
+        return rms(y) * gain * jax.nn.sigmoid(rms(m) * gate_gain)
 
     def after_persistent(self) -> tuple[HeadState, Float[Array, "p d"]]:
         """The memory after the persistent tokens, and its outputs at them."""
@@ -120,16 +124,17 @@ class MemoryAsGate(Joined):
     """MAG: sliding-window attention and the memory side by side, the one gating the other."""
 
     def initial_state(self) -> ParallelState:
-        return ParallelState(self.after_persistent()[0], self.attention.initial_state(self.persistent))
+        return ParallelState(self.after_persistent()[0], self.attention.initial_state(prefix=self.persistent))
 
     def step(self, state: ParallelState, x: Float[Array, " d"]) -> tuple[ParallelState, Float[Array, " d"]]:
         memory, m = self.memory.step(state.memory, x)
         cache, y = self.attention.step(state.cache, x)
         return ParallelState(memory, cache), self.gated(y, m)
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
+    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+        del tap
         m = self.memory(jnp.concatenate([self.persistent, x]))[self.config.n_persistent :]
-        return self.gated(self.attention(x, self.persistent), m)
+        return self.gated(self.attention(x, prefix=self.persistent), m)
 
 
 class MemoryAsLayer(Joined):
@@ -137,16 +142,17 @@ class MemoryAsLayer(Joined):
 
     def initial_state(self) -> ParallelState:
         memory, prefix = self.after_persistent()
-        return ParallelState(memory, self.attention.initial_state(prefix))
+        return ParallelState(memory, self.attention.initial_state(prefix=prefix))
 
     def step(self, state: ParallelState, x: Float[Array, " d"]) -> tuple[ParallelState, Float[Array, " d"]]:
         memory, m = self.memory.step(state.memory, x)
         cache, y = self.attention.step(state.cache, m)
         return ParallelState(memory, cache), y
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
+    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+        del tap
         m = self.memory(jnp.concatenate([self.persistent, x]))
-        return self.attention(m[self.config.n_persistent :], m[: self.config.n_persistent])
+        return self.attention(m[self.config.n_persistent :], prefix=m[: self.config.n_persistent])
 
 
 class SegmentState(NamedTuple):
@@ -154,8 +160,8 @@ class SegmentState(NamedTuple):
 
     memory: HeadState
     start: PyTree
-    keys: Float[Array, "2 c heads k"]  # of recalled tokens, of the segment's own
-    values: Float[Array, "2 c heads k"]
+    keys: Float[Array, "heads 2 c k"]  # of recalled tokens, of the segment's own
+    values: Float[Array, "heads 2 c k"]
     position: Int[Array, ""]
 
 
@@ -176,24 +182,25 @@ class MemoryAsContext(Joined):
 
     def initial_state(self) -> SegmentState:
         memory, d, h = self.memory.initial_state(), self.w_recall.shape[0], self.config.n_heads
-        empty = jnp.zeros((2, self.config.segment, h, d // h))
+        empty = jnp.zeros((h, 2, self.config.segment, d // h))
         return SegmentState(memory, memory.memory, empty, empty, jnp.zeros((), jnp.int32))
 
     def step(self, state: SegmentState, x: Float[Array, " d"]) -> tuple[SegmentState, Float[Array, " d"]]:
         place, c = state.position, self.config.segment
         start = jax.tree.map(lambda new, old: jnp.where(place == 0, new, old), state.memory.memory, state.start)
         both = jnp.stack([self.recalled(start, x[None])[0], x])
-        q, k, v = self.attention.heads(both)
-        keys = state.keys.at[:, place].set(self.attention.rotated(k, jnp.stack([place, place])))
-        values = state.values.at[:, place].set(v)
+        q, k, v = self.attention.heads(both, Tap())
+        keys = state.keys.at[:, :, place].set(self.attention.placed(k, jnp.stack([place, place]), None))
+        values = state.values.at[:, :, place].set(v)
         visible = jnp.tile(jnp.arange(c) <= place, 2)[None]
-        flat = (-1, *keys.shape[2:])
-        inputs = (q[1:], place[None], keys.reshape(flat), values.reshape(flat), visible, self.persistent)
-        y = self.attention.attend(*inputs)[0]
+        front, q = self.attention.front(q[:, 1:], self.persistent), self.attention.placed(q[:, 1:], place[None], None)
+        flat = (keys.shape[0], -1, keys.shape[-1])
+        y = self.attention.attend(q, keys.reshape(flat), values.reshape(flat), visible, Tap(), front=front)[0]
         memory, m = self.memory.step(state.memory, y)
         return SegmentState(memory, start, keys, values, (place + 1) % c), self.gated(y, m)
 
-    def __call__(self, x: Float[Array, "t d"]) -> Float[Array, "t d"]:
+    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+        del tap
         t, c = x.shape[0], self.config.segment
         segments = jnp.pad(x, ((0, -t % c), (0, 0))).reshape(
             -1, c, x.shape[1]
@@ -201,11 +208,12 @@ class MemoryAsContext(Joined):
         positions, visible = jnp.arange(c), jnp.tile(jnp.tri(c, dtype=bool), (1, 2))
 
         def body(memory: HeadState, segment: Array) -> tuple[HeadState, Array]:
-            _, recalled_keys, recalled_values = self.attention.heads(self.recalled(memory.memory, segment))
-            q, k, v = self.attention.heads(segment)
-            keys = jnp.concatenate([self.attention.rotated(a, positions) for a in (recalled_keys, k)])
-            values = jnp.concatenate([recalled_values, v])
-            y = self.attention.attend(q, positions, keys, values, visible, self.persistent)
+            _, recalled_keys, recalled_values = self.attention.heads(self.recalled(memory.memory, segment), Tap())
+            q, k, v = self.attention.heads(segment, Tap())
+            front = self.attention.front(q, self.persistent)
+            q, *both = (self.attention.placed(a, positions, None) for a in (q, recalled_keys, k))
+            keys, values = jnp.concatenate(both, axis=1), jnp.concatenate([recalled_values, v], axis=1)
+            y = self.attention.attend(q, keys, values, visible, Tap(), front=front)
             memory, m = self.memory.run(memory, y)
             return memory, self.gated(y, m)
 

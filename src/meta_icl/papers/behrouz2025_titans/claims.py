@@ -1,4 +1,4 @@
-"""The claims of Behrouz et al. (2025), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Behrouz et al. (2025), judged from a finished run."""
 
 import numpy as np
 

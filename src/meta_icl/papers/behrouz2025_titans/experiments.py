@@ -40,12 +40,12 @@ PLAYED = {
 
 def variant(name: str, chunk_size: int) -> Any:
     """The mixer of a name; the LMM has a memory of two layers behind four persistent tokens."""
-    lmm = Titans(depth=2, chunk_size=chunk_size)
+    lmm = Titans(depth=2, chunk_size=chunk_size, theta_limit=0.1)  # what the kept results were trained with
     if name.startswith("chunk"):
         return Persistent(replace(lmm, chunk_size=int(name.removeprefix("chunk"))))
     changes: dict[str, dict[str, Any]] = {
-        "lmm": {}, "linear": {"depth": 1}, "depth3": {"depth": 3}, "no_forgetting": {"forgetting": False},
-        "no_momentum": {"momentum": False}, "no_conv": {"conv": 0},
+        "lmm": {}, "linear": {"depth": 1, "theta_limit": 1.0}, "depth3": {"depth": 3},
+        "no_forgetting": {"forgetting": False}, "no_momentum": {"momentum": False}, "no_conv": {"conv": 0},
     }  # fmt: skip
     if name in changes:
         return Persistent(replace(lmm, **changes[name]))

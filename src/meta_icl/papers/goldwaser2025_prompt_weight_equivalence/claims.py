@@ -1,4 +1,4 @@
-"""The claims of Goldwaser et al. (2025), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Goldwaser et al. (2025), judged from a finished run."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The claims of Han et al. (2024), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Han et al. (2024), judged from a finished run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true
 
 from .experiments import FAMILIES
-from .readings import TABLE, moments, seeds_of
+from .readings import LEARNERS, moments, published, seeds_of
 
 
 def claims(run: Run) -> list[Claim]:
@@ -42,7 +42,6 @@ def learned_blocks(
     return Converged("final error / half-way from ridge to Bayes", at_most(1.0), final)
 
 
-POSTERIOR = {1: 0.29, 2: 0.38, 3: 0.53, 4: 0.75, 5: 0.93, 6: 0.99, 8: 1.0}
 TABLE_PROMPTS = 1000  # assumed behind the table
 
 
@@ -54,23 +53,23 @@ def optimum_claim(optimal: Mapping[str, np.ndarray]) -> Claim:
         last_digit = 10.0 ** -len(str(value).split(".")[1])
         return absolute(value, 3 * float(deviation) * (1 / TABLE_PROMPTS + 1 / n) ** 0.5 + last_digit / 2)
 
-    checks = []
-    for name, (mean, curve) in TABLE.items():
+    checks, known = [], published()
+    for name in LEARNERS:
         found, deviation = optimal[f"published_{name}"], optimal[f"published_{name}_deviation"]
-        rule = near(mean, optimal[f"published_{name}_mean_deviation"])
+        row = known["errors"][name]
+        rule = near(row["mean"], optimal[f"published_{name}_mean_deviation"])
         checks.append(Check(f"{name}: mean over k", rule, found.mean()))
-        checks += [Check(f"{name}: k = {k}", near(v, deviation[k]), found[k]) for k, v in curve.items()]
+        pairs = zip(row["k"], row["value"], strict=True)
+        checks += [Check(f"{name}: k = {k}", near(v, deviation[k]), found[k]) for k, v in pairs]
     found, deviation = optimal["published_posterior"], optimal["published_posterior_deviation"]
-    checks += [
-        Check(f"posterior of the true block, k = {k}", near(v, deviation[k]), found[k]) for k, v in POSTERIOR.items()
-    ]
+    pairs = zip(known["posterior"]["k"], known["posterior"]["value"], strict=True)
+    checks += [Check(f"posterior of the true block, k = {k}", near(v, deviation[k]), found[k]) for k, v in pairs]
     return claim("B-1", "The optimal curves with a known, an inferred and no block", "D = 16, r = 4", checks)
 
 
 def closest(curve: np.ndarray, optimal: Mapping[str, np.ndarray]) -> str:
     """Which optimal curve is nearest in mean absolute distance over positions."""
-    names = ("known", "bayes", "ridge")
-    return min(names, key=lambda name: float(np.abs(curve - optimal[f"own_{name}"]).mean()))
+    return min(LEARNERS, key=lambda name: float(np.abs(curve - optimal[f"own_{name}"]).mean()))
 
 
 BLOCKS = {

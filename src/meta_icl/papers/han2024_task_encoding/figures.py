@@ -8,7 +8,7 @@ from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series
 from meta_icl.runs import Run
 
 from .config import MIXTURES
-from .readings import TABLE, moments, seeds_of
+from .readings import LEARNERS, moments, published, seeds_of
 
 
 def figures(run: Run) -> dict[str, Chart]:
@@ -28,11 +28,9 @@ def figures(run: Run) -> dict[str, Chart]:
 
 def optimal_figure(optimal: Mapping[str, np.ndarray]) -> Chart:
     k = np.arange(20)
-    series = [Series(name, k, optimal[f"published_{name}"]) for name in TABLE]
-    series += [
-        Series(f"{name}, table", list(curve), list(curve.values()), published=True)
-        for name, (_, curve) in TABLE.items()
-    ]
+    known = published()["errors"]
+    series = [Series(name, k, optimal[f"published_{name}"]) for name in LEARNERS]
+    series += [Series(f"{name}, table", known[name]["k"], known[name]["value"], published=True) for name in LEARNERS]
     return Lines("Optimal learners, D = 16, r = 4", "examples k", "error over r", tuple(series), log_y=True)
 
 
@@ -52,7 +50,7 @@ def training_figure(mixture: str, seed: int, arrays: Mapping[str, np.ndarray]) -
 
 def end_figure(seeds: Sequence[Mapping[str, np.ndarray]], optimal: Mapping[str, np.ndarray]) -> Chart:
     k = np.arange(len(optimal["own_bayes"]))
-    series = [Series(name, k, optimal[f"own_{name}"], style="dashed") for name in TABLE]
+    series = [Series(name, k, optimal[f"own_{name}"], style="dashed") for name in LEARNERS]
     series += [Series(f"decoder, seed {i}", k, a["final_error"].mean(0)) for i, a in enumerate(seeds)]
     return Lines("Error by position at the end (Fig. 2)", "examples k", "error over r", tuple(series), log_y=True)
 

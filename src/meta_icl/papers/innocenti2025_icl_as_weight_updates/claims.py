@@ -1,4 +1,4 @@
-"""The claims of Innocenti & Achour (2025), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Innocenti & Achour (2025), judged from a finished run."""
 
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, at_most

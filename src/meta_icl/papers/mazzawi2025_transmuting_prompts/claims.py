@@ -1,4 +1,4 @@
-"""The claims of Mazzawi et al. (2025), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Mazzawi et al. (2025), judged from a finished run."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The claims of Olsson et al. (2022), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Olsson et al. (2022), judged from a finished run."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The claims of Reddy (2023), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Reddy (2023), judged from a finished run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

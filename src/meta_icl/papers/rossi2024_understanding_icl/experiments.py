@@ -1,8 +1,7 @@
 """What is trained: attention layers, stacks and LSTMs; and what is measured without training."""
 
-import json
 from collections.abc import Mapping
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +14,7 @@ from meta_icl.analysis import from_products, gradient_descent_construction, roll
 from meta_icl.evaluation import alignment, alignment_with, loss_on, mean_loss, sensitivities
 from meta_icl.models import Concatenated, InContextLearner, Learner, Lstm, Transformer
 from meta_icl.prompt import Prompt
-from meta_icl.runs import Run
+from meta_icl.runs import Run, read_json
 from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Uniform
 from meta_icl.training import Optimiser, train
@@ -239,7 +238,7 @@ def stacks_of(run: Run, attention: str) -> dict[int, dict[int, dict[str, np.ndar
 
 def published() -> dict[str, Any]:
     """The numbers plotted in the post's own figures."""
-    return json.loads(resources.files(__package__).joinpath("published.json").read_text("utf-8"))
+    return read_json(Path(__file__).with_name("published.json"))
 
 
 def closed_form_loss(n_context: int, d: int = 5) -> float:

@@ -1,4 +1,4 @@
-"""The claims of Schlag et al. (2021), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Schlag et al. (2021), judged from a finished run."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The claims of Singh et al. (2024), judged from a finished run; tolerances were fixed before any run."""
+"""The claims of Singh et al. (2024), judged from a finished run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

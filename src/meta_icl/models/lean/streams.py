@@ -1,0 +1,66 @@
+"""A residual stream kept in factors: h = sum_i u_i F_i, where only the rows u_i differ from prompt to prompt.
+
+An embedded stream starts as the tokens u with the embedding F, and a head adds what it attends to, in the coordinates
+of u, with F times what it writes: as long as the factors are narrower than the stream, no row of it is ever formed
+(kept rank). Read by a single row, a stream in factors is cheaper than a formed one even where they are wider: the
+first layer is then shared by all that the last one reads (first-layer sharing).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Factor(NamedTuple):
+    """Rows and the map that takes them into the stream; no map where they are rows of the stream."""
+
+    rows: Float[Array, "b *t w"]
+    map: Float[Array, "w d"] | None
+
+    @property
+    def width(self) -> int:
+        """Channels of the rows."""
+        return self.rows.shape[-1]
+
+    def formed(self) -> Float[Array, "b *t d"]:
+        """The rows in the stream."""
+        return self.rows if self.map is None else self.rows @ self.map
+
+    def coordinates(self, reads: Float[Array, "b h d"]) -> Float[Array, "b h w"]:
+        """Vectors that are multiplied with rows of the stream, as they are multiplied with the factor's rows."""
+        return reads if self.map is None else reads @ self.map.T
+
+    def through(self, matrix: Float[Array, "d e"]) -> Float[Array, "w e"]:
+        """The map of the factor's rows by a matrix behind the stream."""
+        return matrix if self.map is None else self.map @ matrix
+
+
+Stream = tuple[Factor, ...]
+
+
+def formed(stream: Stream) -> Float[Array, "b *t d"]:
+    """The rows of the stream."""
+    return sum((factor.formed() for factor in stream[1:]), stream[0].formed())
+
+
+def rows_of(stream: Stream, rows: slice | int) -> Stream:
+    """Some rows of every prompt's stream, or one row."""
+    return tuple(Factor(factor.rows[:, rows], factor.map) for factor in stream)
+
+
+def width(stream: Stream) -> int:
+    """Channels of all factors together."""
+    return sum(factor.width for factor in stream)
+
+
+def joined(stream: Stream) -> Stream:
+    """The factors that have maps side by side as one."""
+    mapped = [factor for factor in stream if factor.map is not None]
+    if len(mapped) < 2:
+        return stream
+    one = Factor(
+        jnp.concatenate([factor.rows for factor in mapped], axis=-1),
+        jnp.concatenate([factor.map for factor in mapped if factor.map is not None]),
+    )
+    return (*(factor for factor in stream if factor.map is None), one)
