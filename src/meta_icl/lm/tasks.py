@@ -56,12 +56,16 @@ class Template:
             parts = list(string.Formatter().parse(self.text))
         except ValueError as error:
             raise BadInput(f"template must be a text with {{fields}} ({error}), got {self.text!r}") from None
-        plain = all(
-            name is not None and not spec and not conversion and re.fullmatch(r"[^\W\d][\w -]*", name)
-            for _, name, spec, conversion in parts
-        )
-        require(plain, "template", self.text, "a text with plain {fields} that ends with the answer's")
-        return [(before, str(name)) for before, name, _, _ in parts]
+        found, text = [], ""
+        for before, name, spec, conversion in parts:
+            text += before
+            if name is not None:  # "{{" is a part without a field
+                plain = re.fullmatch(r"[^\W\d][\w -]*", name) and not spec and not conversion
+                require(bool(plain), "template", self.text, "a text with plain {fields}")
+                found.append((text, name))
+                text = ""
+        require(not text, "template", self.text, "a text that ends with the answer's {field}")
+        return found
 
     @property
     def fields(self) -> list[str]:
