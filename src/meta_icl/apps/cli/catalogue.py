@@ -202,7 +202,9 @@ def _call(model: spec.Description) -> Any:
             from meta_icl.models import Network
 
             return Network.__call__
-        return drawn_by(made).__call__
+        drawn = drawn_by(made)
+        assert drawn is not None, "only descriptions are listed"
+        return drawn.__call__
     import equinox as eqx
     import jax
 

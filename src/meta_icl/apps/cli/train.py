@@ -20,7 +20,7 @@ from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import compute_like_a_worker, default_workers, run_parts, use_compilation_cache
 
 EXAMPLES = (
-    "linear_regression von_oswald --task d=5 n_context=10 --model d_model=6 --steps 5000 --seeds 2",
+    "linear_regression von_oswald --task d=5 n_context=10 --model d_model=6 --steps 1000 --seeds 2 --name first",
     "linear_regression von_oswald --task d=5 n_context=10 x_law=uniform:half_range=1.0 --model d_model=6 n_layers=2 "
     "--sweep task.noise=0,0.1 optimiser.learning_rate=1e-3,1e-2",
     "sine_regression lstm --model d_in=2 d_hidden=32 --learning-rate 1e-3 --optimiser clip_norm=1.0",
