@@ -89,7 +89,7 @@ def draw(chart: Chart) -> "Figure":
                 cell.set_axis_off()
         if shared is not None:
             drawn = axes[0, 0].get_legend_handles_labels()
-            figure.legend(*drawn, loc="outside lower left", ncols=min(len(shared), 2 * n_columns))
+            figure.legend(*drawn, loc="outside right upper")
         title = textwrap.wrap(chart.title, round(11 * width * n_columns)) or [""]
         figure.suptitle(mathtext("\n".join(title)), x=0.01, ha="left", fontsize=11, fontweight="bold")
         if caption:
@@ -251,7 +251,7 @@ def _curve(axes: "Axes", series: Series, look: Look, floor: float | None, rank: 
         low, high = np.asarray(series.low)[run], np.asarray(series.high)[run]
         low = low if floor is None else np.where(low > 0, low, floor)
         axes.fill_between(x[run], low, high, color=colour, alpha=0.18, linewidth=0, zorder=1)
-    width = 1.6 + 0.4 * min(n - 1 - rank, 3)  # an earlier curve shows at both sides of a later one
+    width = 1.6 + 0.25 * min(n - 1 - rank, 3)  # an earlier curve shows at both sides of a later one
     over = 3 + ("line", "dashed", "dotted").index(series.style) / 2  # what has gaps lies over what has none
     marked = marker | sparse | {"markersize": 4} if series.style == "line" and (n > 1 or len(x) <= 12) else {}
     axes.plot(x, y, color=colour, linewidth=width, linestyle=DASHES[series.style], label=label, zorder=over, **marked)
@@ -303,4 +303,4 @@ def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Seque
                 red, green, blue, _ = colours((value - limits[0]) / (limits[1] - limits[0]))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
                 ink = INK["paper"] if dark else INK["ink"]
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
+                axes.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=7.5, color=ink)

@@ -1,6 +1,6 @@
 """Run folders: configuration, provenance, metrics, checkpoints, results and claims, safe against kills and mix-ups."""
 
-from meta_icl.runs.claims import Check, Claim, Rule, absolute, at_least, at_most, is_true, relative, within
+from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, relative, within
 from meta_icl.runs.files import read_json, write_atomically, write_json
 from meta_icl.runs.interrupts import graceful_interrupts, stop_requested
 from meta_icl.runs.lock import Locked
@@ -10,6 +10,7 @@ from meta_icl.runs.run import Run, config_hash
 __all__ = [
     "Check",
     "Claim",
+    "Converged",
     "Locked",
     "Rule",
     "Run",

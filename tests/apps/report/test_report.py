@@ -15,7 +15,7 @@ from meta_icl.apps.report.claims import HEIGHT, WIDTH, seed_strip
 from meta_icl.apps.report.facts import duration
 from meta_icl.errors import BadInput
 from meta_icl.plotting import Grid, Heatmaps, Lines, Panel, Series, Slider, gradient_animation, moving_task, tree
-from meta_icl.runs.claims import Check, Claim, at_least, at_most, is_true, relative, within
+from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most, is_true, relative, within
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
 VOID = {"meta", "input", "br"}
@@ -254,3 +254,27 @@ def test_the_scripts_parse(tmp_path):
     (tmp_path / "report.js").write_text(script.read_text(encoding="utf-8"))
     done = node(["--check", str(tmp_path / "report.js")], return_completed_process=True, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_claim_whose_seeds_did_not_converge(tmp_path):
+    ratios, told = (1.0, 1.5, 1.0), Check("cosine", at_least(0.9), (0.95, 0.1, 0.97))
+    claims = [
+        Claim(
+            f"p/{limit}",
+            "s",
+            "Fig. 1",
+            (told,),
+            converged=Converged("loss / Bayes", at_most(limit), ratios),
+            revised=why,
+        )
+        for limit, why in ((1.01, None), (0.9, "the erratum says so"))
+    ]
+    write_report(tmp_path / "report.html", title="t", claims=claims, figures={}, provenance=PROVENANCE)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    holds, open_ = page.all("details", class_="claim")
+    assert [e["attributes"]["data-verdict"] for e in (holds, open_)] == ["holds", "not converged"]
+    assert "2 of 3 seeds converged (loss / Bayes at most 1.01)" in holds["text"] and "(2 of 3 seeds)" in holds["text"]
+    assert "Revised: the erratum says so" in open_["text"]
+    left_out = [e for e in page.all("circle") if e["attributes"]["class"] == "left-out"]
+    assert len(left_out) == 1 + 3
+    assert "1 not converged" in page.all("div", class_="summary")[0]["text"]

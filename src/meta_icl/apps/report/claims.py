@@ -8,9 +8,10 @@ from typing import Any
 
 from meta_icl.plotting.theme import marked_up
 
-VERDICTS = {"holds": "holds", "fails": "fails", "not decided": "open"}  # verdict -> colour of the theme
-PLURALS = {"holds": "hold", "fails": "fail", "not decided": "not decided"}
-SIGNS = {"holds": "✓", "fails": "✗", "not decided": "–"}
+# verdict -> colour of the theme
+VERDICTS = {"holds": "holds", "fails": "fails", "not decided": "open", "not converged": "open"}
+PLURALS = {"holds": "hold", "fails": "fail", "not decided": "not decided", "not converged": "not converged"}
+SIGNS = {"holds": "✓", "fails": "✗", "not decided": "–", "not converged": "○"}
 WIDTH, HEIGHT = 170, 26  # of the strip of seeds, in pixels
 
 
@@ -80,6 +81,7 @@ def measured(check: Any) -> str:
 def seed_strip(check: Any) -> str:
     """Every seed as a dot on a line, with the accepted interval shaded and the median as a tick.
 
+    Seeds that did not converge are hollow.
     The scale is logarithmic where all numbers are positive and span more than a factor of 30.
     """
     values = [float(value) for value in check.measured]
@@ -103,12 +105,16 @@ def seed_strip(check: Any) -> str:
         return (scale(value) - low) / (high - low) * WIDTH
 
     start, end = place(interval[0]), place(interval[1])
-    colour = "holds" if check.holds else "fails"
+    colour = VERDICTS[check.verdict]
     middle = HEIGHT / 2
     parts = [
         f'<rect class="accepted" x="{start:.1f}" width="{max(end - start, 2):.1f}" y="4" height="{HEIGHT - 8}"/>',
         f'<line class="base" x1="0" x2="{WIDTH}" y1="{middle}" y2="{middle}"/>',
-        *(f'<circle class="{_good(check, value)}" cx="{place(value):.1f}" cy="{middle}" r="3.4"/>' for value in finite),
+        *(
+            f'<circle class="{kind}" cx="{place(value):.1f}" cy="{middle}" r="3.4"/>'
+            for value, kind in zip(values, _kinds(check), strict=True)
+            if math.isfinite(value)
+        ),
     ]
     if math.isfinite(check.median):
         x = place(check.median)
@@ -117,16 +123,22 @@ def seed_strip(check: Any) -> str:
         parts.append(f'<text x="{WIDTH}" y="10" text-anchor="end">{len(values) - len(finite)} not finite</text>')
     listed = ", ".join(number(value) for value in values)
     title = f"{len(values)} seed{'s' * (len(values) > 1)}: {listed}" + (" (logarithmic scale)" if log else "")
+    title += "" if all(_count(check)) else f"; {_count(check).count(False)} not converged"
     return (
         f'<svg class="seeds" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )
 
 
-def _good(check: Any, value: float) -> str:
-    """Whether one seed by itself satisfies the rule; where rules cannot say, what the check says."""
-    accepts = getattr(check.rule, "accepts", None)
-    return "holds" if (check.holds if accepts is None else accepts(value)) else "fails"
+def _kinds(check: Any) -> list[str]:
+    """For every seed whether it satisfies the rule by itself, or is left out since it did not converge."""
+    accepted = ["holds" if check.rule.accepts(value) else "fails" for value in check.measured]
+    return [kind if counts else "left-out" for kind, counts in zip(accepted, _count(check), strict=True)]
+
+
+def _count(check: Any) -> Sequence[bool]:
+    """For every seed whether it converged; without a guard all did."""
+    return [True] * len(check.measured) if check.converged is None else check.converged.seeds
 
 
 def _claim(claim: Any) -> str:
@@ -134,9 +146,7 @@ def _claim(claim: Any) -> str:
     good = sum(bool(check.holds) for check in checks)
     counted = f"{good} of {len(checks)} check{'s' * (len(checks) != 1)}" if checks else ""
     remarks = "".join(
-        f'<p class="remark"><b>{name}</b> {prose(str(text))}</p>'
-        for name, text in (("Not decided:", claim.undecided), ("Note:", claim.note))
-        if text
+        f'<p class="remark"><b>{heading}:</b> {prose(text)}</p>' for heading, text in claim.remarks.items()
     )
     return f"""<details class="claim" data-verdict="{escape(claim.verdict)}"{" open" * (claim.verdict == "fails")}>
 <summary>{chip(claim.verdict)}<span class="id">{escape(claim.id)}</span>
@@ -149,7 +159,7 @@ def _checks(checks: Sequence[Any]) -> str:
     if not checks:
         return ""
     rows = "".join(
-        f'<tr><td class="{"holds" if check.holds else "fails"}">{"✓" if check.holds else "✗"}</td>'
+        f'<tr><td class="{VERDICTS[check.verdict]}">{SIGNS[check.verdict]}</td>'
         f"<td>{prose(check.quantity)}</td><td>{escape(expected(check))}</td>"
         f'<td class="number">{escape(measured(check))}</td><td>{seed_strip(check)}</td></tr>'
         for check in checks

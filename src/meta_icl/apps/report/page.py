@@ -53,8 +53,7 @@ def write_report(
 ) -> None:
     """Write the report of one run as a single HTML file that works offline; the file is whole or not there.
 
-    `claims` have `id, statement, source, checks, verdict, undecided, note`; their `checks` have `quantity, rule,
-    measured, median, spread, holds` and either `expected` or `rule.text`. `figures` are drawn in their order.
+    `claims` and their `checks` are those of `meta_icl.runs.claims`. `figures` are drawn in their order.
     `provenance` is that of a run folder and may also hold `preset` and `config`. `intro` is plain text whose blank
     lines part paragraphs and whose back-ticks mark code.
     """
