@@ -220,7 +220,7 @@ class Slider(_Shown):
 
 @dataclass(frozen=True, eq=False)
 class Widget(_Shown):
-    """An interactive figure of its own: `html` is mounted, then `script` runs with (root, data, Plotly).
+    """An interactive figure of its own: `html` is mounted, then `script` runs with (root, data).
 
     `script` is the body of a JavaScript function, `data` anything that JSON can hold (arrays included), `static` the
     chart that stands for the widget where nothing can move.
