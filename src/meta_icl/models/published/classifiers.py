@@ -1,6 +1,7 @@
 """Classifiers of items and labels in turn, in which circuits of in-context learning are studied."""
 
 import math
+
 from meta_icl.errors import require
 from meta_icl.models.block import Block
 from meta_icl.models.embeddings import Items, Vectors
