@@ -1,10 +1,7 @@
 """Run folders: configuration, provenance, metrics, checkpoints, results and claims, safe against kills and mix-ups."""
 
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, relative, within
-<<<<<<< HEAD
 from meta_icl.runs.config import config_hash
-=======
->>>>>>> report
 from meta_icl.runs.files import read_json, write_atomically, write_json
 from meta_icl.runs.interrupts import graceful_interrupts, stop_requested
 from meta_icl.runs.lock import Locked
@@ -16,10 +13,7 @@ __all__ = [
     "Check",
     "Claim",
     "Converged",
-<<<<<<< HEAD
     "Finding",
-=======
->>>>>>> report
     "Locked",
     "Rule",
     "Run",

@@ -158,14 +158,6 @@ def _kinds(check: Any) -> list[str]:
     """For every seed whether it satisfies the rule by itself, or is left out since it did not converge."""
     accepted = ["holds" if check.rule.accepts(value) else "fails" for value in check.measured]
     return [kind if counts else "left-out" for kind, counts in zip(accepted, _count(check), strict=True)]
-<<<<<<< HEAD
-
-
-def _count(check: Any) -> Sequence[bool]:
-    """For every seed whether it converged; without a guard all did."""
-    return [True] * len(check.measured) if check.converged is None else check.converged.seeds
-=======
->>>>>>> report
 
 
 def _count(check: Any) -> Sequence[bool]:
@@ -203,12 +195,6 @@ def _claim(claim: Any, drawn: Sequence[str], titles: Mapping[str, str]) -> str:
 def _checks(checks: Sequence[Any]) -> str:
     if not checks:
         return ""
-<<<<<<< HEAD
-    rows = "".join(
-        f'<tr><td class="{VERDICTS[check.verdict]}">{SIGNS[check.verdict]}</td>'
-        f"<td>{prose(check.quantity)}</td><td>{escape(expected(check))}</td>"
-        f'<td class="number">{escape(measured(check))}</td><td>{seed_strip(check)}</td></tr>'
-=======
     rows = [
         [
             Cell(f'<span class="{VERDICTS[check.verdict]}">{SIGNS[check.verdict]}</span>', check.verdict),
@@ -217,7 +203,6 @@ def _checks(checks: Sequence[Any]) -> str:
             Cell(f'<span class="number">{escape(measured(check))}</span>', check.median),
             Cell(seed_strip(check), "; ".join(str(value) for value in check.measured)),
         ]
->>>>>>> report
         for check in checks
     ]
     head = ("(verdict)", "quantity", "expected", "measured: median [range over seeds]", "(value of every seed)")

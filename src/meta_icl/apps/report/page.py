@@ -75,11 +75,6 @@ class Reported:
 class Drawn:
     """A figure on the page: its names, the tree that is drawn, and where that stands in the data of the page."""
 
-<<<<<<< HEAD
-    `claims` and their `checks` are those of `meta_icl.runs.claims`. `figures` are drawn in their order.
-    `provenance` is that of a run folder and may also hold `preset` and `config`. `intro` is plain text whose blank
-    lines part paragraphs and whose back-ticks mark code.
-=======
     name: str
     title: str
     caption: str
@@ -92,7 +87,6 @@ def write_report(path: str | PathLike[str], **content: Any) -> None:
 
     The file is whole or not there. `provenance` may also hold `preset` and `config`. Raises `BadInput` if the story
     names a figure that is not there.
->>>>>>> report
     """
     run = Reported(**content)
     figures = {
