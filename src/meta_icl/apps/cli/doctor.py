@@ -17,6 +17,7 @@ EXAMPLES = ("", "--json")
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpy", "scipy", "scikit-learn", "duckdb", "safetensors")
 EXTRAS = {  # extra -> what it adds, and the module that shows whether it is there
     "lm": ("texts as prompts of language models", ("tokenizers",)),
+    "torch": ("models of PyTorch as predictors", ("torch",)),
     "notebooks": ("execute and render the notebooks", ("jupytext", "nbclient", "nbconvert")),
     "dev": ("tests, linters and the type checker", ("pytest", "hypothesis", "beartype", "importlinter")),
 }
