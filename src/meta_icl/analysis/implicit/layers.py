@@ -20,6 +20,7 @@ T = TypeVar("T")
 FIELDS = ("weights", "vectors")  # of a patch
 Rows = Float[Array, "n d_in"] | Int[Array, " n"] | LabelTokens  # vectors, numbers of a table, or items and labels
 Row = Float[Array, " d_query"] | Int[Array, ""] | LabelTokens  # one of them
+Queries = Float[Array, "k d_query"] | Int[Array, " k"] | LabelTokens  # several, each behind the same rows
 Subset = Sequence[int] | Int[np.ndarray, "..."] | Bool[np.ndarray, "..."] | Bool[Array, "..."]
 
 
