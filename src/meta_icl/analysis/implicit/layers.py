@@ -82,7 +82,8 @@ def subset_mask(subset: Subset | None, n: int) -> Bool[Array, " n"]:
 def require_patchable(network: Network) -> None:
     """Raise `BadInput` where no change of a network's feed-forward halves can stand in for tokens.
 
-    The last layer needs such a half. One before it may be without: what it lacks is made up for in the layer behind.
+    The last layer needs such a half, dense, gated or of experts. One before it may be without: what it lacks is made
+    up for in the layer behind.
     """
     sizes: dict[str, tuple[int, ...]] = {}
     for block in halves(network):
