@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from meta_icl.analysis import circuits as c
 from meta_icl.analysis.dynamics import Plateau
 from meta_icl.errors import BadInput
-from meta_icl.models import AttentionStack, Induction, ItemIndex, LabelLayout, Learner
-from meta_icl.models.clamped import Clamped, ClampedLearner
+from meta_icl.models import Clamped, ClampedLearner, ItemIndex, LabelLayout, Learner, minegishi
 from meta_icl.prompt import Prompt
 from meta_icl.tasks import meta_classification
 
@@ -40,7 +39,7 @@ def test_untrained_networks_attend_uniformly():
     @jax.jit
     def scores(key):
         prompts = meta_classification(key=key).sample_batch(64, key=jax.random.fold_in(key, 2))
-        learner = Learner(Induction(32), ItemIndex())(key=jax.random.fold_in(key, 1))
+        learner = Learner(minegishi(32), ItemIndex())(key=jax.random.fold_in(key, 1))
         return jnp.stack(c.circuit_scores(jax.vmap(lambda prompt: learner.trace(prompt)[1]["pattern"])(prompts)))
 
     found = np.asarray(scores(jax.random.key(0)).mean(1))[:, :, 0]
@@ -97,7 +96,7 @@ def test_copying_of_constructed_heads():
 
 def test_masks_leave_the_entries_of_a_circuit():
     prompt = eqx.filter_jit(lambda key: meta_classification(key=key, d=4).sample(key=key))(jax.random.key(0))
-    learner = Learner(Induction(32, AttentionStack(d_model=4 + 9)), ItemIndex(n_positions=9))(key=jax.random.key(1))
+    learner = Learner(minegishi(32, d_model=4 + 9), ItemIndex(n_positions=9))(key=jax.random.key(1))
     for circuit in ("ncc", "scc", "fcc"):
         mask = c.circuit_mask(circuit, 4)
         _, trace = eqx.filter_jit(learner.trace)(prompt, c.pruned(circuit, 4))
@@ -126,8 +125,8 @@ def test_shuffled_labels():
 
 
 def test_ablation_equals_removing_weights():
-    stack = AttentionStack(d_model=8, n_heads=2, project=True, init_std=0.6)
-    learner = Learner(Induction(5, stack), LabelLayout())(key=jax.random.key(0))
+    network = minegishi(5, 8, n_heads=2, project=True, init_std=0.6)
+    learner = Learner(network, LabelLayout())(key=jax.random.key(0))
     rng = np.random.default_rng(1)
     prompts = Prompt(jnp.asarray(rng.normal(size=(6, 3, 8)), float), jnp.asarray(rng.integers(0, 5, (6, 3))))
 
@@ -140,7 +139,9 @@ def test_ablation_equals_removing_weights():
     for layer in range(2):
         for head in range(2):
             other = eqx.tree_at(
-                lambda whole: whole.network.stack.w_o, learner, learner.network.stack.w_o.at[layer, head].set(0)
+                lambda whole: whole.network.blocks[0].mixer.w_o,
+                learner,
+                learner.network.blocks[0].mixer.w_o.at[layer, head].set(0),
             )
             expected = np.mean(np.asarray(answers(other, prompts))[range(6), prompts.y[:, -1]])
             assert abs(float(plain[layer, head]) - expected) < 1e-5
@@ -244,8 +245,8 @@ def test_clamps_do_what_they_say():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 8)), float)
     prompt = Prompt(jnp.stack([x[0], x[1], x[1]]), jnp.asarray([3, 1, 0]))  # the target is hidden; the answer is 1
-    stack = AttentionStack(d_model=8, n_heads=2, project=True, scaled=True, norm="pre", rotary=True, init_std=0.5)
-    base = Learner(Induction(5, stack, n_hidden=0), LabelLayout())
+    how = {"project": True, "scaled": True, "norm": "pre", "rotary": True, "init_std": 0.5}
+    base = Learner(minegishi(5, 8, n_hidden=0, n_heads=2, **how), LabelLayout())
     drawn = base(key=jax.random.key(0))
 
     def clamped(*names, **more):
@@ -255,7 +256,7 @@ def test_clamps_do_what_they_say():
     np.testing.assert_array_equal(np.asarray(trace["pattern"])[0, :, 2], [[0, 1, 0, 0, 0]] * 2)
     np.testing.assert_array_equal(np.asarray(trace["pattern"])[1, :, 4], [[0, 0, 0, 1, 0]] * 2)
     answer, trace = clamped("layer1", "copy", kept=(1,))
-    assert not trace["attn_out"][0].any() and not trace["z"][1, 0].any()
+    assert not trace["mixer_out"][0].any() and not trace["z"][1, 0].any()
     np.testing.assert_allclose(trace["k_input"][1, 1:], trace["q_input"][1, :-1], atol=1e-6)
     np.testing.assert_array_equal(answer[jnp.asarray([3, 1])], trace["scores"][1, 1, 4, 1::2])
     assert (answer[jnp.asarray([0, 2, 4])] == -1e9).all()

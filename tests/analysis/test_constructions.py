@@ -1,18 +1,24 @@
 """Constructed weights against explicit numpy loops in float64."""
 
+from dataclasses import replace
+
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from meta_icl.analysis import (
     copy_then_descend_construction,
+    from_products,
     gradient_descent_construction,
     gradient_descent_plus_plus_construction,
     interpolated,
+    rolled_out,
+    rollout_losses,
 )
+from meta_icl.errors import BadInput
 from meta_icl.evaluation import sensitivity
+from meta_icl.models import Architecture, Attention, Block, Norm, minegishi, von_oswald
 from meta_icl.prompt import Prompt
 
 STEPS = [1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)), 5]
@@ -85,7 +91,9 @@ def test_query_among_the_keys_breaks_the_equivalence(x64):
     """With W0 != 0 the query's value is not zero, so including it changes the answer: the control that must fail."""
     prompt, w0 = random_prompt(0, 6, 4, 1), np.ones((1, 4))
     learner = gradient_descent_construction(0.3, d=4, n_context=6, w0=jnp.asarray(w0))
-    included = type(learner)(learner.layout, learner.network.with_config(query_is_key=True))
+    block = learner.network.config.block
+    block = replace(block, mixer=replace(block.mixer, query_is_key=True))
+    included = type(learner)(learner.layout, learner.network.with_config(block=block))
     assert abs(float((included(prompt) - descend(prompt, [0.3], w0))[0])) > 1e-3
 
 
@@ -110,11 +118,68 @@ def test_interpolation_ignores_the_gauge(x64):
     """Moving a scale between A and B, or between W_Q and W_K, changes neither the model nor its interpolation."""
     prompt = random_prompt(3, 6, 4, 1)
     a = gradient_descent_construction(0.3, d=4, n_context=6)
-    scaled = jax.tree.map(lambda leaf: leaf, a)
-    layers = scaled.network.layers
-    moved = type(layers)(layers.w_q * 6.0, layers.w_k * 0.5, layers.w_v / 3.0, layers.w_o, None, None, None, None)
-    scaled = eqx.tree_at(lambda s: s.network.layers, scaled, moved)
+    mixer = a.network.blocks[0].mixer
+    moved = (mixer.w_q * 6.0, mixer.w_k * 0.5, mixer.w_v / 3.0)
+    scaled = eqx.tree_at(lambda s: [getattr(s.network.blocks[0].mixer, w) for w in ("w_q", "w_k", "w_v")], a, moved)
     np.testing.assert_allclose(scaled(prompt), a(prompt), rtol=1e-12)
     b = gradient_descent_construction(0.5, d=4, n_context=6)
     middle = interpolated(scaled, b)
     np.testing.assert_allclose(middle(prompt), descend(prompt, [0.4], np.zeros((1, 4))), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        von_oswald(3, 4, 2, 3, ("softmax", "linear", "mixed", "linear"), score_scale=0.5),
+        Architecture(3, 3, (Block(Attention(2, 3), norm=Norm()), Block(Attention(2, 3, kind="linear")))),
+        von_oswald(3, 4, d_head=3, looped=True),
+    ],
+    ids=["kinds", "round", "looped"],
+)
+def test_products_come_back(x64, config):
+    """Every attention-only network has the products that it is made of, in the order of its layers."""
+    n = 1 if config.looped else config.n_layers
+    heads = config.blocks[0].mixer.n_heads
+    qk, ov = jnp.asarray(np.random.default_rng(0).normal(size=(2, n, heads, 3, 3)))
+    network = from_products(config, qk, ov)
+    np.testing.assert_allclose(network.qk(), qk, rtol=1e-12)
+    np.testing.assert_allclose(network.ov(), ov, rtol=1e-12)
+    # The first layer's scores and answer follow from the products alone.
+    rows = np.random.default_rng(1).normal(size=(4, 3))
+    _, trace = network(jnp.asarray(rows))
+    read = np.asarray(trace["mixer_in"][0])
+    scores = np.asarray(trace["scores"][0])
+    np.testing.assert_allclose(
+        scores, np.einsum("td,hde,se->hts", read, qk[0], read)[..., : scores.shape[-1]], rtol=1e-9
+    )
+    values = np.einsum("sd,hde->hse", read, ov[0])[:, : scores.shape[-1]]
+    np.testing.assert_allclose(trace["mixer_out"][0], (trace["pattern"][0] @ values).sum(0), rtol=1e-9, atol=1e-12)
+
+
+def test_products_of_other_networks():
+    some = jnp.zeros((2, 1, 3, 3))
+    for config, message in (
+        (von_oswald(3, 2, d_mlp=4), "feed_forward must be nothing"),
+        (von_oswald(3, 2, d_head=2), "d_head must be the width"),
+        (minegishi(4, 3), "project must be True"),
+        (von_oswald(3, 3), "products must be of shape"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            from_products(config, some, some)
+
+
+def test_rolled_out_layers_go_on_descending(x64):
+    """One constructed step, applied three times at half its size, is three steps of half the rate."""
+    prompt = random_prompt(4, 6, 4, 1)
+    step = gradient_descent_construction(0.6, d=4, n_context=6)
+    batch = Prompt(prompt.x[None], prompt.y[None])
+    answers = [descend(prompt, [0.3] * k, np.zeros((1, 4))) for k in (1, 2, 3)]
+    wanted = [0.5 * float((a - np.asarray(prompt.y[-1]))[0] ** 2) for a in answers]
+    for update in ("all", "y"):
+        np.testing.assert_allclose(rollout_losses(rolled_out(step, 3, 0.5, update=update), batch), wanted, rtol=1e-10)
+    for learner, update, message in (
+        (step, "x", "update"),
+        (gradient_descent_construction(jnp.ones(2), d=4, n_context=6, n_steps=2), "all", "one attention layer"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            rolled_out(learner, 2, 0.5, update=update)

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpy_blocks as oracle
 import pytest
-from meta_icl.models.blocks import Attention, Blocks, Language, LowRank, Patch, random_network
 
 from meta_icl.analysis.implicit import (
     agreeing_tokens,
@@ -22,13 +21,14 @@ from meta_icl.analysis.implicit import (
     implicit_update,
     least_squares,
     prefix_readings,
+    random_network,
     suffix_readings,
     thought_errors,
     thought_patch,
     thought_vector,
 )
 from meta_icl.errors import BadInput
-from meta_icl.models import Concatenated, InContextLearner
+from meta_icl.models import Attention, Concatenated, InContextLearner, LowRank, Norm, Patch, Rotary, contextual, gpt2
 from meta_icl.prompt import Prompt
 
 D, F, N = 6, 9, 7
@@ -36,7 +36,7 @@ SOME = (1, 4, N)  # steps of a chain that are looked at: each has programs of it
 
 
 def drawn(kind, seed=0, **fields):
-    network = random_network(Blocks.of_kind(kind, D, F, mixer=Attention(n_heads=2), **fields), seed)
+    network = random_network(contextual(D, F, arrangement=kind, mixer=Attention(2), **fields), seed)
     rng = np.random.default_rng(seed + 1)
     return network, jnp.asarray(rng.normal(size=(N, D))), jnp.asarray(rng.normal(size=D))
 
@@ -45,13 +45,13 @@ def drawn(kind, seed=0, **fields):
 def test_additive_chain(x64, kind):
     """Literal gradient descent on trace(D_i^T W), by automatic differentiation, ends at the one-shot patch."""
     network, context, query = drawn(kind)
-    block, w_0 = network.block(0), np.asarray(network.blocks.mlp.w_in[0])
+    block, w_0 = network.block(0), np.asarray(network.blocks[0].feed_forward.w_in[0])
     readings = prefix_readings(network, context, query)
-    chain = implicit_descent(network.blocks.mlp.w_in[0], readings.mlp_in)
-    gradients = implicit_gradients(network.blocks.mlp.w_in[0], readings.mlp_in)
+    chain = implicit_descent(network.blocks[0].feed_forward.w_in[0], readings.mlp_in)
+    gradients = implicit_gradients(network.blocks[0].feed_forward.w_in[0], readings.mlp_in)
     # Readings by real removal of tokens.
     rows = np.concatenate([context, query[None]])
-    a = [oracle.normalise(block.norm_mlp, oracle.readings(block, rows[[*range(i), N]], i)[1]) for i in range(N + 1)]
+    a = [oracle.read(block, oracle.readings(block, rows[[*range(i), N]], i)[1]) for i in range(N + 1)]
     np.testing.assert_allclose(readings.mlp_in, a, rtol=1e-12, atol=1e-13)
     w, dense = jnp.asarray(w_0), np.asarray(gradients.dense())
     gradient = jax.jit(jax.grad(lambda w, d_i: jnp.trace(d_i.T @ w)))
@@ -76,9 +76,9 @@ def test_additive_chain(x64, kind):
 def test_factorised_chain(x64):
     """W_0 (I + h_1 A_1) .. (I + h_N A_N) in the paper's column convention; every product answers for its suffix."""
     network, context, query = drawn("no skip")
-    block, w_0 = network.block(0), np.asarray(network.blocks.mlp.w_in[0])
+    block, w_0 = network.block(0), np.asarray(network.blocks[0].feed_forward.w_in[0])
     readings = suffix_readings(network, context, query)
-    chain = factorised_descent(network.blocks.mlp.w_in[0], readings.mlp_in)
+    chain = factorised_descent(network.blocks[0].feed_forward.w_in[0], readings.mlp_in)
     rows = np.concatenate([context, query[None]])
     b = [oracle.readings(block, rows[i:], N - i)[1] for i in range(N + 1)]
     product = w_0.T
@@ -119,7 +119,7 @@ def test_chain_without_a_reading():
     with pytest.raises(BadInput, match="zero vector"):
         factorised_descent(jnp.ones((4, 2)), zero)
     stack = drawn("residual", n_blocks=2)
-    with pytest.raises(BadInput, match="n_blocks"):
+    with pytest.raises(BadInput, match="n_layers"):
         prefix_readings(*stack)
 
 
@@ -167,11 +167,11 @@ def test_parts_of_patches():
 
 def test_fine_tuning_is_gradient_descent_on_the_pairs(x64):
     rng = np.random.default_rng(3)
-    network = random_network(Blocks(3, 5, skip="none", activation="relu"), 0)
+    network = random_network(contextual(3, 5, arrangement="no skip", activation="relu"), 0)
     prompt = Prompt(jnp.asarray(rng.normal(size=(5, 2))), jnp.asarray(rng.normal(size=(5, 1))))
     rate = 0.1
     found = fine_tune(InContextLearner(Concatenated(sign=1.0), network), prompt, rate)
-    m, block = network.blocks.mlp, network.block(0)
+    m, block = network.blocks[0].feed_forward, network.block(0)
     w, b, out, b_out = (np.asarray(leaf[0]) for leaf in (m.w_in, m.b_in, m.w_out, m.b_out))
     x, y = np.asarray(prompt.x), np.asarray(prompt.y)[:, 0]
 
@@ -213,7 +213,7 @@ def test_thought_patch_through_the_last_matrix(x64, k):
     n_1, n_0 = (
         np.stack(rows) for rows in ([e[1] for e in ends], [oracle.readings(block, q[None], 0)[1] for q in queries])
     )
-    w_in, b_in = (np.asarray(getattr(network.blocks.mlp, name)[0]) for name in ("w_in", "b_in"))
+    w_in, b_in = (np.asarray(getattr(network.blocks[0].feed_forward, name)[0]) for name in ("w_in", "b_in"))
     d_in = np.linalg.lstsq(n_0, (n_1 - n_0) @ w_in)[0]
     np.testing.assert_allclose(patch.weights["w_in"].dense()[0], d_in, atol=1e-10)
     hidden = oracle.ACTIVATIONS["gelu"](n_0 @ (w_in + d_in) + b_in)
@@ -249,7 +249,9 @@ def test_one_query_thought_patch_is_the_exact_patch(x64, kind):
                 oracle.readings(network.block(0), rows, N)[1] - oracle.readings(network.block(0), rows[-1:], 0)[1]
             )
         np.testing.assert_allclose(
-            vector.vectors["b_in"][0], np.mean(moves, 0) @ np.asarray(network.blocks.mlp.w_in[0]), rtol=1e-10
+            vector.vectors["b_in"][0],
+            np.mean(moves, 0) @ np.asarray(network.blocks[0].feed_forward.w_in[0]),
+            rtol=1e-10,
         )
     else:
         with pytest.raises(BadInput, match="biases"):
@@ -259,7 +261,9 @@ def test_one_query_thought_patch_is_the_exact_patch(x64, kind):
 def test_thought_patches_where_there_is_nothing_to_act_on(x64):
     """Queries that read zeros change nothing, and what is not finite is named; never a silent NaN."""
     network, context, query = drawn("Gemma")
-    dead = eqx.tree_at(lambda net: net.blocks.mlp.w_out, network, network.blocks.mlp.w_out.at[..., 2].set(0))
+    dead = eqx.tree_at(
+        lambda net: net.blocks[0].feed_forward.w_out, network, network.blocks[0].feed_forward.w_out.at[..., 2].set(0)
+    )
     patch = thought_patch(dead, context, query[None])
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(patch))
     assert patch.vectors["post_norm_scale"][0, 2] == 0
@@ -276,7 +280,7 @@ def test_updates_of_examples(x64):
         [np.asarray(implicit_update(network, context, query, owner == e).weights["w_in"].dense()) for e in range(3)]
     )
     np.testing.assert_allclose(found.size, np.linalg.norm(dense, axis=(2, 3)).T, rtol=1e-10)
-    weights = np.linalg.norm(np.asarray(network.blocks.mlp.w_in), axis=(1, 2))
+    weights = np.linalg.norm(np.asarray(network.blocks[0].feed_forward.w_in), axis=(1, 2))
     np.testing.assert_allclose(found.relative, np.asarray(found.size) / weights[:, None], rtol=1e-10)
     flat = dense.swapaxes(0, 1).reshape(2, 3, -1)
     flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
@@ -299,9 +303,8 @@ def test_updates_of_examples(x64):
 @pytest.mark.slow
 def test_greedy_decoding_without_the_prompt():
     """Patches recomputed at every step give the same tokens; a fixed patch and none do not."""
-    blocks = Blocks.of_kind("Gemma", 16, 24, n_blocks=2, mixer=Attention(n_heads=4, rope=100.0))
-    model = eqx.filter_jit(Language(13, blocks, final_norm="rms"))(key=jax.random.key(1))
-    model = eqx.tree_at(lambda m: m.network, model, random_network(blocks, 1))
+    mixer = Attention(4, rotary=Rotary(100.0))
+    model = random_network(contextual(16, 24, 2, "Gemma", mixer, n_tokens=13, norm=Norm("rms")), 1)
     prompt = jnp.asarray(np.random.default_rng(1).integers(0, 13, 12))
     full = generate(model, prompt, 10)
     patched = generate_without_prompt(model, prompt, 10)
@@ -313,10 +316,11 @@ def test_greedy_decoding_without_the_prompt():
     assert int(agreeing_tokens(full, patched)) == 10
     assert int(agreeing_tokens(full, bare)) <= int(agreeing_tokens(full, fixed)) < 10
     # The full run is what repeated argmax over a plain forward pass gives.
-    hidden = np.asarray(model.embed, np.float64)[np.append(prompt, full.tokens)]
-    for i in range(2):
-        hidden = oracle.run(model.network.block(i), hidden)
-    logits = np.stack([oracle.normalise(model.final_norm, row) for row in hidden[11:-1]]) @ np.asarray(model.unembed)
+    hidden = np.asarray(model.embedding.table, np.float64)[np.append(prompt, full.tokens)]
+    for block in model.layers():
+        hidden = oracle.run(block, hidden)
+    rows = np.stack([oracle.normalise(model.final_norm, row) for row in hidden[11:-1]])
+    logits = rows @ np.asarray(model.readout.map.weight, np.float64)
     np.testing.assert_array_equal(logits.argmax(-1), full.tokens)
 
 
@@ -328,7 +332,7 @@ def test_thought_errors_are_those_of_thought_patches(x64):
     found = thought_errors(network, *map(jnp.asarray, (contexts, queries[:, :5], queries[:, 5:])), (2, 5), ridge=0.1)
 
     def answered(reading, change=0.0):
-        return oracle.mlp(eqx.tree_at(lambda m: m.w_in, block.mlp, block.mlp.w_in + change), reading)
+        return oracle.mlp(eqx.tree_at(lambda m: m.w_in, block.feed_forward, block.feed_forward.w_in + change), reading)
 
     fitted, tested, none = np.zeros(2), np.zeros(2), 0.0
     for context, each in zip(contexts, queries, strict=True):
@@ -337,7 +341,7 @@ def test_thought_errors_are_those_of_thought_patches(x64):
         none += np.mean([np.sum((answered(alone[j]) - answered(behind[j])) ** 2) for j in range(5, 8)]) / 2
         for i, k in enumerate((2, 5)):
             normal = alone[:k].T @ alone[:k] + 0.1 * np.eye(D)
-            d_w = np.linalg.solve(normal, alone[:k].T @ (behind - alone)[:k]) @ block.mlp.w_in
+            d_w = np.linalg.solve(normal, alone[:k].T @ (behind - alone)[:k]) @ block.feed_forward.w_in
             gaps = [np.sum((answered(a, d_w) - answered(b)) ** 2) for a, b in zip(alone, behind, strict=True)]
             fitted[i] += np.mean(gaps[:k]) / 2
             tested[i] += np.mean(gaps[5:]) / 2
@@ -347,3 +351,18 @@ def test_thought_errors_are_those_of_thought_patches(x64):
     assert float(found.exact) < 1e-20
     with pytest.raises(BadInput, match="sizes must be between 1 and 5"):
         thought_errors(network, *map(jnp.asarray, (contexts, queries[:, :5], queries[:, 5:])), (6,))
+
+
+def test_chains_and_thoughts_of_tokens(x64):
+    """Integers are read by the network's own table: the same as the vectors there, and not of another network."""
+    model = random_network(gpt2(10, D, 1, 2, 12, d_ff=F), 0)
+    tokens = jnp.array([3, 1, 4, 1, 5, 9, 2, 6])
+    readings = prefix_readings(model, tokens[:-1], tokens[-1])
+    logits = eqx.filter_jit(model)(tokens)[0][-1]
+    np.testing.assert_allclose(readings.answers[-1], logits, rtol=1e-11)
+    one = thought_patch(model, tokens[:-1], tokens[-1:])  # of a single query, so that it is exact
+    np.testing.assert_allclose(answer(model, tokens[:-1], tokens[-1], None, one), logits, rtol=1e-9)
+    with pytest.raises(BadInput, match="query must be below 10"):
+        thought_patch(model, tokens[:-1], jnp.array([10]))
+    with pytest.raises(BadInput, match="context must be integers"):
+        prefix_readings(model, jnp.ones((2, D)), jnp.ones(D))

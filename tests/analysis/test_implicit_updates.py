@@ -400,7 +400,7 @@ def published():
             (Block(memory, Dense(7, biases=False), Norm("rms")), Block(softmax, Dense(7, biases=False))),
             Vectors(4),
         ),
-        "unlike halves": Architecture(6, 3, (Block(softmax), Block(None, mlp), Block(softmax, Gated(5), Norm()))),
+        "unlike halves": Architecture(6, 3, (Block(softmax), Block(None, mlp), Block(softmax, Gated(7), Norm()))),
         "MLP alone, no skip": Architecture(6, 2, (Block(softmax, mlp), Block(None, mlp, skip="none"))),
     }
 
@@ -476,7 +476,7 @@ def test_networks_without_a_patch():
         (Architecture(4, 2, (Block(softmax, mlp), Block(softmax))), "feed_forward must be given in the last layer"),
         (von_oswald(4, d_mlp=3, update="y"), "writes must be 'all'"),
         (von_oswald(4, d_mlp=3, dampening=0.0), "dampening must be other than 0"),
-        (Architecture(4, 2, (Block(softmax, mlp), Block(softmax, Dense(5)))), "feed_forward must be of equal sizes"),
+        (Architecture(4, 2, (Block(softmax, mlp), Block(softmax, Dense(5)))), "feed_forward must be of one size"),
     ):
         network = random_network(description, 0)
         if message is None:

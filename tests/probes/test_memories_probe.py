@@ -1,7 +1,8 @@
-"""`meta-icl train` of a backbone of mixers named in text, and `meta-icl probe` of its memories."""
+"""`meta-icl train` of a network of mixers named in text, and `meta-icl probe` of its memories."""
 
 import json
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -9,16 +10,16 @@ import pytest
 from meta_icl.algorithms import Delta, RecursiveRidge
 from meta_icl.analysis.memory import memory_layers
 from meta_icl.apps import cli
-from meta_icl.apps.cli.train import model_of, part_classes
+from meta_icl.apps.cli.catalogue import network_of, part_classes
 from meta_icl.errors import BadInput
-from meta_icl.models import Backbone, Interleaved, Learner, mixers
+from meta_icl.models import Architecture, Block, Dense, Interleaved, Learner, mixers, published
 from meta_icl.models.mixers import DESCRIPTIONS, MixerDescription
 from meta_icl.plotting import draw
 from meta_icl.probes import learner_subject, memories
 from meta_icl.prompt import answer_positions
 from meta_icl.tasks import LinearRegression, Normal
 
-TRAIN = ("linear_regression", "backbone", "--task", "d=2", "n_context=5", "--layout", "interleaved")
+TRAIN = ("linear_regression", "memories", "--task", "d=2", "n_context=5", "--layout", "interleaved")
 SMALL = ("--objective", "every_position_mse", "--steps", "2", "--batch", "4", "--workers", "0")
 
 
@@ -35,7 +36,16 @@ def test_a_run_of_memories_is_probed(capsys, tmp_path):
     status, _, err = call(capsys, "train", *TRAIN, *model, *SMALL, "--root", str(tmp_path))
     assert status == 0, err
     status, out, err = call(
-        capsys, "probe", "train-LinearRegression-Backbone", "--prompts", "3", "--root", str(tmp_path), "--json"
+        capsys,
+        "probe",
+        "train-LinearRegression-memories",
+        "--probe",
+        "memories",
+        "--prompts",
+        "3",
+        "--root",
+        str(tmp_path),
+        "--json",
     )
     assert status == 0, err
     told = json.loads(out)["probes"]
@@ -47,20 +57,27 @@ def test_a_run_of_memories_is_probed(capsys, tmp_path):
 
 
 def test_attention_has_no_memory_to_probe():
-    mixed = Backbone(4, (mixers.Attention(), mixers.DeltaNet()), d_in=2)(key=jax.random.key(0))
-    assert memory_layers(mixed) == [1]
-    learner = Learner(Backbone(4, (mixers.Attention(),), d_in=2), Interleaved())(key=jax.random.key(0))
+    """A memory inside any block counts, whatever the network; layers are counted through all rounds."""
+    delta = mixers.DeltaNet(n_heads=1, conv=0)
+    in_turn = (Block(mixers.Attention()), Block(delta, Dense(3)), Block(None, Dense(3)))
+    for described, layers in (
+        (published.memories(4, (mixers.Attention(), delta), d_in=2), [1]),
+        (Architecture(4, 5, in_turn), [1, 4]),
+        (Architecture(4, 3, Block(mixers.Persistent(delta)), looped=True), [0, 1, 2]),
+    ):
+        assert memory_layers(eqx.filter_jit(described)(key=jax.random.key(0))) == layers
+    learner = Learner(published.memories(4, (mixers.Attention(),), d_in=2), Interleaved())(key=jax.random.key(0))
     prompts = LinearRegression(d=2, n_context=5).sample_batch(2, key=jax.random.key(1))
-    with pytest.raises(BadInput, match="a backbone with memories of keys and values"):
+    with pytest.raises(BadInput, match="network must have memories of keys and values"):
         memories.measure(learner_subject(learner, prompts))
 
 
 def test_mixers_are_named_in_text():
     """All of them, with fields of their own, in lists; the config of a run gives the same description again."""
-    assert set(part_classes("Backbone")) == set(DESCRIPTIONS)
+    assert set(DESCRIPTIONS) <= set(part_classes("memories"))
     classes = [name for name in mixers.__all__ if isinstance(getattr(mixers, name), type)]
-    drawn = {n for n in classes if isinstance(getattr(mixers, n), MixerDescription) and n[-6:] != "Module"}
-    assert set(DESCRIPTIONS) <= drawn
+    described = {name for name in classes if issubclass(getattr(mixers, name), MixerDescription)}
+    assert described - {"MixerDescription", "HeadDescription"} == set(DESCRIPTIONS)
     fields = {
         "d_model": 4,
         "d_in": 2,
@@ -72,9 +89,9 @@ def test_mixers_are_named_in_text():
             },
         ],
     }
-    backbone = model_of({"model": {"name": "Backbone", "fields": fields}, "layout": None})
+    described = network_of({"name": "memories", "fields": fields})
     delta, gate = mixers.DeltaNet(n_heads=1, conv=0), mixers.TitansBlock("gate", mixers.Titans(depth=2))
-    assert backbone.mixers == (delta, gate)
+    assert tuple(block.mixer for block in described.block) == (delta, gate)
 
 
 def test_learners_are_recognised():

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import tokenizers
 from checkpoints import LLAMA, llama_tensors, written
-from meta_icl.models.blocks import Blocks, random_network
 
-from meta_icl.analysis.implicit import implicit_update
+from meta_icl.analysis.implicit import implicit_update, random_network
 from meta_icl.apps import cli
 from meta_icl.apps.cli import listing
 from meta_icl.errors import BadInput
 from meta_icl.lm import Tokens, load_language_model, tokenized
-from meta_icl.models import Concatenated, InContextLearner, Interleaved, Transformer
+from meta_icl.models import Concatenated, InContextLearner, Interleaved, contextual, von_oswald
 from meta_icl.plotting import draw
 from meta_icl.probes import implicit_updates, language_subject, learner_subject, text_subject
 from meta_icl.prompt import Prompt
@@ -39,25 +38,25 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
 def root(tmp_path_factory) -> Path:
     """A run of a stack of recurrent blocks from two seeds."""
     folder = tmp_path_factory.mktemp("runs")
-    model = ("d_model=3", "d_mlp=4", "n_blocks=2", "norm=layer", "mixer=recurrence:d_hidden=4")
-    names = (*TASK[:1], "blocks", *TASK[1:], "--model", *model, "--seeds", "2", *NO_TRAINING)
+    model = ("d_model=3", "d_mlp=4", "n_blocks=2", "arrangement=pre-LN", "mixer=lstm:d_hidden=4,project=true")
+    names = (*TASK[:1], "contextual", *TASK[1:], "--model", *model, "--seeds", "2", *NO_TRAINING)
     assert cli.main(["train", *names, "--root", str(folder)]) == 0
     return folder
 
 
 def test_probe_of_a_run(root, capsys, tmp_path):
-    arguments = ("probe", "train-LinearRegression-Blocks", "--prompts", "3", "--root", str(root))
+    arguments = ("probe", "train-LinearRegression-contextual", "--prompts", "3", "--root", str(root))
     status, out, _ = call(capsys, *arguments, "--json")
     told = json.loads(out)
-    assert status == 0 and set(listing.probes()) == {"implicit_updates", "memories"}
-    assert set(told["probes"]) == {"implicit_updates"}  # the one that can look at blocks
+    assert status == 0 and {"implicit_updates", "memories"} <= set(listing.probes())
+    assert "implicit_updates" in told["probes"] and "memories" not in told["probes"]  # those that can look at it
     by_label = told["probes"]["implicit_updates"]
     assert set(by_label) == {"seed 0", "seed 1", "untrained"}
     for rows in by_label.values():
         assert [row["block"] for row in rows] == [1, 2]
         assert all(0 < row["|dW| / |W| (median)"] <= row["largest (mean)"] for row in rows)
         assert all(row["error of the identity"] < 1e-5 for row in rows)
-    (folder,) = root.glob("*Blocks*")
+    (folder,) = root.glob("*contextual*")
     assert told["report"] == str(folder / "probe.html")
     page = Path(told["report"]).read_text()
     for text in ("Which examples move the weights, and where", "holds for untrained weights as well", "untrained"):
@@ -131,12 +130,12 @@ def test_probe_of_a_text(capsys, tmp_path):
     np.testing.assert_array_equal(subject.examples, [-1, 0, 0, 0, 1, 1, 1, 2, 2])
     np.testing.assert_array_equal(subject.classes, [[0, 1, 0]])
     # The first block's row is the size of the update of leaving out the tokens of an example.
-    rows = subject.rows()[0]
+    tokens = subject.tokens()[0]
     sizes = []
     for own in ([1, 2, 3], [4, 5, 6], [7, 8]):
-        patch = implicit_update(model.network, rows[:-1], rows[-1], own)
+        patch = implicit_update(model.network, tokens[:-1], tokens[-1], own)
         sizes.append(np.hypot(*(patch.weights[name].norm()[0] for name in ("w_gate", "w_up"))))
-    weights = [getattr(model.network.blocks.mlp, name)[0] for name in ("w_gate", "w_up")]
+    weights = [getattr(model.network.blocks[0].feed_forward, name)[0] for name in ("w_gate", "w_up")]
     assert found[0][0]["largest (mean)"] == pytest.approx(max(sizes) / np.linalg.norm(weights), rel=1e-4)
     for arguments, message in (
         (("--text", "x p\n"), "text must be a query after the last separator"),
@@ -176,32 +175,28 @@ def test_what_cannot_be_probed(root, capsys, tmp_path):
     for arguments, message in (
         (("none", "--root", str(root)), "unknown run 'none'"),
         ((str(tmp_path / "other"),), "was not made by `meta-icl train`"),
-        (("train-LinearRegression-Blocks", "--root", str(root), "--tokens", "1,2"), "--tokens must be given for a"),
-        (("train-LinearRegression-Blocks", "--root", str(root), "--text", "a"), "--text must be given for a"),
-        (("train-LinearRegression-Blocks", "--root", str(root), "--probe", "memories"), "a backbone with memories of"),
+        (("train-LinearRegression-contextual", "--root", str(root), "--tokens", "1,2"), "--tokens must be given for a"),
+        (("train-LinearRegression-contextual", "--root", str(root), "--text", "a"), "--text must be given for a"),
+        (
+            ("train-LinearRegression-contextual", "--root", str(root), "--probe", "memories"),
+            "memories of keys and values",
+        ),
     ):
         status, _, err = call(capsys, "probe", *arguments)
         assert status == 2 and message in err and err.count("\n") == 1
     # A network without MLPs, and that nothing is written where a probe refuses.
-    network = eqx.filter_eval_shape(Transformer(3), key=jax.random.key(0))
+    network = eqx.filter_eval_shape(von_oswald(3), key=jax.random.key(0))
     prompts = Prompt(jnp.zeros((1, 3, 2)), jnp.zeros((1, 3, 1)))
-    with pytest.raises(BadInput, match="d_mlp must be a width"):
+    with pytest.raises(BadInput, match="feed_forward must be given in the last layer"):
         implicit_updates.measure(learner_subject(InContextLearner(Concatenated(), network), prompts))
     page = tmp_path / "refused.html"
     status, _, err = call(capsys, "probe", "train", "--root", str(root), "--prompts", "0", "--out", str(page))
     assert status == 2 and "--prompts must be a positive integer" in err and not page.exists()
-    for mixer, message in (
-        ("lstm", "unknown mixer (ContextualLayer) 'lstm'"),
-        ("memory:mixer=x", "mixer must be a function, which"),
-    ):
-        names = (*TASK[:1], "blocks", *TASK[1:], "--model", "d_model=3", "d_mlp=4", f"mixer={mixer}", *NO_TRAINING)
-        status, _, err = call(capsys, "train", *names, "--root", str(tmp_path))
-        assert status == 2 and message in err and err.count("\n") == 1
 
 
 def test_the_measures_of_a_prompt(x64):
     """Sizes and similarities by dense algebra; two rows per pair in an interleaved layout."""
-    network = random_network(Blocks(2, 4, d_out=1), 0)
+    network = random_network(contextual(2, 4, d_out=1), 0)
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.normal(size=(2, 5, 2)))
     y = jnp.asarray(np.array([[1.0, -1, 2, 3, 0], [1, 1, 1, 1, 0]])[..., None])
@@ -215,7 +210,9 @@ def test_the_measures_of_a_prompt(x64):
         patch = implicit_update(network, rows[:-1], rows[-1], [2 * e, 2 * e + 1])
         dense.append(np.asarray(patch.weights["w_in"].dense()[0]).ravel())
     size = np.linalg.norm(dense, axis=1)
-    np.testing.assert_allclose(measured["relative"][0, 0], size / np.linalg.norm(network.blocks.mlp.w_in), rtol=1e-10)
+    np.testing.assert_allclose(
+        measured["relative"][0, 0], size / np.linalg.norm(network.blocks[0].feed_forward.w_in), rtol=1e-10
+    )
     cosines = np.array(dense) @ np.array(dense).T / np.outer(size, size)
     np.testing.assert_allclose(measured["same"][0, 0], np.mean([cosines[0, 2], cosines[0, 3], cosines[2, 3]]))
     np.testing.assert_allclose(measured["other"][0, 0], np.mean(cosines[1, [0, 2, 3]]))
@@ -236,7 +233,8 @@ def test_subjects(tmp_path):
     subject = language_subject(model, np.array([3, 1, 4, 1, 5]))
     np.testing.assert_array_equal(subject.examples, [0, 1, 2, 3])
     np.testing.assert_array_equal(subject.classes, [[3, 1, 4, 1]])
-    np.testing.assert_array_equal(subject.rows()[0], model.embed[np.array([3, 1, 4, 1, 5])])
+    np.testing.assert_array_equal(subject.tokens()[0], [3, 1, 4, 1, 5])
+    np.testing.assert_array_equal(subject.rows()[0], model.network.embedding.table[np.array([3, 1, 4, 1, 5])])
     subject = language_subject(model, np.array([3, 1, 9, 4, 9, 5, 6, 2]), 9)
     np.testing.assert_array_equal(subject.examples, [0, 0, 0, 1, 1, -1, -1])
     np.testing.assert_array_equal(subject.classes, [[1, 4]])
@@ -245,7 +243,7 @@ def test_subjects(tmp_path):
         with pytest.raises(BadInput, match="separator"):
             language_subject(model, np.array(tokens), 9)
     labels = Prompt(jnp.zeros((1, 4, 2)), jnp.array([[2, 0, 2, 1]]))
-    learner = InContextLearner(Concatenated(), model)
+    learner = InContextLearner(Concatenated(), model.network)
     np.testing.assert_array_equal(learner_subject(learner, labels).classes, [[2, 0, 2]])
     with pytest.raises(BadInput, match="model must be one that reads tokens by a layout"):
         learner_subject(jax.nn.relu, labels)

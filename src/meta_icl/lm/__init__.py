@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meta_icl.lm.checkpoints import load_language_model
     from meta_icl.lm.decoders import load_decoder, save_decoder
     from meta_icl.lm.files import Checkpoint, read_checkpoint
+    from meta_icl.lm.networks import load_language_model
     from meta_icl.lm.tokenizer import Tokenizer, Tokens, read_tokenizer, tokenized
 
 __all__ = [
@@ -22,9 +22,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "checkpoints": ("load_language_model",),
     "decoders": ("load_decoder", "save_decoder"),
     "files": ("Checkpoint", "read_checkpoint"),
+    "networks": ("load_language_model",),
     "tokenizer": ("Tokenizer", "Tokens", "read_tokenizer", "tokenized"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -38,7 +38,7 @@ class Trace(eqx.Module):
 
     def layers_of(self, site: str) -> tuple[int, ...]:
         """The layers that the rows of a site belong to."""
-        return dict(self.layers).get(site, tuple(range(self[site].shape[0])))
+        return dict(self.layers).get(site, tuple(range(self.sites[site].shape[0])))
 
 
 class Tap:

@@ -11,22 +11,27 @@ Only differences between trained and untrained weights, in sizes or in similarit
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from meta_icl.analysis.implicit import (
-    blocks_of,
     class_similarity,
     example_updates,
     implicit_update,
     replacement_error,
+    require_patchable,
 )
+from meta_icl.errors import require
+from meta_icl.models import Network
 from meta_icl.plotting import Chart, Heatmaps, Lines, Panel, Series
 from meta_icl.probes._subject import Subject
 
 
 def check(subject: Subject) -> None:
-    """Raise `BadInput` unless the model is a stack of blocks with MLPs, or can be seen as one."""
-    blocks_of(subject.network)
+    """Raise `BadInput` unless the model is a stream with blocks whose MLPs can take the prompt's place."""
+    network = subject.network
+    require(isinstance(network, Network), "network", type(network).__name__, "a stream with blocks")
+    require_patchable(network)
 
 
 def measure(subject: Subject) -> dict[str, np.ndarray]:
@@ -36,12 +41,14 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
     classes (NaN where a prompt has no such pair), and `error` "prompts", of the answer without any context but with all
     of its update: rounding, if all is well.
     """
-    network = blocks_of(subject.network)
+    check(subject)
+    network, tokens = subject.network, subject.tokens()
     found: dict[str, list[Any]] = {name: [] for name in ("relative", "similarity", "same", "other", "error")}
-    for rows, classes in zip(subject.rows(), subject.classes, strict=True):
-        context, query = rows[:-1], rows[-1]
+    for i, classes in enumerate(subject.classes):
+        context = jax.tree.map(lambda leaf, i=i: leaf[i, :-1], tokens)
+        query = jax.tree.map(lambda leaf, i=i: leaf[i, -1], tokens)
         each = example_updates(network, context, query, subject.examples)
-        none = np.full(network.n_blocks, np.nan)
+        none = np.full(network.n_layers, np.nan)
         alike: tuple[Any, Any] = (none, none)
         if 1 < len(set(classes.tolist())) < len(classes):  # two classes, and two examples of one
             alike = class_similarity(each.similarity, classes)

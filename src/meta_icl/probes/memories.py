@@ -51,9 +51,10 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
     layers = memory.memory_layers(subject.network)
     traces, lens = _passed(subject.model, subject.prompts)
     measured: dict[str, Any] = {"layers": np.array(layers)}
-    mixers = [subject.network.blocks[i].mixer for i in layers]
+    mixers = [subject.network.block(i).mixer for i in layers]
     measured["kinds"] = np.array([type(memory.mixer_of(mixer).config).__name__ for mixer in mixers])
-    each = [_course(mixer, traces[:, i]) for i, mixer in zip(layers, mixers, strict=True)]
+    rows = subject.shape_of_trace().layers_of("mixer_in")  # a layer without a mixer has none
+    each = [_course(mixer, traces[:, rows.index(i)]) for i, mixer in zip(layers, mixers, strict=True)]
     measured |= {name: np.stack([np.asarray(one[name]) for one in each]) for name in each[0]}
     return measured | {name: np.asarray(value) for name, value in compared(lens, subject.prompts).items()}
 

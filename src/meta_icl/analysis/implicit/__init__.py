@@ -14,7 +14,7 @@ from meta_icl.analysis.implicit.descent import (
 )
 from meta_icl.analysis.implicit.examples import ExampleUpdates, class_similarity, example_updates
 from meta_icl.analysis.implicit.generation import Generated, agreeing_tokens, generate, generate_without_prompt
-from meta_icl.analysis.implicit.layers import in_float64
+from meta_icl.analysis.implicit.layers import in_float64, require_patchable
 from meta_icl.analysis.implicit.random import random_network, random_networks
 from meta_icl.analysis.implicit.thought import (
     ThoughtErrors,
@@ -59,6 +59,7 @@ __all__ = [
     "random_network",
     "random_networks",
     "replacement_error",
+    "require_patchable",
     "suffix_readings",
     "thought_errors",
     "thought_patch",

@@ -19,7 +19,8 @@ from meta_icl.models.patch import Patch
 T = TypeVar("T")
 FIELDS = ("weights", "vectors")  # of a patch
 Rows = Float[Array, "n d_in"] | Int[Array, " n"] | LabelTokens  # vectors, numbers of a table, or items and labels
-Row = Float[Array, " d_in"] | Int[Array, ""] | LabelTokens  # one of them
+Row = Float[Array, " d_query"] | Int[Array, ""] | LabelTokens  # one of them
+Queries = Float[Array, "k d_query"] | Int[Array, " k"] | LabelTokens  # several, each behind the same rows
 Subset = Sequence[int] | Int[np.ndarray, "..."] | Bool[np.ndarray, "..."] | Bool[Array, "..."]
 
 
@@ -81,10 +82,18 @@ def subset_mask(subset: Subset | None, n: int) -> Bool[Array, " n"]:
 def require_patchable(network: Network) -> None:
     """Raise `BadInput` where no change of a network's feed-forward halves can stand in for tokens.
 
-    The last layer needs such a half. One before it may be without: what it lacks is made up for in the layer behind.
+    The last layer needs such a half, dense, gated or of experts. One before it may be without: what it lacks is made
+    up for in the layer behind.
     """
+    sizes: dict[str, tuple[int, ...]] = {}
     for block in halves(network):
         require_half(block)
+        for name, leaf in vars(block.feed_forward).items():
+            if eqx.is_array(leaf):
+                size = sizes.setdefault(name, leaf.shape[1:])
+                require(
+                    leaf.shape[1:] == size, "feed_forward", leaf.shape[1:], f"of one size in all layers: {name} {size}"
+                )
     last = network.n_layers - 1
     with_half = last >= 0 and network.blocks[network.position_of(last)[0]].feed_forward is not None
     require(with_half, "feed_forward", None, "given in the last layer: a patch changes the weights of an MLP")
@@ -107,19 +116,16 @@ def halves(network: Network) -> list[BlockLayer]:
 def in_order(parts: Sequence[tuple[Sequence[int], Patch]]) -> Patch:
     """One patch with a leading layer axis of what `Network.fold` gives by place in the round.
 
-    A layer without a change of some name, which others have, gets one of zeros. Raises `BadInput` for halves whose
-    parameters of one name differ in shape.
+    A layer without a change of some name, which others have, gets one of zeros.
     """
     n = sum(len(layers) for layers, _ in parts)
 
     def spread(name: str, of: str) -> Any:
         having = [(layers, getattr(patch, of)[name]) for layers, patch in parts if name in getattr(patch, of)]
-        shapes = {tuple(leaf.shape[1:] for leaf in jax.tree.leaves(change)) for _, change in having}
-        require(len(shapes) == 1, "feed_forward", sorted(shapes), f"of equal sizes in all layers, to stack {name}")
+        at = np.concatenate([np.asarray(layers) for layers, _ in having])
 
         def stacked(*leaves: Array) -> Array:
             rows = jnp.concatenate(leaves)
-            at = np.concatenate([np.asarray(layers) for layers, _ in having])
             return jnp.zeros((n, *rows.shape[1:]), rows.dtype).at[at].set(rows)
 
         return jax.tree.map(stacked, *(change for _, change in having))

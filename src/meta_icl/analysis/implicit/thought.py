@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from meta_icl.analysis.implicit.layers import Rows, checked, halves, in_order, joined, require_patchable
+from meta_icl.analysis.implicit.layers import Queries, Rows, checked, halves, in_order, joined, require_patchable
 from meta_icl.analysis.implicit.updates import all_finite, answer, carries, gain, implicit_update, reachable
 from meta_icl.errors import choose, require
 from meta_icl.models.block import BlockLayer, Reading
@@ -32,7 +32,7 @@ CARRIES = ("bias", "matrix")
 def thought_patch(
     network: Network,
     context: Rows,
-    queries: Rows,
+    queries: Queries,
     *,
     ridge: float = 0.0,
     carry: str = "bias",
@@ -51,7 +51,7 @@ def thought_patch(
     return _finite(_fitted(network, context, queries, used, jnp.asarray(ridge), carry))
 
 
-def thought_vector(network: Network, context: Rows, queries: Rows) -> Patch:
+def thought_vector(network: Network, context: Rows, queries: Queries) -> Patch:
     """The same with biases alone: the mean change of the MLP's hidden layer and of the carry (dense MLPs)."""
     _require_biases(network)
     used = _checked(network, context, queries)
