@@ -218,3 +218,8 @@ def test_batches_are_the_tasks_own_draws_as_numpy():
     assert set(tokens) == {"tokens", "loss_mask"} and tokens["loss_mask"].dtype == bool
     with pytest.raises(BadInput, match="batch"):
         next(task.batches(0, 1, key=KEY))
+
+
+def test_integers_are_answers_too():
+    prompts = Plain().sample_batch(3, key=KEY)
+    assert answer_batch(lambda p: 3, prompts).tolist() == [[3.0]] * 3

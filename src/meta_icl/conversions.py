@@ -53,10 +53,11 @@ def random_key(key: Any) -> Array:
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         require(0 <= int(key) < 2**32, "key", key, "a key, as meta_icl.key(0), or its number from 0 to 2^32 - 1")
         return jax.random.key(int(key))
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    old = isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1
-    require(typed or old, "key", key, "a key, as meta_icl.key(0), or its number")
-    return jax.random.wrap_key_data(key) if old else key
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    if isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1:
+        return jax.random.wrap_key_data(key)  # as `jax.random.PRNGKey` makes them
+    raise BadInput(f"key must be a key, as meta_icl.key(0), or its number, got {key!r}")
 
 
 def require_entries(
@@ -96,7 +97,7 @@ def pairs(x: Any, y: Any) -> tuple[Array, Array]:
         return _real(x), _real(y)
     if not whole:
         return _real(x), y[..., None]
-    if not isinstance(y, Tracer | jax.ShapeDtypeStruct) and y.size:
+    if not isinstance(y, Tracer) and y.size:
         smallest = int(np.asarray(y).min())
         allowed = "labels 0, 1, .. when they are integers of shape (n,); give real targets as floats or as (n, 1)"
         require(smallest >= 0, "y of a prompt", smallest, allowed)
@@ -113,7 +114,7 @@ def tokens(values: Any, mask: Any) -> tuple[Array, Array]:
 
 def _array(name: str, value: Any, *, boolean: bool = False) -> Array:
     """An array of real numbers or integers; truth values become integers unless they are wanted."""
-    if not isinstance(value, jax.Array | jax.ShapeDtypeStruct):
+    if not isinstance(value, jax.Array):
         try:
             given = np.asarray(value)
         except ValueError:

@@ -290,12 +290,13 @@ def in_blocks(function: Callable[[Any], Any], prompts: Any) -> Any:
     return jax.tree.map(lambda *parts: jnp.concatenate([*parts[:-1], parts[-1][again:]]), *results)
 
 
-def fitting(predictor: Any, answers: Float[Array, "b ..."], prompts: Prompt) -> Float[Array, "b ..."]:
+def fitting(predictor: Any, answers: Shaped[Array, "b ..."], prompts: Prompt) -> Float[Array, "b ..."]:
     """The answers to a batch if they have the shape that the targets ask for, numbers for one channel as "1".
 
     Raises `BadInput` in one line that names the shape got and the shape wanted.
     """
     n, shape = prompts.x.shape[-2], answers.shape[1:]
+    answers = answers if jnp.issubdtype(answers.dtype, jnp.inexact) else answers.astype(jnp.result_type(float))
     if prompts.has_labels:
         known = not isinstance(prompts.y, Tracer) and prompts.y.size > 0
         classes = int(np.asarray(prompts.y).max()) + 1 if known else 1

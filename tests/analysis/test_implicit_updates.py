@@ -13,22 +13,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
-from meta_icl.models.blocks import (
-    KINDS,
-    Attention,
-    BlockNetwork,
-    Blocks,
-    LowRank,
-    Memory,
-    Patch,
-    Recurrence,
-    random_network,
-)
 
-from meta_icl.analysis.implicit import answer, blocks_of, implicit_update, in_float64, position_updates
+from meta_icl.analysis.implicit import answer, implicit_update, in_float64, position_updates, random_network
 from meta_icl.errors import BadInput
-from meta_icl.models import Concatenated, Learner, Transformer
-from meta_icl.models.trace import Tap
+from meta_icl.models import (
+    ARRANGEMENTS,
+    Architecture,
+    Attention,
+    Block,
+    Concatenated,
+    Dense,
+    Gated,
+    LabelTokens,
+    Learner,
+    LowRank,
+    Lstm,
+    Network,
+    Norm,
+    Patch,
+    Rotary,
+    chan,
+    contextual,
+    gpt2,
+    mistral,
+    olmo2,
+    olsson,
+    von_oswald,
+)
+from meta_icl.models.embeddings import Vectors
+from meta_icl.models.mixers import DeltaNet
 from meta_icl.tasks import LinearRegression
 from meta_icl.training import Optimiser, train
 
@@ -56,14 +69,14 @@ def delta_rule(d_model, *, key):
 
 MIXERS = {
     "softmax": Attention(n_heads=2),
-    "grouped, rotary, biased": Attention(n_heads=4, n_groups=2, d_head=4, rope=100.0, biases=True),
-    "linear": Attention("linear", n_heads=2, causal=False),
+    "grouped, rotary, biased": Attention(4, 4, 2, rotary=Rotary(100.0), biases=True, bias_out=True),
+    "linear": Attention(2, kind="linear", causal=False),
     "without query": Attention(causal=False, query_is_key=False),
-    "recurrent": Recurrence(5),
-    "delta rule": Memory(delta_rule),
+    "recurrent": Lstm(5, project=True),
+    "delta rule": delta_rule,
 }
 # Every kind with softmax attention, every contextual layer in a pre-LN block; stacks of up to ten.
-CASES = {kind: (kind, "softmax", "weights") for kind in KINDS}
+CASES = {kind: (kind, "softmax", "weights") for kind in ARRANGEMENTS}
 CASES |= {mixer: ("pre-LN", mixer, "weights") for mixer in MIXERS if mixer != "softmax"}
 CASES |= {"norm scale": ("Llama", "softmax", "norm_scale")}
 DEEP = ("pre-LN", "Gemma", "experts", "linear")
@@ -74,16 +87,16 @@ FLOAT32 = ("no skip", "skip around", "residual", "pre-LN", "Llama", "experts", "
 
 
 class Drawn(NamedTuple):
-    network: BlockNetwork
+    network: Network
     context: Array
     query: Array
 
 
 def drawn(kind, mixer="softmax", *, d=8, f=12, n=6, seed=0, n_blocks=1):
-    network = random_network(Blocks.of_kind(kind, d, f, mixer=MIXERS[mixer], n_blocks=n_blocks), seed)
+    network = random_network(contextual(d, f, n_blocks, kind, MIXERS[mixer]), seed)
     if mixer == "linear":  # not normalised: a stack of it grows with every block, which is no question of the update
-        network = eqx.tree_at(lambda net: net.blocks.mixer.w_o, network, network.blocks.mixer.w_o / n)
-    return Drawn(network, *random_rows(n, d, seed, network.blocks.mlp.w_out.dtype))
+        network = eqx.tree_at(lambda net: net.blocks[0].mixer.w_o, network, network.blocks[0].mixer.w_o / n)
+    return Drawn(network, *random_rows(n, d, seed, network.blocks[0].feed_forward.w_out.dtype))
 
 
 def random_rows(n, d, seed, dtype):
@@ -138,10 +151,10 @@ def test_blocks_agree_with_numpy(x64, name):
     outputs, _, without, _ = compiled(through, 0.0)(network, context, query, jnp.asarray(removed))
     rows = np.concatenate([context, query[None]])
     wanted, kept = rows, rows[np.append(~removed, True)]
-    for i in range(network.n_blocks):
+    for i in range(network.n_layers):
         wanted, kept = oracle.run(network.block(i), wanted), oracle.run(network.block(i), kept)
     np.testing.assert_allclose(outputs, wanted, rtol=1e-10, atol=1e-11)
-    if getattr(MIXERS[mixer], "rope", None) is None:  # rotary positions stay, those of removed rows move up
+    if getattr(MIXERS[mixer], "rotary", None) is None:  # rotary positions stay, those of removed rows move up
         np.testing.assert_allclose(without, kept[-1], rtol=1e-10, atol=1e-11)
 
 
@@ -166,7 +179,7 @@ def test_any_block_is_replaced_exactly(name, precision, seed, mask):
 @settings(max_examples=20)
 def test_blocks_of_any_shape_are_replaced_exactly(precision, data):
     """Kind, contextual layer, sizes, depth, weights, context and subset all drawn."""
-    kind, mixer = data.draw(st.sampled_from(sorted(KINDS))), data.draw(st.sampled_from(sorted(MIXERS)))
+    kind, mixer = data.draw(st.sampled_from(sorted(ARRANGEMENTS))), data.draw(st.sampled_from(sorted(MIXERS)))
     if mixer == "without query":  # without any context it reads nothing: a case of its own
         mixer = "softmax"
     d, f, n = 2 * data.draw(st.integers(1, 10)), data.draw(st.integers(1, 40)), data.draw(st.integers(1, 30))
@@ -183,7 +196,7 @@ def test_blocks_of_any_shape_are_replaced_exactly(precision, data):
 @pytest.fixture(scope="module")
 def trained():
     """Three pre-LN blocks after sixty steps of in-context regression, and as drawn."""
-    model = Learner(Blocks.of_kind("pre-LN", 4, 8, n_blocks=3, mixer=Attention(n_heads=2)), Concatenated(sign=1.0))
+    model = Learner(contextual(4, 8, 3, "pre-LN", Attention(2)), Concatenated(sign=1.0))
     task = LinearRegression(d=3, n_context=6)
     how = {"steps": 60, "batch": 32, "record": 30, "optimiser": Optimiser(learning_rate=0.02)}
     ensemble = train(task, model, **how, key=jax.random.key(0))
@@ -214,11 +227,15 @@ def test_lifted_entries_keep_the_scale_small(precision):
         # In the channel where the context adds most, the last matrix's answer is made to vanish but for 1e-6.
         block, rows = network.block(0), jnp.concatenate([context, query[None]])
         seen = jnp.arange(7)[None] >= jnp.array([[0], [6]])
-        reading = jax.vmap(lambda seen: block.contextual(rows, seen, Tap((), 0)))(seen)
-        m = block.mlp.hidden(block.mlp_in(reading.source[0, -1]))
+        reading = jax.vmap(lambda seen: block.first_half(rows, visible=seen))(seen)
+        m = block.feed_forward.hidden(block.mlp_in(reading.source[0, -1]))
         j = int(jnp.argmax(jnp.abs(reading.carry[0, -1] - reading.carry[1, -1])))
-        away = jnp.zeros_like(block.mlp.w_out).at[:, j].set(m / (m @ m)) * (m @ block.mlp.w_out[:, j] - 1e-6)
-        network = eqx.tree_at(lambda net: net.blocks.mlp.w_out, network, (block.mlp.w_out - away)[None])
+        away = jnp.zeros_like(block.feed_forward.w_out).at[:, j].set(m / (m @ m)) * (
+            m @ block.feed_forward.w_out[:, j] - 1e-6
+        )
+        network = eqx.tree_at(
+            lambda net: net.blocks[0].feed_forward.w_out, network, (block.feed_forward.w_out - away)[None]
+        )
         wanted = answer(network, context, query)
         size, error = {}, {}
         for floor in (0.0, 0.1):
@@ -241,15 +258,15 @@ def test_least_norm_and_rank_one(x64, kind):
     removed = np.arange(n) < n // 2
     rows = np.concatenate([context, query[None]])
     kept = rows[np.append(~removed, True)]
-    n_1, n_0 = (oracle.normalise(block.norm_mlp, oracle.readings(block, r, len(r) - 1)[1]) for r in (rows, kept))
+    n_1, n_0 = (oracle.read(block, oracle.readings(block, r, len(r) - 1)[1]) for r in (rows, kept))
     patch = compiled("weights", 0.0)(network, context, query, jnp.asarray(removed))[-1]
     for name, change in patch.weights.items():
         if name.endswith("out"):
             continue
-        weights = np.asarray(getattr(block.mlp, name), np.float64)
+        weights = np.asarray(getattr(block.feed_forward, name), np.float64)
         weights = weights if weights.ndim == 3 else weights[None]
         found = np.asarray(change.dense()[0]).reshape(weights.shape)
-        used = np.argsort(-(np.asarray(block.mlp.router).T @ n_1))[:2] if name.startswith("experts_") else [0]
+        used = np.argsort(-(np.asarray(block.feed_forward.router).T @ n_1))[:2] if name.startswith("experts_") else [0]
         for e, w in enumerate(weights):
             wanted = (w.T @ (n_1 - n_0))[:, None] @ np.linalg.pinv(n_0[:, None])
             np.testing.assert_allclose(found[e].T, wanted if e in used else 0 * wanted, rtol=1e-11, atol=1e-12)
@@ -264,9 +281,9 @@ def control_errors(network, context, query, other):
     patch = implicit_update(network, context, query)
     block, rows = network.block(0), jnp.concatenate([context, query[None]])
     last = jnp.arange(len(rows)) == len(rows) - 1
-    h_1, h_0 = (block.contextual(rows, seen, Tap((), 0)).source[-1] for seen in (jnp.ones_like(last), last))
+    h_1, h_0 = (block.first_half(rows, visible=seen).source[-1] for seen in (jnp.ones_like(last), last))
     unnormalised = {}
-    for name, w in block.mlp.reading_weights(h_1).items():
+    for name, w in block.feed_forward.reading_weights(h_1).items():
         inputs = jnp.broadcast_to(h_0 / (h_0 @ h_0), (1, *w.shape[:-2], 1, w.shape[-2]))
         unnormalised[name] = LowRank(inputs, ((h_1 - h_0) @ w)[None, ..., None, :])
     before = Patch(patch.weights | unnormalised, patch.vectors)
@@ -305,7 +322,7 @@ def test_degenerate_contexts(x64):
         assert float(implicit_update(network, context, query, subset).norm()[0]) == 0
     assert errors(network, context, query, [])[0] == 0
     # A zero vector is all right where nothing has to change either.
-    still = eqx.tree_at(lambda net: net.blocks.mixer.w_v, network, jnp.zeros_like(network.blocks.mixer.w_v))
+    still = eqx.tree_at(lambda net: net.blocks[0].mixer.w_v, network, jnp.zeros_like(network.blocks[0].mixer.w_v))
     assert float(implicit_update(still, context, query).norm()[0]) == 0
     # One token of context.
     network, context, query = drawn("pre-LN", n=1)
@@ -342,14 +359,14 @@ def test_bad_shapes_and_names():
         implicit_update(network, context, query, through="weight")
     with pytest.raises(BadInput, match="through must be 'weights'"):
         implicit_update(network, context, query, through="norm_scale")
-    with pytest.raises(BadInput, match="unknown kind of block 'LLama'; did you mean 'Llama'"):
-        Blocks.of_kind("LLama", 4, 4)
+    with pytest.raises(BadInput, match="unknown arrangement 'LLama'; did you mean 'Llama'"):
+        contextual(4, 4, 1, "LLama")
 
 
 def test_small_readings_neither_overflow_nor_vanish():
     """1 / |a|^2 leaves float32 long before a does."""
     network, context, query = case_of("no skip", 0)
-    tiny = eqx.tree_at(lambda net: net.blocks.mixer.w_o, network, network.blocks.mixer.w_o * 1e-22)
+    tiny = eqx.tree_at(lambda net: net.blocks[0].mixer.w_o, network, network.blocks[0].mixer.w_o * 1e-22)
     exact, _ = errors(tiny, context, query, None)
     assert exact < 1e-5
 
@@ -362,29 +379,116 @@ def test_every_position(x64, kind):
     patches = position_updates(block, jnp.asarray(rows))
     wanted = oracle.run(block, rows)
     alone, there = jnp.asarray(rows[-1:]), jnp.ones(1, bool)
-    found = eqx.filter_jit(jax.vmap(lambda change: block(alone, there, Tap((), 0), change)[0]))(patches)
+    found = eqx.filter_jit(jax.vmap(lambda change: block(alone, visible=there, patch=change)[0]))(patches)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
     dense = np.asarray(patches.weights["w_in"].dense())
     np.testing.assert_array_equal(np.linalg.matrix_rank(dense), np.ones(8))
     assert np.linalg.matrix_rank(dense.sum(0)) == 1  # all positions share the input row of the last token alone
 
 
-@pytest.mark.slow
-def test_transformers_of_the_laboratory(x64):
-    """Transformers convert to blocks of equal output, looped ones too, and are replaced exactly."""
-    tokens = jnp.asarray(np.random.default_rng(0).normal(size=(7, 4)))
-    for config in (
-        Transformer(6, 3, 2, attention="softmax", causal=True, query_is_key=True, layer_norm=True, d_mlp=9, d_in=4),
-        Transformer(4, 2, looped=True, d_mlp=5, init_scale=1.0),
+def published():
+    """Networks of other papers and arrangements: looped, damped, of unlike blocks, with norms in other places."""
+    softmax, memory, mlp = Attention(2), DeltaNet(conv=0, chunk_size=1), Dense(7)
+    return {
+        "looped, damped": von_oswald(4, 2, looped=True, d_mlp=5, init_scale=1.0, dampening=0.5),
+        "clipped, embedded": von_oswald(6, 3, 2, attention="softmax", d_mlp=9, d_in=4, d_out=2, activation_clip=0.9),
+        "norm behind the sum": Architecture(6, 3, Block(softmax, mlp, Norm(), norm_at="post", dampening=2.0)),
+        "norm behind the branch": Architecture(6, 2, Block(softmax, mlp, Norm("rms"), norm_at="branch")),
+        "memory and attention in turn": Architecture(
+            6,
+            7,
+            (Block(memory, Dense(7, biases=False), Norm("rms")), Block(softmax, Dense(7, biases=False))),
+            Vectors(4),
+        ),
+        "unlike halves": Architecture(6, 3, (Block(softmax), Block(None, mlp), Block(softmax, Gated(5), Norm()))),
+        "MLP alone, no skip": Architecture(6, 2, (Block(softmax, mlp), Block(None, mlp, skip="none"))),
+    }
+
+
+LIGHT = ("looped, damped", "unlike halves", "memory and attention in turn", "norm behind the branch")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in LIGHT else pytest.mark.slow) for n in published()])
+def test_every_network_is_replaced_exactly(x64, name):
+    """Whatever the arrangement, and by a patch that the network itself can be run with."""
+    network = random_network(published()[name], 3)
+    d_in = network.embedding.d_in or network.config.d_model
+    context, query = random_rows(5, d_in, 0, jnp.float64)
+    removed = np.array([True, False, True, True, False])
+    outputs, patched, without, patch = compiled("weights", 0.0)(network, context, query, jnp.asarray(removed))
+    rows = np.concatenate([context, query[None]])
+    if "memory" not in name:  # the oracle knows no DeltaNet
+        wanted = rows if network.embedding.map is None else rows @ np.asarray(network.embedding.map.weight)
+        for block in network.layers():
+            wanted = oracle.run(block, wanted)
+        wanted = wanted if network.readout is None else wanted @ np.asarray(network.readout.map.weight)
+        np.testing.assert_allclose(outputs, wanted, rtol=1e-10, atol=1e-11)
+    assert off(patched, outputs[-1]) < 1e-11 and off(without, outputs[-1]) > 1e-3
+    assert all(leaf.shape[0] == network.n_layers for leaf in jax.tree.leaves(patch))
+    if name == "unlike halves":  # attention alone has nothing to change, and each half its own names
+        sizes = {part: np.asarray(change.norm()) > 0 for part, change in patch.weights.items()}
+        assert {part: size.tolist() for part, size in sizes.items()} == {
+            "w_in": [False, True, False],
+            "w_gate": [False, False, True],
+            "w_up": [False, False, True],
+            "w_out": [False, False, True],
+        }
+
+
+TOKENS = np.array([3, 1, 4, 1, 5, 9, 2])
+LANGUAGE = {
+    "gpt2": gpt2(10, 8, 2, 2, 12),
+    "olmo2": olmo2(10, 8, 2, 2, 12),
+    "mistral": mistral(10, 8, 2, 2, 12, 1, window=3),
+}
+
+
+@pytest.mark.parametrize("name", ["gpt2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("olmo2", "mistral"))])
+def test_language_models_are_replaced_exactly(x64, name):
+    """By the same functions, on integers; the vectors that their table holds give the same patch."""
+    network = random_network(LANGUAGE[name], 1)
+    tokens = jnp.asarray(TOKENS)
+    removed = np.arange(6) % 2 == 0
+    patch = implicit_update(network, tokens[:-1], tokens[-1], removed)
+    wanted = eqx.filter_jit(network)(tokens)[0][-1]
+    assert wanted.shape == (10,)
+    assert off(answer(network, tokens[:-1], tokens[-1], removed, patch), wanted) < 1e-10
+    assert off(answer(network, tokens[:-1], tokens[-1], removed), wanted) > 1e-3
+
+
+def test_items_and_labels_are_replaced_exactly(x64):
+    network = random_network(chan(5, Vectors(3, bias=True), 8, 1, 2), 0)
+    rng = np.random.default_rng(0)
+    rows = LabelTokens(jnp.asarray(rng.normal(size=(5, 3))), jnp.asarray([-1, 2, -1, 0, -1]))
+    context, query = jax.tree.map(lambda leaf: leaf[:-1], rows), jax.tree.map(lambda leaf: leaf[-1], rows)
+    patch, wanted = implicit_update(network, context, query, (0, 1)), answer(network, context, query)
+    assert off(answer(network, context, query, (0, 1), patch), wanted) < 1e-12
+    assert off(answer(network, context, query, (0, 1)), wanted) > 1e-3
+
+
+def test_networks_without_a_patch():
+    """One line says what a network lacks."""
+    rows, query = random_rows(3, 4, 0, jnp.float32)
+    softmax, mlp = Attention(2), Dense(3)
+    for description, message in (
+        (von_oswald(4), "feed_forward must be given in the last layer"),
+        (Architecture(4, 3, (Block(softmax, mlp), Block(softmax))), None),  # the third layer is the first again
+        (Architecture(4, 2, (Block(softmax, mlp), Block(softmax))), "feed_forward must be given in the last layer"),
+        (von_oswald(4, d_mlp=3, update="y"), "writes must be 'all'"),
+        (von_oswald(4, d_mlp=3, dampening=0.0), "dampening must be other than 0"),
+        (Architecture(4, 2, (Block(softmax, mlp), Block(softmax, Dense(5)))), "feed_forward must be of equal sizes"),
     ):
-        network = eqx.filter_jit(config)(key=jax.random.key(0))
-        outputs = eqx.filter_jit(network)(tokens)[0]
-        blocks = blocks_of(network)
-        everything = jnp.ones(6, bool)
-        found, patched, _, _ = compiled("weights", 0.0)(blocks, tokens[:-1], tokens[-1], everything)
-        np.testing.assert_allclose(found, outputs, rtol=1e-12, atol=1e-13)
-        assert off(patched, outputs[-1]) < 1e-12
-    assert blocks_of(blocks) is blocks
-    for config, message in ((Transformer(4), "d_mlp"), (Transformer(4, d_mlp=3, dampening=0.5), "dampening")):
+        network = random_network(description, 0)
+        if message is None:
+            assert implicit_update(network, rows, query).vectors["b_out"].shape == (3, 4)
+            continue
         with pytest.raises(BadInput, match=message):
-            blocks_of(eqx.filter_jit(config)(key=jax.random.key(0)))
+            implicit_update(network, rows, query)
+    language = random_network(olsson(10, 9, 4, 1, 2, d_mlp=3), 0)
+    for context, last, message in (
+        (jnp.array([1, 10]), jnp.array(1), "context must be below 10"),
+        (jnp.array([1, 2]), jnp.array(-1), "query must be below 10"),
+        (rows, query, "context must be integers"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            implicit_update(language, context, last)

@@ -30,7 +30,7 @@ def test_curves_become_lines_with_bands():
 def test_a_curve_of_one_seed_has_no_band():
     estimates = {"loss": [Estimate(1.0, np.nan, (1.0,))]}
     one = Curves(
-        {"loss": [Estimate(1.0, np.nan, (1.0,))]},
+        estimates,
         x=[1],
         x_label="step",
         y_label="loss",

@@ -1,4 +1,4 @@
-"""A second implementation of contextual blocks for the tests: numpy, float64, one token and one head at a time.
+"""A second implementation of blocks for the tests: numpy, float64, one token and one head at a time.
 
 Tokens that are absent are really removed here, where the library masks them.
 """
@@ -49,11 +49,13 @@ def attend(mixer, rows, i):
             continue
         q = w_q.T @ rows[i] + bias[0]
         ks = [w_k.T @ rows[j] + bias[1] for j in keys]
-        if c.rope is not None:
-            q, ks = turn(q, i, c.rope), [turn(k, j, c.rope) for k, j in zip(ks, keys, strict=True)]
-        scores = np.array([q @ k for k in ks])
+        if c.rotary is not None:
+            base = c.rotary.base
+            q, ks = turn(q, i, base), [turn(k, j, base) for k, j in zip(ks, keys, strict=True)]
+        scale = c.scale or (1 if c.kind == "linear" else len(q) ** -0.5)
+        scores = scale * np.array([q @ k for k in ks])
         if c.kind == "softmax":
-            scores = np.exp(scores / np.sqrt(len(q)) - (scores / np.sqrt(len(q))).max())
+            scores = np.exp(scores - scores.max())
             scores /= scores.sum()
         for weight, j in zip(scores, keys, strict=True):
             total += weight * (w_o.T @ (w_v.T @ rows[j] + bias[2]))
@@ -68,10 +70,11 @@ def turn(v, position, base):
 
 
 def recur(mixer, rows, i):
-    n = mixer.w_h.shape[0]
+    (cell,) = mixer.cells
+    n = cell.w_h.shape[0]
     h, c = np.zeros(n), np.zeros(n)
     for row in rows[: i + 1]:
-        u = array(mixer.w_x).T @ row + array(mixer.w_h).T @ h + array(mixer.bias)
+        u = array(cell.w_x).T @ row + array(cell.w_h).T @ h + array(cell.bias)
         c = sigmoid(u[n : 2 * n]) * c + sigmoid(u[:n]) * np.tanh(u[2 * n : 3 * n])
         h = sigmoid(u[3 * n :]) * np.tanh(c)
     return array(mixer.w_o).T @ h
@@ -79,7 +82,7 @@ def recur(mixer, rows, i):
 
 def remember(mixer, rows, i):
     """The delta rule at rate 1/2 on normalised keys, in the column convention: M maps keys to values."""
-    w_q, w_k, w_v = array(mixer.cell.w)
+    w_q, w_k, w_v = array(mixer.w)
     memory = np.zeros((rows.shape[1],) * 2)
     for row in rows[: i + 1]:
         k, v = w_k.T @ row, w_v.T @ row
@@ -106,22 +109,50 @@ def mlp(m, n):
 
 def readings(block, rows, i):
     """(carry, source) of row i among the rows that exist."""
-    normed = np.stack([normalise(block.norm_mixer, row) for row in rows])
-    mix = recur if hasattr(block.mixer, "w_x") else remember if hasattr(block.mixer, "cell") else attend
-    mixed = mix(block.mixer, normed, i)
-    mixed = normalise(block.post_norm_mixer, mixed)
-    x = rows[i]
+    x, c = rows[i], block.config
+    if block.mixer is None:
+        return x, x
+    before, behind = stands(c, block.norm_mixer, block.post_norm_mixer)
+    normed = np.stack([normalise(before, row) for row in rows])
+    mix = recur if hasattr(block.mixer, "cells") else remember if hasattr(block.mixer, "w") else attend
+    mixed = normalise(behind, mix(block.mixer, normed, i))
+    total = normalise(block.norm_mixer if c.norm_at == "post" else None, x + c.dampening * mixed)
+    if block.feed_forward is None:
+        return (mixed, mixed) if c.skip == "none" else (total, total)
     return {
         "none": (0 * x, mixed),
-        "around": (x + mixed, mixed),
-        "residual": (x + mixed, x + mixed),
-        "parallel": (x + mixed, x),
-    }[block.skip]
+        "around": (total, mixed),
+        "residual": (total, total),
+        "parallel": (total, x),
+    }[c.skip]
+
+
+def stands(config, norm, second):
+    """The norms before a half and behind its branch."""
+    return {"pre": (norm, None), "sandwich": (norm, second), "branch": (None, norm), "post": (None, None)}[
+        config.norm_at
+    ]
+
+
+def read(block, source):
+    """What the MLP's matrices read."""
+    return normalise(stands(block.config, block.norm_feed_forward, None)[0], source)
+
+
+def after(block, carry, out):
+    """The stream behind an MLP that answers `out`."""
+    c, behind = block.config, stands(block.config, block.norm_feed_forward, block.post_norm_feed_forward)[1]
+    h = carry + (1 if c.skip == "none" else c.dampening) * normalise(behind, out)
+    if c.norm_at == "post" and c.skip != "none":
+        h = normalise(block.norm_feed_forward, h)
+    return h
 
 
 def run(block, rows):
     out = []
     for i in range(len(rows)):
-        carry, source = readings(block, rows, i)
-        out.append(carry + normalise(block.post_norm_mlp, mlp(block.mlp, normalise(block.norm_mlp, source))))
+        h, source = readings(block, rows, i)
+        if block.feed_forward is not None:
+            h = after(block, h, mlp(block.feed_forward, read(block, source)))
+        out.append(h if block.config.clip is None else np.clip(h, -block.config.clip, block.config.clip))
     return np.stack(out)

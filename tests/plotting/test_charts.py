@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from meta_icl.errors import BadInput
 from meta_icl.plotting import Bars, Grid, Heatmaps, Lines, Panel, Series, Slider, Widget, over_seeds, still, thin
-from meta_icl.plotting.chart import band_segments, shared_range, smallest_positive
+from meta_icl.plotting.axes import band_segments, shared_range, smallest_positive
 from meta_icl.plotting.theme import COLOURS, Look, looks, marked_up, mathtext
 
 numbers = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf))

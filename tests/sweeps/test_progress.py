@@ -15,3 +15,18 @@ def test_running_parts_tell_step_loss_and_speed(tmp_path, monkeypatch):
         clock[0] += 2
         run.log({"step": 500, "loss": 0.25})
         assert shown.now() == "seed=0 step 500 loss 0.25 50 steps/s"
+
+
+def test_the_bar_moves_with_the_steps(tmp_path):
+    """One part of four is done and two are at half and three quarters of their steps."""
+    shown = Progress(4, 1, True, steps=1000)
+    with Run.open(tmp_path / "a", {}) as a, Run.open(tmp_path / "b", {}) as b:
+        a.log({"step": 500, "loss": 0.5})
+        b.log({"step": 750, "loss": 0.5})
+        shown.running({"a": a.folder, "b": b.folder})
+        shown.now()
+        assert shown._bar.tasks[0].completed == 2.25
+        shown.finished("b")
+        shown.running({"a": a.folder})
+        shown.now()
+        assert shown._bar.tasks[0].completed == 2.5

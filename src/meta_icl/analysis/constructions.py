@@ -1,8 +1,10 @@
 """Weights that implement a learning algorithm exactly, for comparison with trained ones (von Oswald et al., 2022).
 
-In the row convention of `models.transformer` only the products A = W_Q W_K^T and B = W_V W_O of a head matter:
+In the row convention only the products A = W_Q W_K^T and B = W_V W_O of a head matter:
 h_j <- h_j + sum_i (h_j A c_i^T) c_i B. A scale may move between A and B without any change ("gauge").
 """
+
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,22 +13,48 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meta_icl.errors import require
-from meta_icl.models import Concatenated, InContextLearner, Separate, Transformer, TransformerNetwork
+from meta_icl.models import (
+    Architecture,
+    Attention,
+    AttentionLayer,
+    Concatenated,
+    InContextLearner,
+    Network,
+    Separate,
+    von_oswald,
+)
 
 
-def from_products(
-    config: Transformer, qk: Float[Array, "l heads d d"], ov: Float[Array, "l heads d d"]
-) -> TransformerNetwork:
-    """An attention-only network without embedding whose layers have the given products (W_K = W_O = I)."""
-    d = config.d_model
-    require(config.head_width == d, "d_head", config.d_head, f"the width of the residual stream, {d}")
-    expected = (config.n_distinct, config.n_heads, d, d)
+def from_products(config: Architecture, qk: Float[Array, "l heads d d"], ov: Float[Array, "l heads d d"]) -> Network:
+    """An attention-only network whose layers have the given products, scale included (W_K = W_O = I).
+
+    The counterpart of `network.qk()` and `network.ov()`: one entry per layer with weights of its own, in their order.
+    Raises `BadInput` unless every layer is nothing but attention, with heads as wide as the stream and their own keys.
+    """
+    for block in config.blocks:
+        _require_plain(block.mixer, config.d_model)
+        require(block.feed_forward is None, "feed_forward", block.feed_forward, "nothing: products are of attention")
+    network = config(key=jax.random.key(0))
+    period, n_distinct = len(network.blocks), sum(block.mixer.w_q.shape[0] for block in network.blocks)
+    expected = (n_distinct, config.blocks[0].mixer.n_heads, config.d_model, config.d_model)
     require(qk.shape == expected and ov.shape == expected, "products", (qk.shape, ov.shape), f"of shape {expected}")
-    network = TransformerNetwork(config, key=jax.random.key(0))
-    identity = jnp.broadcast_to(jnp.eye(d, dtype=qk.dtype), qk.shape)
-    return eqx.tree_at(
-        lambda n: (n.layers.w_q, n.layers.w_k, n.layers.w_v, n.layers.w_o), network, (qk, identity, ov, identity)
-    )
+    identity = jnp.eye(config.d_model, dtype=qk.dtype)
+
+    def made(place: int, mixer: AttentionLayer) -> AttentionLayer:
+        read, write = qk[place::period] / mixer.scale, ov[place::period]
+        ones = jnp.broadcast_to(identity, read.shape)
+        return eqx.tree_at(lambda m: (m.w_q, m.w_k, m.w_v, m.w_o), mixer, (read, ones, write, ones))
+
+    mixers = tuple(made(place, block.mixer) for place, block in enumerate(network.blocks))
+    return eqx.tree_at(lambda n: tuple(block.mixer for block in n.blocks), network, mixers)
+
+
+def _require_plain(mixer: Any, d: int) -> None:
+    """Raise `BadInput` for a mixer that two products per head do not describe."""
+    require(isinstance(mixer, Attention), "mixer", type(mixer).__name__, "attention")
+    require(mixer.width(d) == d, "d_head", mixer.width(d), f"the width of the residual stream, {d}")
+    require(mixer.project, "project", False, "True, to write a product")
+    require(mixer.n_groups in (None, mixer.n_heads), "n_groups", mixer.n_groups, "one set of keys per head")
 
 
 def gradient_descent_construction(
@@ -94,7 +122,7 @@ def copy_then_descend_construction(
     copy_y = zeros.at[d:width, d:width].set(jnp.eye(n_out))
     read_x = zeros.at[:d, :d].set(jnp.eye(d))
     descend = zeros.at[d:width, d:width].set(-rate / n_context * jnp.eye(n_out))
-    config = Transformer(
+    config = von_oswald(
         d_model, n_layers=2, attention=("softmax", "linear"), query_is_key=True, score_scale=1.0, d_head=d_model
     )
     qk, ov = jnp.stack([look_ahead, read_x])[:, None], jnp.stack([copy_y, descend])[:, None]
@@ -116,7 +144,7 @@ def interpolated(trained: InContextLearner, construction: InContextLearner, shar
 
 
 def gauge_fixed(
-    network: TransformerNetwork, n_targets: int = 1
+    network: Network, n_targets: int = 1
 ) -> tuple[Float[Array, "l heads d d"], Float[Array, "l heads d d"]]:
     """The products (A / m, B m) with m the mean of A's diagonal over all but the last `n_targets` channels."""
     qk, ov = network.qk(), network.ov()
@@ -143,7 +171,7 @@ def _regression_learner(
     """The learner whose layers read x and write by `write`; one layer is looped, several are separate."""
     looped = rates.ndim == 0
     require(looped or rates.shape == (n_steps,), "rate", rates.shape, f"a number, or {n_steps} of them")
-    config = Transformer(d + n_out, n_layers=n_steps, looped=looped, d_head=d + n_out)
+    config = von_oswald(d + n_out, n_layers=n_steps, looped=looped, d_head=d + n_out)
     read = jnp.zeros((d + n_out, d + n_out), write.dtype).at[:d, :d].set(jnp.eye(d))
     network = from_products(config, jnp.broadcast_to(read, write.shape)[:, None], write[:, None])
     return InContextLearner(Concatenated(w0=w0), network)

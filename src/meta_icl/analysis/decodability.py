@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from meta_icl.errors import require
-from meta_icl.models.trace import Intervention, ablate_head
+from meta_icl.models.interventions import Intervention, ablate_head
 
 # Given a prompt's tokens or the like and interventions, the squared error at the position of interest.
 Loss = Callable[[Any, Sequence[Intervention]], Float[Array, ""]]

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from meta_icl.errors import BadInput
-from meta_icl.models.backbone import BackboneNetwork
 from meta_icl.models.mixers.heads import HeadMixer, Memory, Tokens
 from meta_icl.models.mixers.titans_blocks import MemoryAsGate, MemoryAsLayer, PersistentLayer
+from meta_icl.models.network import Network
 
 Loss = Callable[[Memory, PyTree, Array, Array], Array]
 
@@ -78,11 +78,13 @@ def course_of(layer: Any, x: Float[Array, "t d"]) -> Course:
 
 def memory_layers(network: Any) -> list[int]:
     """The layers of a network that have a course; `BadInput` if there are none."""
-    blocks = network.blocks if isinstance(network, BackboneNetwork) else ()
-    found = [i for i, block in enumerate(blocks) if has_course(block.mixer)]
+    if not isinstance(network, Network):
+        raise BadInput(f"network must be a stream with blocks, got {type(network).__name__}")
+    places = [has_course(block.mixer) for block in network.blocks]
+    found = [i for i in range(network.n_layers) if places[network.position_of(i)[0]]]
     if not found:
-        kind = type(network).__name__
-        raise BadInput(f"network must be a backbone with memories of keys and values (such as deltanet), got {kind}")
+        mixers = ", ".join(dict.fromkeys(type(block.mixer).__name__ for block in network.blocks))
+        raise BadInput(f"network must have memories of keys and values in a layer (such as deltanet), got {mixers}")
     return found
 
 

@@ -1,13 +1,17 @@
 """Roll-outs: one trained layer applied again and again, each application damped."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meta_icl.errors import require
-from meta_icl.models import InContextLearner
+from meta_icl.errors import choose, require
+from meta_icl.models import Attention, InContextLearner
 from meta_icl.prompt import Prompt
+
+UPDATES = {"all": "all", "y": "last"}  # what is written, in a block's own words
 
 
 def rolled_out(
@@ -18,10 +22,16 @@ def rolled_out(
     `update="y"` writes the target channel only (the roll-out of von Oswald et al., 2022); "all" the whole token (Rossi
     et al., 2024). The dampening multiplies W_O, which is the same thing, so it may be traced and swept by `vmap`.
     """
-    config = learner.network.config
-    require(config.n_distinct == 1 and not config.d_mlp, "learner", config, "one attention layer without an MLP")
-    network = learner.network.with_config(n_layers=loops, looped=True, update=update)
-    network = eqx.tree_at(lambda n: n.layers.w_o, network, network.layers.w_o * dampening)
+    choose("update", update, UPDATES)
+    network = learner.network
+    alone = len(network.blocks) == 1 and network.blocks[0].config
+    plain = alone and alone.feed_forward is None and isinstance(alone.mixer, Attention) and alone.mixer.project
+    one = plain and not alone.mixer.bias_out and jax.tree.leaves(network.blocks[0])[0].shape[0] == 1
+    require(bool(one), "learner", network.config, "one attention layer without an MLP, mapped back by W_O alone")
+    block = replace(network.blocks[0].config, writes=UPDATES[update])
+    network = network.with_config(n_layers=loops, looped=True, block=block)
+    where = lambda n: n.blocks[0].mixer.w_o  # noqa: E731
+    network = eqx.tree_at(where, network, where(network) * dampening)
     return InContextLearner(learner.layout, network)
 
 
@@ -30,7 +40,7 @@ def rollout_losses(learner: InContextLearner, prompts: Prompt) -> Float[Array, "
 
     def answers(prompt: Prompt) -> Float[Array, "loops dy"]:
         _, trace = learner.trace(prompt.hidden())
-        return jax.vmap(lambda output: learner.layout.read(output, prompt))(trace["resid_post"])
+        return jax.vmap(lambda h: learner.layout.read(learner.network.read(h), prompt))(trace["resid_post"])
 
     squared = jnp.square(jax.vmap(answers)(prompts) - prompts.y[:, None, -1])
     return 0.5 * squared.sum(-1).mean(0)

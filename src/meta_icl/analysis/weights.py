@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from meta_icl.analysis.constructions import gauge_fixed
-from meta_icl.models import TransformerNetwork
+from meta_icl.models import Network
 
 
 class DescentWeights(NamedTuple):
@@ -22,7 +22,7 @@ class DescentWeights(NamedTuple):
     off_write: Float[Array, ""]
 
 
-def descent_weights(network: TransformerNetwork, layer: int = 0, head: int = 0) -> DescentWeights:
+def descent_weights(network: Network, layer: int = 0, head: int = 0) -> DescentWeights:
     """Compare one head of a network for scalar targets with the gradient-descent construction."""
     qk, ov = gauge_fixed(network)
     a, b = qk[layer, head], ov[layer, head]

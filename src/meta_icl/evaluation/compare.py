@@ -67,14 +67,11 @@ def compare(
     are to `reference` (default: the last name). Sensitivities of a function that jax cannot differentiate are left out
     ("-"). Every predictor is checked for reading the query's target or later rows; what is found stands in `notes`.
     """
-    require(n_prompts >= 2, "n_prompts", n_prompts, "at least 2")
     chosen = points_apart(named(predictors))
     if not chosen:
         raise BadInput("compare needs at least one predictor")
     reference = choose("reference", reference, chosen) if reference is not None else list(chosen)[-1]
-    prompts = task.sample_batch(n_prompts, key=random_key(key))
-    kind = type(prompts).__name__
-    require(isinstance(prompts, Prompt), "task", type(task).__name__, f"one of pairs (x, y); its prompts are {kind}")
+    prompts = drawn(task, n_prompts, key)
     notes = [note for name, predictor in chosen.items() if (note := _note(name, predictor, prompts))]
     measured = {name: _measure(predictor, prompts) for name, predictor in chosen.items()}
     base_answers, base_sensitivities = measured[reference]
@@ -95,6 +92,15 @@ def compare(
         if prompts.has_labels:
             rows[name]["accuracy"] = estimate([distances.query_accuracy(a, prompts) for a in answers])
     return Comparison(rows, reference, n_prompts, tuple(notes))
+
+
+def drawn(task: Task, n_prompts: int, key: Key[Array, ""] | int) -> Prompt:
+    """Prompts of a task to be scored on; raises `BadInput` for a task of tokens."""
+    require(n_prompts >= 2, "n_prompts", n_prompts, "at least 2")
+    prompts = task.sample_batch(n_prompts, key=random_key(key))
+    kind = type(prompts).__name__
+    require(isinstance(prompts, Prompt), "task", type(task).__name__, f"one of pairs (x, y); its prompts are {kind}")
+    return prompts
 
 
 def named(predictors: Any) -> dict[str, Any]:

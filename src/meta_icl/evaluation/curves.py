@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Key
 
-from meta_icl.conversions import random_key
 from meta_icl.errors import choose, require
 from meta_icl.evaluation.by_position import Band
-from meta_icl.evaluation.compare import losses_of, named, points_apart
+from meta_icl.evaluation.compare import drawn, losses_of, named, points_apart
 from meta_icl.evaluation.estimates import Estimate, covered, estimate, with_members
 from meta_icl.prompt import Task, truncated
 
@@ -57,7 +56,7 @@ def loss_by_context(
 
     `predictors` may be a function of the context length, for algorithms whose best rate depends on it.
     """
-    prompts = task.sample_batch(n_prompts, key=random_key(key))
+    prompts = drawn(task, n_prompts, key)
     longest = prompts.x.shape[1] - 1
     require(all(1 <= c <= longest for c in contexts), "contexts", list(contexts), f"between 1 and {longest}")
     curves: dict[str, list[Estimate]] = {}
@@ -83,7 +82,7 @@ def loss_by_task(
     chosen = points_apart(named(predictors))
     curves: dict[str, list[Estimate]] = {name: [] for name in chosen}
     for task in tasks:
-        prompts = task.sample_batch(n_prompts, key=random_key(key))
+        prompts = drawn(task, n_prompts, key)
         for name, predictor in chosen.items():
             curves[name].append(estimate(losses_of(predictor, prompts)))
     return _of_losses(curves, range(len(tasks)), "task", n_prompts)

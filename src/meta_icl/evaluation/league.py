@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from meta_icl.errors import choose, require
-from meta_icl.models import Backbone, Interleaved, Learner, TokenLearner, mixers
+from meta_icl.models import Interleaved, Learner, Rotary, TokenLayout, memories, mixers
 from meta_icl.prompt import LabelledTokens, Task, answer_positions, answer_tokens
 from meta_icl.tasks import FunctionRegression, Linear, Mqar, Needle, Overwrite
 from meta_icl.training import Optimiser, Store, every_position_mse, labelled_cross_entropy, train
@@ -35,13 +35,13 @@ class Arena:
         """Accuracies, not errors."""
         return self.vocabulary is not None
 
-    def model(self, mixer: Any, d_model: int, n_layers: int, mlp: int) -> Learner | TokenLearner:
-        """The backbone around a mixer that this arena needs."""
+    def model(self, mixer: Any, d_model: int, n_layers: int, mlp: int) -> Learner:
+        """The network around a mixer that this arena needs."""
         if self.vocabulary is not None:
             v = self.vocabulary
-            return TokenLearner(Backbone(d_model, (mixer,), n_layers, n_tokens=v, d_out=v, mlp=mlp))
+            return Learner(memories(d_model, (mixer,), n_layers, n_tokens=v, d_out=v, mlp=mlp), TokenLayout())
         width = self.task.sample(key=jax.random.key(0)).x.shape[-1]
-        return Learner(Backbone(d_model, (mixer,), n_layers, d_in=width, mlp=mlp), Interleaved())
+        return Learner(memories(d_model, (mixer,), n_layers, d_in=width, mlp=mlp), Interleaved())
 
     def score(self, predictor: Any, task: Task, n_prompts: int, key: Key[Array, ""]) -> Float[Array, ""]:
         """Accuracy on the labels asked for, or the query's squared error over the zero predictor's."""
@@ -82,8 +82,8 @@ def roster(chunk_size: int = 16) -> dict[str, Any]:
     titans = mixers.Titans(**c)
     deep = mixers.Titans(**c, depth=2)
     return {
-        "attention": mixers.Attention(),
-        "sliding_window": mixers.Attention(window=chunk_size),
+        "attention": mixers.Attention(2, rotary=Rotary()),
+        "sliding_window": mixers.Attention(2, window=chunk_size, rotary=Rotary()),
         "linear_attention": mixers.LinearAttention(**c, conv=4, feature="silu"),
         "retnet": mixers.LinearAttention(**c, conv=4, feature="silu", decay="constant"),
         "gla": mixers.LinearAttention(**c, conv=4, feature="silu", decay="channel", output_gate=True),
@@ -97,7 +97,7 @@ def roster(chunk_size: int = 16) -> dict[str, Any]:
         "ttt_linear": mixers.Ttt(**c),
         "ttt_mlp": mixers.Ttt(**c, depth=2),
         "mlstm": mixers.Mlstm(**c),
-        "lstm": mixers.LstmMixer(),
+        "lstm": mixers.Lstm(forget_bias=1.0),
         "titans_linear": mixers.Persistent(titans),
         "titans_lmm": mixers.Persistent(deep),
         "titans_mac": mixers.TitansBlock("context", deep, segment=2 * chunk_size),
@@ -167,7 +167,7 @@ def play(
     flops = mixers.operations(jax.make_jaxpr(lambda rows: network(rows)[0])(tokens).jaxpr)
     return out | {
         "parameters": np.array(sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)))),
-        "state": np.array(network.state_size),
+        "state": np.array(network.config.state_size(tokens.shape[0])),
         "flops": np.array(flops / tokens.shape[0]),
         "seconds": np.array(clock.per_step / (len(rates) * len(seeds))),
     }

@@ -54,6 +54,12 @@ class Tokenizer:
         """The tokens of a text alone, without any that the tokenizer puts around it."""
         return self._encode(text, special=False).ids
 
+    def spans(self, text: str) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " t"], Int[np.ndarray, " t"]]:
+        """The tokens of a text alone, with the characters at which each starts and before which it ends."""
+        found = self._encode(text, special=False)
+        starts, ends = np.array(found.offsets, int).reshape(-1, 2).T
+        return np.array(found.ids, int), starts, ends
+
     def encode(self, text: str) -> Tokens:
         """The tokens of a text with those that the tokenizer puts before it, where a language model starts.
 
@@ -69,11 +75,11 @@ class Tokenizer:
         starts = np.array([-1 if put else start for put, (start, _) in zip(added, found.offsets, strict=True)])
         return Tokens(np.array(found.ids[:n]), starts[:n], tuple(map(self.text, found.ids[:n])))
 
-    def text(self, number: int) -> str:
+    def text(self, number: int | np.integer) -> str:
         """The text of one token, of special ones too; a part of a character is shown as U+FFFD."""
         return self.library.decode([int(number)], skip_special_tokens=False)
 
-    def decode(self, numbers: Iterable[int]) -> str:
+    def decode(self, numbers: Iterable[int | np.integer]) -> str:
         """The text of tokens, of special ones too."""
         return self.library.decode([int(n) for n in numbers], skip_special_tokens=False)
 

@@ -1,5 +1,6 @@
 """Figures as plain descriptions, drawn alike by plotly (reports) and matplotlib (files); no science, no runs."""
 
+from meta_icl.plotting.axes import told
 from meta_icl.plotting.chart import (
     Bars,
     Chart,
@@ -36,6 +37,7 @@ __all__ = [
     "show",
     "still",
     "thin",
+    "told",
     "tree",
     "trees_on_common_axes",
 ]

@@ -8,7 +8,7 @@ superscript.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -26,8 +26,11 @@ Numbers: TypeAlias = np.ndarray | HasArray | Sequence[Any]
 STYLES = ("line", "dashed", "dotted", "points")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Shown:
-    """What a notebook shows for a chart that is the last value of a cell."""
+    """What every chart has: the claims that it decides, and what a notebook shows for it at the end of a cell."""
+
+    decides: Sequence[str] = ()  # ids of claims, with or without the paper's name in front
 
     def _repr_svg_(self) -> str:
         from meta_icl.plotting.draw_matplotlib import svg  # drawing is loaded when something is drawn
@@ -39,7 +42,8 @@ class _Shown:
 class Series:
     """One curve, or one set of points, of n values; `low` and `high` bound a band (error bars for points).
 
-    `published` marks numbers taken from a publication, which are drawn in a style of their own.
+    `published` marks numbers taken from a publication, which are drawn in a style of their own. `band` says what lies
+    between the bounds, such as "range over seeds"; captions explain it.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Series:
     high: Numbers | None = None
     style: str = "line"  # one of STYLES
     published: bool = False
+    band: str = ""
 
     def __post_init__(self):
         choose("style of a series", self.style, STYLES)
@@ -68,7 +73,11 @@ class Series:
 def over_seeds(name: str, x: Numbers, values: np.ndarray, style: str = "line") -> Series:
     """The median over seeds of `values` "n seeds" against `x` "n", with the range of the seeds as its band."""
     rows = np.asarray(values, np.float64)
-    return Series(name, x, np.median(rows, -1), rows.min(-1), rows.max(-1), style)
+    return Series(name, x, np.median(rows, -1), rows.min(-1), rows.max(-1), style, band=_over(rows.shape[-1]))
+
+
+def _over(n_seeds: int) -> str:
+    return f"range over {n_seeds} seeds" if n_seeds > 1 else ""
 
 
 def thin(x: np.ndarray, y: np.ndarray, n: int = 250) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +90,11 @@ def thin(x: np.ndarray, y: np.ndarray, n: int = 250) -> tuple[np.ndarray, np.nda
 
 @dataclass(frozen=True, eq=False)
 class Lines(_Shown):
-    """Curves and points over common axes; `h_lines` and `v_lines` are labelled levels, (label, value)."""
+    """Curves and points over common axes; `h_lines` and `v_lines` are labelled levels, (label, value).
+
+    `spans` are intervals of x that have a name, (label, from, to), such as the phases of a training: coloured bands
+    behind the curves.
+    """
 
     title: str
     x_label: str
@@ -92,9 +105,12 @@ class Lines(_Shown):
     caption: str = ""
     h_lines: Sequence[tuple[str, float]] = ()
     v_lines: Sequence[tuple[str, float]] = ()
+    spans: Sequence[tuple[str, float, float]] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "series", tuple(self.series))
+        for label, start, end in self.spans:
+            require(start <= end, f"span {label!r} of {self.title!r}", (start, end), "its start, then its end")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,24 +196,31 @@ class Grid(_Shown):
 
 @dataclass(frozen=True, eq=False)
 class Slider(_Shown):
-    """One chart per value of a slider, all on the same axes; `frames` are (value, chart), `start` an index."""
+    """One chart per value of a slider, all on the same axes; `frames` are (value, chart), `start` an index.
+
+    Where nothing can move the start frame stands, or, with `stills`, the frames of these indices side by side: of a
+    film over training steps, those that tell.
+    """
 
     title: str
     label: str
     frames: "Sequence[tuple[Any, Chart]]"
     start: int = 0
     caption: str = ""
+    stills: Sequence[int] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "frames", tuple(self.frames))
         n = len(self.frames)
+        for index in self.stills:
+            require(0 <= index < n, f"stills of {self.title!r}", index, f"indices from 0 to {n - 1}")
         require(n > 0, f"frames of {self.title!r}", self.frames, "at least one frame")
         require(0 <= self.start < n, f"start of {self.title!r}", self.start, f"an index from 0 to {n - 1}")
 
 
 @dataclass(frozen=True, eq=False)
 class Widget(_Shown):
-    """An interactive figure of its own: `html` is mounted, then `script` runs with (root, data, Plotly).
+    """An interactive figure of its own: `html` is mounted, then `script` runs with (root, data).
 
     `script` is the body of a JavaScript function, `data` anything that JSON can hold (arrays included), `static` the
     chart that stands for the widget where nothing can move.
@@ -217,6 +240,11 @@ Chart: TypeAlias = Lines | Heatmaps | Bars | Grid | Slider | Widget
 def still(chart: Chart) -> Chart:
     """The chart as it stands where nothing can move: a slider's start frame, a widget's static chart."""
     if isinstance(chart, Slider):
+        if chart.stills:
+            frames = [(value_text(chart.frames[i][0]), chart.frames[i][1]) for i in chart.stills]
+            cells = tuple(_named(f"{chart.label} {value}", still(frame)) for value, frame in frames)
+            across = len(cells[0].panels) if isinstance(cells[0], Heatmaps) else 1
+            return Grid(chart.title, cells, max(1, min(4 // across, len(cells))), chart.caption)
         value, frame = chart.frames[chart.start]
         return replace(still(frame), title=f"{chart.title}: {chart.label} = {value_text(value)}", caption=chart.caption)
     if isinstance(chart, Widget):
@@ -228,43 +256,17 @@ def still(chart: Chart) -> Chart:
     return chart
 
 
+def _named(name: str, chart: Chart) -> Chart:
+    """The chart under another name; of heat maps every panel says it."""
+    if isinstance(chart, Heatmaps):
+        panels = [replace(panel, name=f"{panel.name}, {name}" if panel.name else name) for panel in chart.panels]
+        return replace(chart, title=name, panels=panels)
+    return replace(chart, title=name)
+
+
 def value_text(value: Any) -> str:
     """A slider's value as people write it."""
     return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def band_segments(series: Series) -> list[np.ndarray]:
-    """The runs of consecutive indices at which x, low and high are all finite: a band has a hole elsewhere."""
-    if series.low is None or series.high is None:
-        return []
-    known = np.isfinite([np.asarray(part) for part in (series.x, series.low, series.high)]).all(0)
-    indices = np.flatnonzero(known)
-    return [run for run in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1) if len(run)]
-
-
-def smallest_positive(chart: Lines) -> float:
-    """The smallest positive number on the y axis: where bands that reach zero end on a logarithmic axis."""
-    parts = [np.asarray(part) for s in chart.series for part in (s.y, s.low) if part is not None]
-    values = np.concatenate([*parts, np.zeros(1)])
-    positive = values[np.isfinite(values) & (values > 0)]
-    return float(positive.min()) if positive.size else 1.0
-
-
-def shared_range(charts: Sequence[Lines], axis: Literal["x", "y"]) -> tuple[float, float] | None:
-    """The range, in axis units (log10 on logarithmic axes), that shows the data of all charts with a small margin."""
-    log = any(chart.log_x if axis == "x" else chart.log_y for chart in charts)
-    parts = [np.asarray(getattr(s, axis)) for chart in charts for s in chart.series]
-    if axis == "y":
-        parts += [np.asarray(b) for chart in charts for s in chart.series for b in (s.low, s.high) if b is not None]
-    levels = [level for chart in charts for _, level in (chart.v_lines if axis == "x" else chart.h_lines)]
-    values = np.concatenate([*parts, np.asarray(levels, float)])
-    values = values[np.isfinite(values) & ((values > 0) | (not log))]
-    if not values.size:
-        return None
-    values = np.log10(values) if log else values
-    low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or max(0.05 * abs(high), 0.05)
-    return low - margin, high + margin
 
 
 def _numbers(value: Numbers, what: str, ndim: int) -> np.ndarray:
@@ -277,11 +279,6 @@ def _numbers(value: Numbers, what: str, ndim: int) -> np.ndarray:
         raise BadInput(f"{what} must be numbers along {ndim} {'axis' if ndim == 1 else 'axes'}, got {value!r}")
     array.setflags(write=False)
     return array
-
-
-def read_with_two_decimals(limits: tuple[float, float]) -> bool:
-    """Whether two decimals say anything of numbers on a scale with these ends: of very small ones they are all 0.00."""
-    return 0.05 <= max(map(abs, limits)) < 1000
 
 
 def _finite_range(values: np.ndarray) -> tuple[float, float]:

@@ -5,27 +5,28 @@ import math
 import os
 import sys
 import tempfile
+import textwrap
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from meta_icl.errors import choose
-from meta_icl.plotting.chart import (
-    Bars,
-    Chart,
-    Grid,
-    Heatmaps,
-    Lines,
-    Series,
+from meta_icl.plotting.axes import (
+    Range,
     band_segments,
+    log_ticks,
+    named_ends,
     read_with_two_decimals,
+    shared_names,
+    shared_range,
     smallest_positive,
-    still,
+    told,
 )
-from meta_icl.plotting.theme import COLOURS, DIVERGING, SEQUENTIAL, Look, looks, mathtext
+from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Series, still
+from meta_icl.plotting.theme import COLOURS, DIVERGING, SEQUENTIAL, SPANS, Look, looks, mathtext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 INK = COLOURS["light"]
 CELL = (4.6, 3.3)  # inches of one chart in a grid
 ALONE = (6.4, 3.9)  # inches of a chart that stands alone
+ABREAST = 4  # panels of heat maps in a row
+Place: TypeAlias = tuple[Chart, int]  # a chart and, of heat maps, which panel of it stands here
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -69,22 +72,29 @@ def draw(chart: Chart) -> "Figure":
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    caption = told(chart)
     chart = still(chart)
     rows = _rows(chart)
-    n_columns = max(sum(_width(cell) for cell in row) for row in rows)
+    n_columns = max(map(len, rows))
     alone = len(rows) == 1 and n_columns == 1
     width, height = ALONE if alone else CELL
+    shared = shared_names(chart) if isinstance(chart, Grid) else None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width * n_columns, height * len(rows)), layout="constrained")
         axes = figure.subplots(len(rows), n_columns, squeeze=False)
         for row, places in zip(rows, axes, strict=True):
-            column = 0
-            for cell in row:
-                _draw_cell(cell, places[column : column + _width(cell)], titled=not alone)
-                column += _width(cell)
-            for place in places[column:]:
-                place.set_axis_off()
-        figure.suptitle(mathtext(chart.title), x=0.01, ha="left", fontsize=11, fontweight="bold")
+            for place, cell in zip(row, places, strict=False):
+                _draw_place(cell, place, not alone, shared is None)
+            for cell in places[len(row) :]:
+                cell.set_axis_off()
+        if shared is not None:
+            drawn = axes[0, 0].get_legend_handles_labels()
+            figure.legend(*drawn, loc="outside right upper")
+        title = textwrap.wrap(chart.title, round(11 * width * n_columns)) or [""]
+        figure.suptitle(mathtext("\n".join(title)), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        if caption:
+            lines = textwrap.wrap(caption.replace("`", ""), round(15 * width * n_columns))
+            figure.supxlabel(mathtext("\n".join(lines)), x=0.01, ha="left", fontsize=8, color=INK["muted"])
     return figure
 
 
@@ -140,63 +150,94 @@ def _rendered(chart: Chart, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _rows(chart: Chart) -> list[list[Chart]]:
-    """The charts of a figure, row by row; a grid inside a grid is spread out."""
-    if not isinstance(chart, Grid):
-        return [[chart]]
-    cells = [cell for inner in chart.charts for row in _rows(inner) for cell in row]
-    return [cells[i : i + chart.columns] for i in range(0, len(cells), chart.columns)]
-
-
-def _width(chart: Chart) -> int:
-    return len(chart.panels) if isinstance(chart, Heatmaps) else 1
-
-
-def _draw_cell(chart: Chart, axes: Sequence["Axes"], titled: bool) -> None:
+def _rows(chart: Chart) -> list[list[Place]]:
+    """What stands in every row of a figure; a grid inside a grid is spread out, many heat maps take several rows."""
     if isinstance(chart, Heatmaps):
-        for panel, limits, place in zip(chart.panels, chart.limits(), axes, strict=True):
-            _heatmap(place, panel, limits, DIVERGING if chart.diverging else SEQUENTIAL)
+        places: list[Place] = [(chart, i) for i in range(len(chart.panels))]
+        return [places[i : i + ABREAST] for i in range(0, len(places), ABREAST)]
+    if not isinstance(chart, Grid):
+        return [[(chart, 0)]]
+    units = [row for inner in chart.charts for row in _rows(inner)]
+    return [
+        [place for row in units[i : i + chart.columns] for place in row] for i in range(0, len(units), chart.columns)
+    ]
+
+
+def _draw_place(axes: "Axes", place: Place, titled: bool, named: bool) -> None:
+    chart, index = place
+    if isinstance(chart, Heatmaps):
+        _heatmap(axes, chart.panels[index], chart.limits()[index], DIVERGING if chart.diverging else SEQUENTIAL)
         return
-    (place,) = axes
     if isinstance(chart, Lines):
-        _lines(place, chart)
+        _lines(axes, chart, named)
     elif isinstance(chart, Bars):
-        _bars(place, chart)
+        _bars(axes, chart)
     if titled:
-        place.set_title(mathtext(chart.title))
+        axes.set_title(mathtext(chart.title))
 
 
-def _lines(axes: "Axes", chart: Lines) -> None:
+def _lines(axes: "Axes", chart: Lines, named: bool) -> None:
     floor = smallest_positive(chart) if chart.log_y else None
-    for series, look in zip(chart.series, looks([s.published for s in chart.series]), strict=True):
-        _curve(axes, series, look, floor)
-    if chart.log_x:
-        axes.set_xscale("log")
-    if chart.log_y:
-        axes.set_yscale("log")
+    styled = looks([s.published for s in chart.series])
     mark = {"color": INK["muted"], "linewidth": 1.0, "linestyle": (0, (6, 2, 1, 2))}
-    write = {"color": INK["muted"], "fontsize": 8}
+    write: dict[str, Any] = {"color": INK["muted"], "fontsize": 8}
+    up, across = ("data", "axes fraction"), ("axes fraction", "data")
+    for i, (label, start, end) in enumerate(chart.spans):
+        axes.axvspan(start, end, color=INK[SPANS[i % len(SPANS)]], alpha=0.13, linewidth=0, zorder=0)
+        axes.annotate(mathtext(label), (start, 1), (3, -3), up, "offset points", va="top", **write)
+    for rank, (series, look) in enumerate(zip(chart.series, styled, strict=True)):
+        _curve(axes, series, look, floor, rank, len(chart.series))
+    ranges = shared_range([chart], "x"), shared_range([chart], "y")
+    _scale(axes.set_xscale, axes.xaxis, chart.log_x, ranges[0])
+    _scale(axes.set_yscale, axes.yaxis, chart.log_y, ranges[1])
     for label, value in chart.h_lines:
         axes.axhline(value, **mark)
-        axes.annotate(mathtext(label), (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", **write)
+        axes.annotate(mathtext(label), (1, value), xycoords=across, ha="right", va="bottom", **write)
     for label, value in chart.v_lines:
         axes.axvline(value, **mark)
-        axes.annotate(
-            mathtext(label), (value, 1), xycoords=("data", "axes fraction"), ha="right", va="top", rotation=90, **write
-        )
+        axes.annotate(mathtext(label), (value, 1), xycoords=up, ha="right", va="top", rotation=90, **write)
     axes.set_xlabel(mathtext(chart.x_label))
     axes.set_ylabel(mathtext(chart.y_label))
-    if len(chart.series) > 1:
-        axes.legend(loc="best" if len(chart.series) <= 6 else "upper right", ncols=1 + (len(chart.series) > 6))
+    if named and len(chart.series) > 1:
+        _name_curves(axes, chart, *ranges)
 
 
-def _curve(axes: "Axes", series: Series, look: Look, floor: float | None) -> None:
+def _scale(set_scale: Any, axis: Any, log: bool, range_: Range | None) -> None:
+    if not log:
+        return
+    set_scale("log")
+    if range_ is not None:
+        ticks = log_ticks(*range_)
+        axis.set_ticks([value for value, _ in ticks], [mathtext(text) for _, text in ticks])
+        axis.set_ticks([], minor=True)
+
+
+def _name_curves(axes: "Axes", chart: Lines, x_range: Range | None, y_range: Range | None) -> None:
+    """The names of the curves beside their right ends, else a legend beside the axes: never over a curve."""
+    places = named_ends(chart, x_range, y_range)
+    if places is None or x_range is None or y_range is None:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02))
+        return
+    axes.set_xlim(*(10**end if chart.log_x else end for end in x_range))
+    axes.set_ylim(*(10**end if chart.log_y else end for end in y_range))
+    beside = {"transform": axes.transAxes, "clip_on": False, "label": "_key", "zorder": 3}
+    for line, label, place in zip(*axes.get_legend_handles_labels(), places, strict=True):
+        (key,) = axes.plot([1.02, 1.045, 1.07], [place] * 3)
+        key.update_from(line)
+        key.set(**beside, markevery=[1])
+        axes.annotate(label, (1.085, place), xycoords="axes fraction", va="center", fontsize=8.5, annotation_clip=False)
+
+
+def _curve(axes: "Axes", series: Series, look: Look, floor: float | None, rank: int, n: int) -> None:
     x, y = np.asarray(series.x), np.asarray(series.y)
     colour, label = INK[look.colour], mathtext(series.name)
+    every = max(1, len(x) // 8) if len(x) > 12 else 1  # markers tell curves apart without colours
+    marker: dict[str, Any] = {"marker": MARKERS[look.marker]}
+    sparse: dict[str, Any] = {"markevery": (rank % every, every)}
     if series.published:
         style = {"color": colour, "linewidth": 1.0, "alpha": 0.85, "linestyle": DASHES[series.style], "zorder": 2}
-        marker = {"marker": MARKERS[look.marker], "markersize": 3.8, "markerfacecolor": "none", "markeredgewidth": 0.9}
-        axes.plot(x, y, label=label, **style, **(marker if len(x) <= 60 or series.style == "points" else {}))
+        marker |= {"markersize": 4.2, "markerfacecolor": "none", "markeredgewidth": 0.9}
+        axes.plot(x, y, label=label, **style, **marker, **({} if series.style == "points" else sparse))
         return
     if series.style == "points":
         if series.low is not None and series.high is not None:
@@ -204,14 +245,16 @@ def _curve(axes: "Axes", series: Series, look: Look, floor: float | None) -> Non
             axes.errorbar(
                 x, y, np.maximum(reach, 0), fmt="none", ecolor=colour, alpha=0.6, elinewidth=1.2, capsize=2, zorder=3
             )
-        axes.plot(x, y, marker="o", markersize=5, linestyle="none", color=colour, label=label, zorder=4)
+        axes.plot(x, y, markersize=5, linestyle="none", color=colour, label=label, zorder=5, **marker)
         return
     for run in band_segments(series):
         low, high = np.asarray(series.low)[run], np.asarray(series.high)[run]
         low = low if floor is None else np.where(low > 0, low, floor)
         axes.fill_between(x[run], low, high, color=colour, alpha=0.18, linewidth=0, zorder=1)
-    few = {"marker": "o", "markersize": 3.2} if len(x) <= 12 and series.style == "line" else {}
-    axes.plot(x, y, color=colour, linewidth=1.7, linestyle=DASHES[series.style], label=label, zorder=3, **few)
+    width = 1.6 + 0.25 * min(n - 1 - rank, 3)  # an earlier curve shows at both sides of a later one
+    over = 3 + ("line", "dashed", "dotted").index(series.style) / 2  # what has gaps lies over what has none
+    marked = marker | sparse | {"markersize": 4} if series.style == "line" and (n > 1 or len(x) <= 12) else {}
+    axes.plot(x, y, color=colour, linewidth=width, linestyle=DASHES[series.style], label=label, zorder=over, **marked)
 
 
 def _bars(axes: "Axes", chart: Bars) -> None:
@@ -227,12 +270,20 @@ def _bars(axes: "Axes", chart: Bars) -> None:
     axes.set_ylabel(mathtext(chart.y_label))
 
 
+def numbers_fit(shape: tuple[int, ...]) -> bool:
+    """Whether every cell of a matrix of this shape has room for a number, in a place of some 3.4 by 2.6 inches."""
+    return min(3.4 / shape[1], 2.6 / shape[0]) >= 0.3
+
+
 def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Sequence[tuple[float, str]]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("meta_icl", list(stops)).with_extremes(bad=INK["rule"])
     matrix = np.asarray(panel.matrix)
-    image = axes.imshow(np.ma.masked_invalid(matrix), cmap=colours, vmin=limits[0], vmax=limits[1])
+    wide = max(matrix.shape) > 3 * min(matrix.shape)  # square cells of a long strip could not be seen
+    aspect = "auto" if wide else "equal"
+    shown = np.ma.masked_invalid(matrix)
+    image = axes.imshow(shown, cmap=colours, vmin=limits[0], vmax=limits[1], aspect=aspect, interpolation="nearest")
     assert axes.figure is not None
     axes.figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02).outline.set_visible(False)  # type: ignore[operator]
     axes.grid(False)
@@ -241,12 +292,15 @@ def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Seque
         (axes.set_xticks, panel.x_labels, matrix.shape[1]),
         (axes.set_yticks, panel.y_labels, matrix.shape[0]),
     ):
-        if labels is not None and n <= 40:
-            set_ticks(range(n), [mathtext(label) for label in labels])
-    if max(matrix.shape) <= 8 and read_with_two_decimals(limits):
+        if labels is not None:  # as many of them as can be read
+            every = math.ceil(n / 24)
+            set_ticks(range(0, n, every), [mathtext(label) for label in labels[::every]])
+    if panel.x_labels is not None and sum(map(len, panel.x_labels)) > 30:
+        axes.tick_params(axis="x", labelrotation=90)
+    if numbers_fit(matrix.shape) and read_with_two_decimals(limits):
         for (row, column), value in np.ndenumerate(matrix):
             if math.isfinite(value):
                 red, green, blue, _ = colours((value - limits[0]) / (limits[1] - limits[0]))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
                 ink = INK["paper"] if dark else INK["ink"]
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
+                axes.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=7.5, color=ink)

@@ -4,8 +4,10 @@ A grid, the panels of heat maps and the frames of a slider stay separate figures
 narrow screen. Colours are symbols, `@c0` or `@c0/0.2` (name and opacity in `theme.COLOURS`), which the page replaces by
 those of its light or dark scheme, again whenever the scheme changes.
 
-Nodes: `{"kind": "plot", "data", "layout"}`, `{"kind": "grid", "columns", "cells": [{"title", "node"}]}`,
-`{"kind": "slider", "label", "values", "start", "frames"}`, `{"kind": "widget", "html", "script", "data"}`.
+Nodes: `{"kind": "plot", "data", "layout"}`, where curves are named at their ends with `"names": [{"text", "y",
+"colour", "symbol", "dash"}]` (y: share of the height), `{"kind": "grid", "columns", "cells": [{"title", "node"}]}`,
+where one legend serves all cells with `"names"`, `{"kind": "slider", "label", "values", "start", "frames"}`,
+`{"kind": "widget", "html", "script", "data"}`.
 """
 
 import math
@@ -14,26 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from meta_icl.plotting.chart import (
-    Bars,
-    Chart,
-    Grid,
-    Heatmaps,
-    Lines,
-    Series,
-    Slider,
-    Widget,
+from meta_icl.plotting.axes import (
+    Range,
     band_segments,
+    log_ticks,
+    named_ends,
     read_with_two_decimals,
+    shared_names,
     shared_range,
     smallest_positive,
-    value_text,
 )
-from meta_icl.plotting.theme import DIVERGING, SEQUENTIAL, looks, marked_up
+from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Series, Slider, Widget, value_text
+from meta_icl.plotting.theme import DIVERGING, SEQUENTIAL, SPANS, Look, looks, marked_up
 
 Node = dict[str, Any]
-Range = tuple[float, float]  # in axis units: log10 of the numbers on a logarithmic axis
 DASHES = {"line": "solid", "dashed": "dash", "dotted": "dot", "points": "solid"}
+ORDER = ("line", "dashed", "dotted", "points")  # from below up: what has gaps lies over what has none
 DIGITS = 6  # significant digits that leave for the page
 
 
@@ -47,8 +45,7 @@ def tree(chart: Chart) -> Node:
         case Heatmaps():
             return _heatmaps(chart, chart.limits())
         case Grid():
-            cells = [{"title": marked_up(cell.title), "node": tree(cell)} for cell in chart.charts]
-            return {"kind": "grid", "columns": chart.columns, "cells": cells}
+            return _grid(chart, [tree(cell) for cell in chart.charts])
         case Slider():
             return _slider(chart)
         case Widget():
@@ -74,24 +71,60 @@ def _lines(chart: Lines, x_range: Range | None = None, y_range: Range | None = N
     bands, published, ours = [], [], []
     x_range, y_range = x_range or shared_range([chart], "x"), y_range or shared_range([chart], "y")
     floor = smallest_positive(chart) if chart.log_y else None
-    for rank, (series, look) in enumerate(zip(chart.series, looks([s.published for s in chart.series]), strict=True)):
+    styled = looks([s.published for s in chart.series])
+    for rank, (series, look) in enumerate(zip(chart.series, styled, strict=True)):
         if series.style != "points" and series.low is not None:
             bands.append(_band(series, look.colour, floor))
-        curve = _curve(series, look.colour, look.marker) | {"legendrank": rank + 1}
-        (published if series.published else ours).append(curve)
+        width = 2.0 + 0.45 * min(len(chart.series) - 1 - rank, 3)  # an earlier curve shows at both sides of a later one
+        curve = _curve(series, look, width) | {"legendrank": rank + 1}
+        (published if series.published else ours).append((ORDER.index(series.style), curve))
+    curves = [curve for drawn in (published, ours) for _, curve in sorted(drawn, key=lambda entry: entry[0])]
     layout = {
         "xaxis": _axis(chart.x_label, chart.log_x, x_range),
         "yaxis": _axis(chart.y_label, chart.log_y, y_range),
-        "shapes": [_level(label, value, "y", chart.log_y, y_range) for label, value in chart.h_lines]
+        "shapes": [_span(*span, SPANS[i % len(SPANS)]) for i, span in enumerate(chart.spans)]
+        + [_level(label, value, "y", chart.log_y, y_range) for label, value in chart.h_lines]
         + [_level(label, value, "x", chart.log_x, x_range) for label, value in chart.v_lines],
         "hovermode": "closest" if all(s.style == "points" for s in chart.series) else "x",
         "showlegend": len(chart.series) > 1,
     }
-    return {"kind": "plot", "data": plain(bands + published + ours), "layout": plain(layout)}
+    node = {"kind": "plot", "data": plain(bands + curves), "layout": plain(layout)}
+    places = named_ends(chart, x_range, y_range)
+    if places is not None:
+        named = zip(_names(chart.series, styled), places, strict=True)
+        node["names"] = [name | {"y": float(f"{place:.3g}")} for name, place in named]
+    return node
 
 
-def _curve(series: Series, colour: str, marker: str) -> dict[str, Any]:
+def _names(series: Sequence[Series], styled: Sequence[Look]) -> list[dict[str, Any]]:
+    """What a legend of our own shows of every curve."""
+    return [
+        {
+            "text": marked_up(s.name),
+            "colour": f"@{look.colour}",
+            "symbol": look.marker if s.style in ("line", "points") else "",
+            "dash": "" if s.style == "points" else DASHES[s.style],
+            "open": s.published,
+        }
+        for s, look in zip(series, styled, strict=True)
+    ]
+
+
+def _grid(chart: Grid, nodes: Sequence[Node]) -> Node:
+    cells = [{"title": marked_up(cell.title), "node": node} for cell, node in zip(chart.charts, nodes, strict=True)]
+    grid: Node = {"kind": "grid", "columns": chart.columns, "cells": cells}
+    shared = shared_names(chart)
+    if shared is None:
+        return grid
+    for node in nodes:
+        node.pop("names", None)
+        node["layout"]["showlegend"] = False
+    return grid | {"names": _names(shared, looks([s.published for s in shared]))}
+
+
+def _curve(series: Series, look: Look, width: float) -> dict[str, Any]:
     x, y = np.asarray(series.x), np.asarray(series.y)
+    colour, marker = look
     trace: dict[str, Any] = {
         "type": "scatter",
         "name": marked_up(series.name),
@@ -100,12 +133,12 @@ def _curve(series: Series, colour: str, marker: str) -> dict[str, Any]:
         "hovertemplate": "%{y:.4~g}",
     }
     if series.published:
-        symbol = {"symbol": f"{marker}-open", "size": 6, "color": f"@{colour}", "line": {"width": 1.3}}
-        mode = "markers" if series.style == "points" else "lines+markers" if len(x) <= 60 else "lines"
+        symbol = {"symbol": f"{marker}-open", "size": 7, "color": f"@{colour}", "line": {"width": 1.3}}
+        mode = "markers" if series.style == "points" else "lines+markers"
         dash = "solid" if series.style == "line" else DASHES[series.style]
         return trace | {
             "mode": mode,
-            "marker": symbol,
+            "marker": symbol | ({"maxdisplayed": 40} if mode != "markers" else {}),
             "line": {"color": f"@{colour}/0.75", "width": 1.3, "dash": dash},
         }
     if series.style == "points":
@@ -114,9 +147,11 @@ def _curve(series: Series, colour: str, marker: str) -> dict[str, Any]:
             bars = {"color": f"@{colour}/0.6", "thickness": 1.5, "width": 4, "type": "data", "symmetric": False}
             trace["error_y"] = bars | {"array": np.asarray(series.high) - y, "arrayminus": y - np.asarray(series.low)}
         return trace
-    few = len(x) <= 12 and series.style == "line"
-    line = {"color": f"@{colour}", "width": 2.2, "dash": DASHES[series.style]}
-    return trace | {"mode": "lines+markers" if few else "lines", "line": line, "marker": {"size": 5}}
+    line = {"color": f"@{colour}", "width": width, "dash": DASHES[series.style]}
+    if series.style != "line":
+        return trace | {"mode": "lines", "line": line}
+    few = {} if len(x) <= 12 else {"maxdisplayed": 8}  # enough to tell curves apart without colours
+    return trace | {"mode": "lines+markers", "line": line, "marker": {"symbol": marker, "size": 6} | few}
 
 
 def _band(series: Series, colour: str, floor: float | None) -> dict[str, Any]:
@@ -145,11 +180,17 @@ def _band(series: Series, colour: str, floor: float | None) -> dict[str, Any]:
 
 def _axis(label: str, log: bool, range_: Range | None) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": marked_up(label)}, "type": "log" if log else "linear"}
-    if log:
-        decades = range_[1] - range_[0] if range_ else 1.0
-        axis |= {"tickformat": "~g"}  # 0.02, not a small 2 between powers of ten
-        axis |= {"dtick": 1 if decades > 2.2 else "D2"} if decades > 0.6 else {"nticks": 6}
+    if log and range_:
+        ticks = log_ticks(*range_)
+        axis |= {"tickvals": [value for value, _ in ticks], "ticktext": [marked_up(text) for _, text in ticks]}
     return axis if range_ is None else axis | {"range": list(range_), "autorange": False}
+
+
+def _span(label: str, start: float, end: float, colour: str) -> dict[str, Any]:
+    """A named interval of x behind the curves; its name stands at the top, inside."""
+    edges = {"type": "rect", "x0": start, "x1": end, "yref": "y domain", "y0": 0, "y1": 1, "layer": "below"}
+    name = {"text": marked_up(label), "textposition": "top left", "font": {"color": "@muted", "size": 11}}
+    return edges | {"fillcolor": f"@{colour}/0.13", "line": {"width": 0}, "label": name}
 
 
 def _level(label: str, value: float, axis: str, log: bool, range_: Range | None) -> dict[str, Any]:
@@ -264,12 +305,5 @@ def trees_on_common_axes(charts: Sequence[Chart]) -> list[Node]:
         grids = [chart for chart in charts if isinstance(chart, Grid)]
         if len({len(chart.charts) for chart in grids}) == 1:
             columns = [trees_on_common_axes(cells) for cells in zip(*(chart.charts for chart in grids), strict=True)]
-            frames = []
-            for grid, nodes in zip(grids, zip(*columns, strict=True), strict=True):
-                cells = [
-                    {"title": marked_up(cell.title), "node": node}
-                    for cell, node in zip(grid.charts, nodes, strict=True)
-                ]
-                frames.append({"kind": "grid", "columns": grid.columns, "cells": cells})
-            return frames
+            return [_grid(grid, nodes) for grid, nodes in zip(grids, zip(*columns, strict=True), strict=True)]
     return [tree(chart) for chart in charts]

@@ -62,8 +62,9 @@ DIVERGING = ((0.0, "#0a4f8f"), (0.25, "#6aa9dc"), (0.5, "#f2f3f5"), (0.75, "#f0a
 SEQUENTIAL = ((0.0, "#f2f5f9"), (0.25, "#b5d3ec"), (0.5, "#67a8d8"), (0.75, "#2272b4"), (1.0, "#0a3f75"))
 
 _PART = r"(?:\{([^{}]+)\}|([A-Za-z0-9]+))"
-_SCRIPT = re.compile(rf"(?<![A-Za-z0-9])([A-Za-z\u0391-\u03c9])(?:_{_PART})?(?:\^{_PART})?(?![A-Za-z0-9_^])")
+_SCRIPT = re.compile(rf"(?<![A-Za-z0-9])([A-Za-z\u0391-\u03c9]|10)(?:_{_PART})?(?:\^{_PART})?(?![A-Za-z0-9_^])")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+SPANS = ("c4", "c5", "c3", "c2", "c6", "c1")  # of named intervals of x, pale behind the curves
 
 
 class Look(NamedTuple):
@@ -76,9 +77,9 @@ class Look(NamedTuple):
 def looks(published: Sequence[bool]) -> list[Look]:
     """A look for every series of a chart, in order, given which of them are published.
 
-    Ours take the colours in turn; published ones are grey, told apart by their markers. Where there are several
-    published curves and each stands right after one of ours, they are pairs, and the published curve is drawn (open
-    markers, thin line) in the colour of its partner.
+    Ours take the colours and the markers in turn, so that nothing rests on colour alone; published ones are grey, told
+    apart by their markers. Where there are several published curves and each stands right after one of ours, they are
+    pairs, and the published curve is drawn (open markers, thin line) in the look of its partner.
     """
     places = [i for i, theirs in enumerate(published) if theirs]
     paired = len(places) > 1 and all(i > 0 and not published[i - 1] for i in places)
@@ -86,10 +87,10 @@ def looks(published: Sequence[bool]) -> list[Look]:
     ours = greys = 0
     for theirs in published:
         if not theirs:
-            out.append(Look(SERIES[ours % len(SERIES)], MARKERS[0]))
+            out.append(Look(SERIES[ours % len(SERIES)], MARKERS[ours % len(MARKERS)]))
             ours += 1
         elif paired:
-            out.append(Look(out[-1].colour, MARKERS[0]))
+            out.append(Look(out[-1].colour, out[-1].marker))
         else:
             out.append(Look("published", MARKERS[greys % len(MARKERS)]))
             greys += 1

@@ -1,53 +1,128 @@
-"""What a probe looks at: a model, prompts for it, and what of a prompt belongs together."""
+"""What a probe looks at: a model, prompts for it, what of a prompt belongs together, and what it is compared with."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int, Key
 
 from meta_icl.errors import BadInput, require
-from meta_icl.lm import Tokens
-from meta_icl.models import InContextLearner
-from meta_icl.models.blocks import LanguageModel
-from meta_icl.prompt import Prompt, TokenPrompt
+from meta_icl.models import InContextLearner, Intervention, Network, Trace
+from meta_icl.prompt import LabelledTokens, Prompt, TokenPrompt
 
 
-class Subject(NamedTuple):
-    """A model and a batch of prompts, each of m examples and a query, its last token."""
+@dataclass(frozen=True)
+class Subject:
+    """A model and a batch of prompts, each of m examples and a query that ends with the last token.
 
-    model: InContextLearner | LanguageModel
-    prompts: Prompt | TokenPrompt
-    examples: Int[np.ndarray, " context"]  # of every token but the last: its example 0 .. m-1, or -1
-    classes: Int[np.ndarray, "prompts m"]  # of every example, for probes that compare examples of one class
-    names: tuple[str, ...]  # of the examples, in the first prompt
+    `examples` holds the example 0 .. m-1 of every token but the last, or -1; `labels_at` the token that is the label
+    (or target) of every example; `classes` "prompts m" the class of every example, for probes that compare examples of
+    one class; `names` those of the examples of the first prompt. `loaded` weights are those of a checkpoint, whose twin
+    is shuffled because nobody knows how it was drawn.
+    """
+
+    model: InContextLearner
+    prompts: Any  # a batch of `Prompt` or `TokenPrompt`
+    examples: Int[np.ndarray, " context"]
+    labels_at: Int[np.ndarray, " m"]
+    classes: Int[np.ndarray, "prompts m"]
+    names: tuple[str, ...]
+    loaded: bool = False
 
     @property
     def network(self) -> Any:
-        """The network inside the model, which reads rows."""
+        """The network inside the model, which reads tokens."""
         return self.model.network
 
+    @property
+    def n_prompts(self) -> int:
+        """Number of prompts."""
+        return jax.tree.leaves(self.prompts)[0].shape[0]
+
+    @property
+    def is_language(self) -> bool:
+        """Whether the prompts are tokens alone."""
+        return isinstance(self.prompts, TokenPrompt)
+
+    def tokens(self) -> Any:
+        """What the network reads, with a leading axis of prompts; no target of a query is in it."""
+        hidden = self.prompts if self.is_language else jax.vmap(Prompt.hidden)(self.prompts)
+        return jax.vmap(self.model.layout.encode)(hidden)
+
     def rows(self) -> Array:
-        """What the network reads, "prompts t d"."""
-        if isinstance(self.prompts, TokenPrompt):
-            assert isinstance(self.model, LanguageModel)
-            return jax.vmap(self.model.embedded)(self.prompts.tokens)
-        assert isinstance(self.model, InContextLearner)
-        return jax.vmap(lambda prompt: self.model.layout.encode(prompt.hidden()))(self.prompts)  # type: ignore[union-attr]
+        """What the blocks read, "prompts t d": the residual stream before the first."""
+        return jax.vmap(self.network.embedded)(self.tokens())
+
+    def shape_of_trace(self) -> Trace:
+        """The trace of one prompt, as shapes."""
+        one = jax.tree.map(lambda leaf: leaf[0], self.tokens())
+        return eqx.filter_eval_shape(lambda network, tokens: network(tokens)[1], self.network, one)
+
+    def traced(
+        self, read: Callable[[Any], Any], interventions: Sequence[Intervention] = (), tokens: Any = None
+    ) -> dict[str, np.ndarray]:
+        """What `read(trace)` makes of the trace of every prompt, stacked; a few prompts at a time."""
+        tokens = self.tokens() if tokens is None else tokens
+        found = _traced(self.network, tokens, tuple(interventions), read)
+        return jax.tree.map(np.asarray, found)
+
+    def losses(self, interventions: Sequence[Intervention] = ()) -> Float[Array, " prompts"]:
+        """The loss of every prompt: half the squared error of the query, or nats of its label, or nats per token."""
+        return _losses(self.model, self.prompts, tuple(interventions))
+
+    def twin(self, *, key: Key[Array, ""]) -> "Subject":
+        """The same prompts before the same network untrained: drawn afresh, or shuffled where it was loaded."""
+        network = self.network
+        if isinstance(network, Network) and not self.loaded:
+            fresh = network.config(key=key)
+        else:
+            fresh = shuffled(network, int(jax.random.randint(key, (), 0, 2**31 - 1)))
+        return replace(self, model=InContextLearner(self.model.layout, fresh))
 
 
-def learner_subject(learner: Any, prompts: Prompt) -> Subject:
+def require_site(subject: Subject, site: str, because: str) -> None:
+    """Raise `BadInput` in one line unless the network's trace has a site."""
+    require(
+        isinstance(subject.model, InContextLearner), "model", type(subject.model).__name__, "a network and a layout"
+    )
+    require(site in subject.shape_of_trace(), "network", f"one without `{site}`", because)
+
+
+def shuffled(tree: Any, seed: int) -> Any:
+    """The same arrays of real numbers with the entries of each in another order."""
+    rng = np.random.default_rng(seed)
+
+    def mixed(leaf: Any) -> Any:
+        if not eqx.is_inexact_array(leaf):
+            return leaf
+        return jnp.asarray(rng.permutation(np.asarray(leaf).ravel()).reshape(leaf.shape), leaf.dtype)
+
+    return jax.tree.map(mixed, tree)
+
+
+def learner_subject(learner: Any, prompts: Any) -> Subject:
     """An in-context learner and prompts of its task; the class of a pair is its label or the sign of its target."""
     require(isinstance(learner, InContextLearner), "model", type(learner).__name__, "one that reads tokens by a layout")
+    if isinstance(prompts, TokenPrompt):
+        t = prompts.tokens.shape[1]
+        classes = np.asarray(prompts.tokens)[:, :-1]
+        return Subject(learner, prompts, np.arange(t - 1), np.arange(t - 1), classes, tuple(map(str, range(1, t))))
     m, y = prompts.x.shape[1] - 1, np.asarray(prompts.y)[:, :-1]
     classes = y if y.ndim == 2 else (y[..., 0] > 0).astype(int)
-    examples = np.repeat(np.arange(m), learner.layout.tokens_per_pair)
-    return Subject(learner, prompts, examples, classes, tuple(str(i + 1) for i in range(m)))
+    per = learner.layout.tokens_per_pair
+    examples = np.repeat(np.arange(m), per)
+    return Subject(
+        learner, prompts, examples, np.arange(m) * per + per - 1, classes, tuple(str(i + 1) for i in range(m))
+    )
 
 
-def language_subject(model: LanguageModel, tokens: Int[np.ndarray, " t"], separator: int | None = None) -> Subject:
+def language_subject(
+    model: InContextLearner, tokens: Int[np.ndarray, " t"], separator: int | None = None, loaded: bool = True
+) -> Subject:
     """A language model and one prompt of token numbers.
 
     Without a `separator` every token is an example, and equal tokens are of one class. With one, every example ends
@@ -57,7 +132,8 @@ def language_subject(model: LanguageModel, tokens: Int[np.ndarray, " t"], separa
     _require_tokens(model, tokens)
     context = tokens[:-1]
     if separator is None:
-        examples, classes = np.arange(len(context)), context
+        examples = labels_at = np.arange(len(context))
+        classes = context
         names = [f"{i + 1}: {token}" for i, token in enumerate(context)]
     else:
         ends = np.flatnonzero(context == separator)
@@ -65,13 +141,16 @@ def language_subject(model: LanguageModel, tokens: Int[np.ndarray, " t"], separa
             raise BadInput(f"separator must end one or more examples of at least one token each, got {separator}")
         examples = np.searchsorted(ends, np.arange(len(context)))
         examples = np.where(examples < ends.size, examples, -1)
-        classes = context[ends - 1]
+        labels_at = ends - 1
+        classes = context[labels_at]
         names = [f"{i + 1}: {label}" for i, label in enumerate(classes)]
-    return _of_tokens(model, tokens, examples, classes, names)
+    return _of_tokens(model, tokens, examples, labels_at, classes, names, loaded)
 
 
-def text_subject(model: LanguageModel, tokens: Tokens, text: str, separator: str = "\n") -> Subject:
-    """A language model and one prompt of text, with its `tokens`.
+def text_subject(
+    model: InContextLearner, tokens: Any, text: str, separator: str = "\n", loaded: bool = True
+) -> Subject:
+    """A language model and one prompt of text, with its `tokens` (`lm.Tokens`).
 
     Every example ends with the `separator`, its class is its last word, and what follows the last separator is the
     query. A text without a separator has an example in every token but the last, and equal tokens are of one class.
@@ -86,7 +165,7 @@ def text_subject(model: LanguageModel, tokens: Tokens, text: str, separator: str
         require(bool(own.any()), "text", text, "more than one token")
         examples, classes = np.where(own, np.cumsum(own) - 1, -1), tokens.numbers[:-1][own]
         names = [_named(i, tokens.texts[at]) for i, at in enumerate(np.flatnonzero(own))]
-        return _of_tokens(model, tokens.numbers, examples, classes, names)
+        return _of_tokens(model, tokens.numbers, examples, np.flatnonzero(own), classes, names, loaded)
     ends = np.cumsum([len(part) + len(separator) for part in parts])
     require(query != "" and bool(tokens.starts[-1] >= ends[-1]), "text", query, "a query after the last separator")
     for part in parts:
@@ -95,25 +174,75 @@ def text_subject(model: LanguageModel, tokens: Tokens, text: str, separator: str
     examples = np.where(owner < len(parts), owner, -1)
     missing = sorted(set(range(len(parts))) - set(examples.tolist()))
     require(not missing, "example", [parts[i] for i in missing], "the start of at least one token")
+    # The label is the last token that starts before the separator does.
+    label_ends = ends - len(separator)
+    labels_at = [int(np.flatnonzero((examples == i) & (context < label_ends[i]))[-1]) for i in range(len(parts))]
     classes = np.unique([part.split()[-1] for part in parts], return_inverse=True)[1]
-    return _of_tokens(model, tokens.numbers, examples, classes, [_named(i, part) for i, part in enumerate(parts)])
+    named = [_named(i, part) for i, part in enumerate(parts)]
+    return _of_tokens(model, tokens.numbers, examples, np.array(labels_at), classes, named, loaded)
 
 
-def _require_tokens(model: LanguageModel, tokens: np.ndarray) -> None:
+def _require_tokens(model: InContextLearner, tokens: np.ndarray) -> None:
     require(tokens.shape[0] >= 2, "tokens", tokens.tolist(), "at least two")
-    size = model.embed.shape[0]
+    size = model.network.embedding.table.shape[0]
     require(bool(np.all((tokens >= 0) & (tokens < size))), "tokens", tokens.tolist(), f"below {size} and not negative")
 
 
 def _of_tokens(
-    model: LanguageModel, tokens: np.ndarray, examples: np.ndarray, classes: np.ndarray, names: Sequence[str]
+    model: InContextLearner,
+    tokens: np.ndarray,
+    examples: np.ndarray,
+    labels_at: np.ndarray,
+    classes: np.ndarray,
+    names: Sequence[str],
+    loaded: bool,
 ) -> Subject:
     """One prompt of a language model."""
     prompts = TokenPrompt(jnp.asarray(tokens)[None], jnp.ones((1, len(tokens)), bool))
-    return Subject(model, prompts, examples, classes[None], tuple(names))
+    return Subject(model, prompts, examples, labels_at, classes[None], tuple(names), loaded)
 
 
 def _named(i: int, text: str) -> str:
     """The name of example i, in few enough letters for an axis."""
     words = " ".join(text.split()) or repr(text)
     return f"{i + 1}: {words if len(words) <= 24 else words[:23] + '…'}"
+
+
+@eqx.filter_jit
+def _traced(network: Any, tokens: Any, interventions: tuple[Intervention, ...], read: Callable[[Any], Any]) -> Any:
+    return jax.lax.map(lambda one: read(network(one, interventions)[1]), tokens, batch_size=8)
+
+
+@eqx.filter_jit
+def _losses(model: InContextLearner, prompts: Any, interventions: tuple[Intervention, ...]) -> Float[Array, " p"]:
+    changed = eqx.tree_at(lambda m: m.network, model, _Changed(model.network, interventions))
+
+    def one(prompt: Any) -> Array:
+        seen = prompt if isinstance(prompt, TokenPrompt) else prompt.hidden()
+        return loss_of_answer(changed(seen), prompt)
+
+    return jax.lax.map(one, prompts, batch_size=8)
+
+
+def loss_of_answer(answer: Float[Array, "..."], prompt: Any) -> Float[Array, ""]:
+    """Half the squared error of the query; nats of its label; or nats per token that is asked for."""
+    if isinstance(prompt, TokenPrompt):
+        labelled = isinstance(prompt, LabelledTokens)
+        asked = prompt.labels if labelled else jnp.roll(prompt.tokens, -1)
+        scored = prompt.loss_mask if labelled else prompt.loss_mask.at[-1].set(False)
+        nats = -jnp.take_along_axis(jax.nn.log_softmax(answer), asked[:, None], axis=-1)[:, 0]
+        return jnp.sum(jnp.where(scored, nats, 0)) / jnp.maximum(jnp.sum(scored), 1).astype(nats.dtype)
+    answer, target = (answer[-1] if answer.ndim == 2 else answer), prompt.y[-1]
+    if jnp.issubdtype(prompt.y.dtype, jnp.integer):
+        return -jax.nn.log_softmax(answer)[target]
+    return 0.5 * jnp.sum(jnp.square(answer - target))
+
+
+class _Changed(eqx.Module):
+    """A network that always runs with interventions."""
+
+    network: Any
+    interventions: tuple[Intervention, ...]
+
+    def __call__(self, tokens: Any, interventions: Sequence[Intervention] = ()) -> Any:
+        return self.network(tokens, (*self.interventions, *interventions))

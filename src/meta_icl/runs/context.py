@@ -10,6 +10,7 @@ import meta_icl
 from meta_icl.errors import BadInput
 from meta_icl.runs.provenance import versions
 
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"  # a flag of XLA
 PACKAGES = ("jax", "jaxlib", "numpy")
 # What is read from jax, and the environment variable that sets it.
 SETTINGS = {
@@ -21,7 +22,7 @@ SETTINGS = {
 
 
 def context() -> dict[str, Any]:
-    """Generator, precision, device, flags of XLA (threads among them) and versions; those of jax only if it is used."""
+    """Generator, precision, device, threads, flags of XLA and versions; what is of jax only where it is imported."""
     found: dict[str, Any] = {
         **{f"version of {name}": version for name, version in versions(PACKAGES).items() if name != "python"},
         "version of meta_icl": meta_icl.__version__,
@@ -29,10 +30,17 @@ def context() -> dict[str, Any]:
     jax = sys.modules.get("jax")
     if jax is not None and hasattr(jax, "config"):
         found |= {name: getattr(jax.config, name) for name in SETTINGS}
-        flags = os.environ.get("XLA_FLAGS", "").split()
-        found |= {"XLA_FLAGS": " ".join(sorted({flag for flag in flags if not flag.startswith("--xla_dump")}))}
-        found |= {"device": jax.default_backend()}
+        flags = {flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith("--xla_dump")}
+        device = jax.devices()[0]
+        found |= {"XLA_FLAGS": " ".join(sorted(flags)), "platform": device.platform, "device": device.device_kind}
+        if device.platform == "cpu":
+            found["CPU threads"] = 1 if ONE_THREAD in flags else available_cores()
     return found
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_same_context(stated: Mapping[str, Any], checkpoint: Path) -> None:
@@ -53,5 +61,7 @@ def require_same_context(stated: Mapping[str, Any], checkpoint: Path) -> None:
 def _remedy(name: str, value: Any) -> str:
     if name.startswith("version of "):
         return f"install {name.removeprefix('version of ')} {value}"
-    variable = {"device": "JAX_PLATFORMS"}.get(name, SETTINGS.get(name, name))
+    if name in ("device", "CPU threads"):
+        return f"use {value} {'threads' if name == 'CPU threads' else ''}".rstrip()
+    variable = {"platform": "JAX_PLATFORMS"}.get(name, SETTINGS.get(name, name))
     return f"set {variable}={value!r}" if value is not None else f"unset {variable}"

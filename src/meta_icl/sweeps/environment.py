@@ -12,9 +12,9 @@ from threadpoolctl import threadpool_limits
 
 from meta_icl.data.cache import user_cache
 from meta_icl.errors import require
-from meta_icl.runs.context import SETTINGS
+from meta_icl.runs.context import ONE_THREAD, SETTINGS, available_cores
 
-SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+SINGLE_THREADED = f"{ONE_THREAD} intra_op_parallelism_threads=1"
 ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin", "libtpu")
 
 
@@ -50,11 +50,6 @@ def default_workers() -> int:
         require(wanted.isdecimal(), "META_ICL_WORKERS", wanted, "zero or a positive integer")
         return int(wanted)
     return available_cores() if on_cpu() else 0
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_environment(function: Callable[..., Any]) -> dict[str, str]:

@@ -393,9 +393,7 @@ def test_runs_verify(capsys, tiny_paper):
     assert status == 1 and finding == {
         "run": names[0], "part": "", "file": "arrays/loss.safetensors", "kind": "changed", "origin": "",
     }  # fmt: skip
-    status, _, err = call(
-        capsys, "reproduce", "tiny", "--preset", "other"
-    )  # judged anew, from what is not as it was left
+    status, _, err = call(capsys, "reproduce", "tiny", "--preset", "other")  # judges anew
     assert status == 2 and "is not the file with which the run was finished" in err and err.count("\n") == 1
 
 

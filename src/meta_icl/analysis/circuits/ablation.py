@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from meta_icl.models.trace import Intervention, Trace
+from meta_icl.models.interventions import Intervention
+from meta_icl.models.trace import Trace
 
 Forward = Callable[[Any, Sequence[Intervention]], tuple[Any, Trace]]
 Score = Callable[[Any, Any], Float[Array, "*scores"]]

@@ -9,8 +9,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.models.clamped import restricted
-from meta_icl.models.trace import Intervention
+from meta_icl.models.interventions import Intervention, restricted
 from meta_icl.prompt import Prompt
 
 CIRCUITS = ("ncc", "scc", "fcc")

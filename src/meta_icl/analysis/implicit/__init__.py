@@ -1,6 +1,5 @@
 """The prompt as a weight update: exact patches, their chains, and what one patch can do for many queries."""
 
-from meta_icl.analysis.implicit.convert import blocks_of, in_float64
 from meta_icl.analysis.implicit.descent import (
     Descent,
     FineTuning,
@@ -15,6 +14,8 @@ from meta_icl.analysis.implicit.descent import (
 )
 from meta_icl.analysis.implicit.examples import ExampleUpdates, class_similarity, example_updates
 from meta_icl.analysis.implicit.generation import Generated, agreeing_tokens, generate, generate_without_prompt
+from meta_icl.analysis.implicit.layers import in_float64
+from meta_icl.analysis.implicit.random import random_network, random_networks
 from meta_icl.analysis.implicit.thought import (
     ThoughtErrors,
     least_squares,
@@ -40,7 +41,6 @@ __all__ = [
     "ThoughtErrors",
     "agreeing_tokens",
     "answer",
-    "blocks_of",
     "class_similarity",
     "example_updates",
     "factorised_descent",
@@ -56,6 +56,8 @@ __all__ = [
     "patch_between",
     "position_updates",
     "prefix_readings",
+    "random_network",
+    "random_networks",
     "replacement_error",
     "suffix_readings",
     "thought_errors",

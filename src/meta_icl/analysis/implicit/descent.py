@@ -20,10 +20,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from meta_icl.analysis.implicit.layers import Row, Rows, checked, length
 from meta_icl.analysis.implicit.updates import pseudo_inverse
 from meta_icl.errors import BadInput, require
-from meta_icl.models.blocks import BlockNetwork, DenseMlp, LowRank
-from meta_icl.models.trace import Tap
+from meta_icl.models.network import Network
+from meta_icl.models.patch import LowRank
 from meta_icl.prompt import Prompt
 
 
@@ -47,25 +48,24 @@ class Descent(NamedTuple):
         return LowRank(self.steps.inputs[:i, 0], self.steps.outputs[:i, 0])
 
 
-def first_matrix(network: BlockNetwork) -> Float[Array, "d f"]:
+def first_matrix(network: Network) -> Float[Array, "d f"]:
     """The matrix of a chain: `w_in` of the only block of a network whose MLP is dense."""
-    mlp = network.blocks.mlp
-    require(isinstance(mlp, DenseMlp), "mlp", type(mlp).__name__, "dense: a chain belongs to one matrix")
-    assert isinstance(mlp, DenseMlp)
-    require(network.n_blocks == 1, "n_blocks", network.n_blocks, "1: a chain belongs to one block")
-    return mlp.w_in[0]
+    require(network.n_layers == 1, "n_layers", network.n_layers, "1: a chain belongs to one block")
+    half = network.blocks[0].feed_forward
+    require(hasattr(half, "w_in"), "feed_forward", type(half).__name__, "dense: a chain belongs to one matrix")
+    return half.w_in[0]
 
 
-def prefix_readings(network: BlockNetwork, context: Float[Array, "n d"], query: Float[Array, " d"]) -> Readings:
+def prefix_readings(network: Network, context: Rows, query: Row) -> Readings:
     """The query's readings behind the first 0, 1, .., n context tokens, of a network of one block."""
-    n = context.shape[0]
-    return _readings(network, context, query, jnp.arange(n)[None, :] < jnp.arange(n + 1)[:, None])
+    n = length(context)
+    return _readings(network, checked(network, context, query), jnp.arange(n)[None, :] < jnp.arange(n + 1)[:, None])
 
 
-def suffix_readings(network: BlockNetwork, context: Float[Array, "n d"], query: Float[Array, " d"]) -> Readings:
+def suffix_readings(network: Network, context: Rows, query: Row) -> Readings:
     """The query's readings without the first 0, 1, .., n context tokens, of a network of one block."""
-    n = context.shape[0]
-    return _readings(network, context, query, jnp.arange(n)[None, :] >= jnp.arange(n + 1)[:, None])
+    n = length(context)
+    return _readings(network, checked(network, context, query), jnp.arange(n)[None, :] >= jnp.arange(n + 1)[:, None])
 
 
 def implicit_descent(w: Float[Array, "d f"], a: Float[Array, "rows d"]) -> Descent:
@@ -97,7 +97,7 @@ def fine_tune(learner: Any, prompt: Prompt, rate: float | Float[Array, ""]) -> F
     The counterpart of the implicit chain: the same pairs, the same matrix, the same order. The loss is half the squared
     error; `rate` is the learning rate, on which everything depends.
     """
-    where = lambda tree: tree.network.blocks.mlp.w_in  # noqa: E731
+    where = lambda tree: tree.network.blocks[0].feed_forward.w_in  # noqa: E731
     first_matrix(learner.network)  # is there
 
     def loss(w: Array, x: Array, y: Array) -> Array:
@@ -114,15 +114,15 @@ def fine_tune(learner: Any, prompt: Prompt, rate: float | Float[Array, ""]) -> F
 
 
 @eqx.filter_jit
-def _readings(network: BlockNetwork, context: Array, query: Array, masks: Array) -> Readings:
-    require(network.n_blocks == 1, "n_blocks", network.n_blocks, "1: a chain belongs to one block")
+def _readings(network: Network, tokens: Any, masks: Array) -> Readings:
+    require(network.n_layers == 1, "n_layers", network.n_layers, "1: a chain belongs to one block")
     block = network.block(0)
-    tokens = network.embedded(jnp.concatenate([context, query[None]]))
+    require(block.feed_forward is not None, "feed_forward", None, "given: a chain changes the weights of an MLP")
+    h = network.embedded(tokens)
 
     def read(mask: Array) -> Readings:
-        tap = Tap((), 0)
-        reading = block.contextual(tokens, jnp.append(mask, True), tap)
-        answers = network.read_out(block.feed_forward(reading, tap))
+        reading = block.first_half(h, visible=jnp.append(mask, True))
+        answers = network.read(block.second_half(reading))
         return Readings(block.mlp_in(reading.source[-1]), reading.source[-1], reading.carry[-1], answers[-1])
 
     return jax.vmap(read)(masks)

@@ -1,6 +1,6 @@
 """Which examples of a prompt move the weights, in which layer, and which of them move them alike."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from meta_icl.analysis.implicit.layers import Row, Rows, checked, length
 from meta_icl.analysis.implicit.updates import update_between
 from meta_icl.errors import choose, require
-from meta_icl.models.blocks import BlockNetwork, Patch, weight_norm
+from meta_icl.models.network import Network
+from meta_icl.models.patch import Patch, weight_norm
 
 ORDERS = ("removed", "appended")
 
 
 class ExampleUpdates(NamedTuple):
-    """The weight update of every example of a prompt, in every layer."""
+    """The weight update of every example of a prompt, in every layer; zero in one without an MLP."""
 
     size: Float[Array, "layers examples"]  # Frobenius norm of the change of the matrices that the MLP reads with
     relative: Float[Array, "layers examples"]  # the same as a share of those matrices' norm
@@ -25,9 +27,9 @@ class ExampleUpdates(NamedTuple):
 
 
 def example_updates(
-    network: BlockNetwork,
-    context: Float[Array, "n d_in"],
-    query: Float[Array, " d_in"],
+    network: Network,
+    context: Rows,
+    query: Row,
     examples: Int[Array, "..."] | Int[np.ndarray, "..."] | None = None,
     *,
     order: str = "removed",
@@ -38,14 +40,14 @@ def example_updates(
     every token is an example). `order` "removed" patches for one example left out of the whole prompt; "appended" for
     each one added to those before it.
     """
-    n = context.shape[0]
+    tokens, n = checked(network, context, query), length(context)
     owner = np.arange(n) if examples is None else np.asarray(examples)
     require(owner.shape == (n,), "examples", owner.shape, f"one number per context token, shape ({n},)")
     count = int(owner.max(initial=-1)) + 1
     known = set(owner.tolist()) - {-1}
     require(known == set(range(count)) and count >= 1, "examples", sorted(known), "0 .. m-1, each at least once, or -1")
     choose("order", order, ORDERS)
-    return _measured(network, context, query, jnp.asarray(owner), count, order)
+    return _measured(network, tokens, jnp.asarray(owner), count, order)
 
 
 def class_similarity(
@@ -60,10 +62,7 @@ def class_similarity(
 
 
 @eqx.filter_jit
-def _measured(
-    network: BlockNetwork, context: Array, query: Array, owner: Array, count: int, order: str
-) -> ExampleUpdates:
-    tokens = jnp.concatenate([context, query[None]])
+def _measured(network: Network, tokens: Any, owner: Array, count: int, order: str) -> ExampleUpdates:
     always = jnp.append(owner == -1, True)
 
     def update(e: Array) -> Patch:
@@ -79,5 +78,17 @@ def _measured(
     across = jax.vmap(lambda one: jax.vmap(one.inner)(reads))(reads)
     lengths = size[:, None] * size[None]
     similarity = jnp.where(lengths > 0, across / jnp.where(lengths > 0, lengths, 1), 0)
-    whole = weight_norm({name: getattr(network.blocks.mlp, name) for name in reads.weights})
-    return ExampleUpdates(size.T, size.T / whole[:, None], jnp.moveaxis(similarity, -1, 0), patches)
+    whole = _reading_norms(network, tuple(reads.weights))[:, None]
+    relative = jnp.where(whole > 0, size.T / jnp.where(whole > 0, whole, 1), 0)
+    return ExampleUpdates(size.T, relative, jnp.moveaxis(similarity, -1, 0), patches)
+
+
+def _reading_norms(network: Network, names: tuple[str, ...]) -> Float[Array, " layers"]:
+    """The norm of the matrices of these names in every layer; 0 where there are none."""
+
+    def norms(half: Any) -> Array:
+        own = {name: getattr(half, name) for name in names if hasattr(half, name)}
+        return weight_norm(own) if own else jnp.zeros(network.n_layers)
+
+    by_place = [norms(block.feed_forward) for block in network.blocks]
+    return jnp.stack([by_place[place][row] for place, row in map(network.position_of, range(network.n_layers))])

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from meta_icl.analysis.implicit.layers import checked
 from meta_icl.analysis.implicit.updates import update_between
 from meta_icl.errors import choose, require
-from meta_icl.models.blocks import LanguageModel
+from meta_icl.models.network import Network
 
 PATCHES = ("none", "every step", "first step")
 
@@ -23,21 +24,21 @@ class Generated(NamedTuple):
     logits: Float[Array, "n_new v"]
 
 
-def generate(model: LanguageModel, prompt: Int[Array, " t"], n_new: int) -> Generated:
+def generate(model: Network, prompt: Int[Array, " t"], n_new: int) -> Generated:
     """The most likely continuation of `n_new` tokens, token by token, with the whole prompt in view."""
-    _check(prompt, n_new)
+    _check(model, prompt, n_new)
     return _generate(model, prompt, n_new)
 
 
 def generate_without_prompt(
-    model: LanguageModel, prompt: Int[Array, " t"], n_new: int, *, patch: str = "every step"
+    model: Network, prompt: Int[Array, " t"], n_new: int, *, patch: str = "every step"
 ) -> Generated:
     """The same with all tokens of the prompt but its last removed, and the weights patched instead.
 
     `patch` is recomputed at "every step", which reproduces `generate` exactly; kept from the "first step", which is
     wrong from the second token on, because the patch depends on the query; or "none".
     """
-    _check(prompt, n_new)
+    _check(model, prompt, n_new)
     choose("patch", patch, PATCHES)
     return _generate_patched(model, prompt, n_new, jnp.asarray(patch == "every step"), jnp.asarray(patch != "none"))
 
@@ -47,19 +48,20 @@ def agreeing_tokens(one: Generated, other: Generated) -> Int[Array, ""]:
     return jnp.sum(jnp.cumprod((one.tokens == other.tokens).astype(int)))
 
 
-def _check(prompt: Array, n_new: int) -> None:
+def _check(model: Network, prompt: Array, n_new: int) -> None:
     require(prompt.shape[0] >= 2, "prompt", prompt.shape, "at least two tokens")
+    checked(model, prompt[:-1], prompt[-1])
     require(n_new >= 1, "n_new", n_new, "a positive integer")
 
 
 @eqx.filter_jit
-def _generate(model: LanguageModel, prompt: Array, n_new: int) -> Generated:
+def _generate(model: Network, prompt: Array, n_new: int) -> Generated:
     row = jnp.arange(prompt.shape[0] + n_new)
     return _decode(prompt, n_new, lambda tokens, position: model(tokens, visible=row <= position)[0][position])
 
 
 @eqx.filter_jit
-def _generate_patched(model: LanguageModel, prompt: Array, n_new: int, renewed: Array, used: Array) -> Generated:
+def _generate_patched(model: Network, prompt: Array, n_new: int, renewed: Array, used: Array) -> Generated:
     last = prompt.shape[0] - 1
     row = jnp.arange(prompt.shape[0] + n_new)
 
@@ -67,7 +69,7 @@ def _generate_patched(model: LanguageModel, prompt: Array, n_new: int, renewed: 
         # The patch of the first step is recomputed rather than kept: tokens up to `last` never change.
         at = jnp.where(renewed, position, last)
         full, rest = row <= at, (row <= at) & (row >= last)
-        patch = update_between(model.network, model.embedded(tokens), full, rest, position=at)
+        patch = update_between(model, tokens, full, rest, position=at)
         patch = jax.tree.map(lambda leaf: jnp.where(used, leaf, 0), patch)
         return model(tokens, visible=(row <= position) & (row >= last), patch=patch)[0][position]
 

@@ -11,26 +11,28 @@ last matrix or the norm behind it.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from meta_icl.analysis.implicit.updates import all_finite, answer, implicit_update, reachable
+from meta_icl.analysis.implicit.layers import Rows, checked, halves, in_order, joined, require_patchable
+from meta_icl.analysis.implicit.updates import all_finite, answer, carries, gain, implicit_update, reachable
 from meta_icl.errors import choose, require
-from meta_icl.models.blocks import Block, BlockNetwork, LowRank, Patch, Reading
-from meta_icl.models.trace import Tap
+from meta_icl.models.block import BlockLayer, Reading
+from meta_icl.models.network import Network
+from meta_icl.models.patch import LowRank, Patch
 
 CARRIES = ("bias", "matrix")
 
 
 def thought_patch(
-    network: BlockNetwork,
-    context: Float[Array, "n d_in"],
-    queries: Float[Array, "k d_in"],
+    network: Network,
+    context: Rows,
+    queries: Rows,
     *,
     ridge: float = 0.0,
     carry: str = "bias",
@@ -44,16 +46,16 @@ def thought_patch(
     matrix that reads zeros, nothing is changed. Raises `BadInput` where activations are not finite.
     """
     choose("carry", carry, CARRIES)
-    require(context.ndim == 2 and context.shape[0] >= 1, "context", context.shape, "at least one token, shape (n, d)")
-    require(queries.ndim == 2 and queries.shape[0] >= 1, "queries", queries.shape, "at least one query, shape (k, d)")
     require(ridge >= 0, "ridge", ridge, "zero or positive")
-    return _finite(_fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.asarray(ridge), carry))
+    used = _checked(network, context, queries)
+    return _finite(_fitted(network, context, queries, used, jnp.asarray(ridge), carry))
 
 
-def thought_vector(network: BlockNetwork, context: Float[Array, "n d_in"], queries: Float[Array, "k d_in"]) -> Patch:
+def thought_vector(network: Network, context: Rows, queries: Rows) -> Patch:
     """The same with biases alone: the mean change of the MLP's hidden layer and of the carry (dense MLPs)."""
     _require_biases(network)
-    return _finite(_fitted(network, context, queries, jnp.ones(queries.shape[0], bool), jnp.zeros(()), None))
+    used = _checked(network, context, queries)
+    return _finite(_fitted(network, context, queries, used, jnp.zeros(()), None))
 
 
 class ThoughtErrors(NamedTuple):
@@ -67,10 +69,10 @@ class ThoughtErrors(NamedTuple):
 
 
 def thought_errors(
-    network: BlockNetwork,
-    contexts: Float[Array, "c n d_in"],
-    calibrating: Float[Array, "c k d_in"],
-    test: Float[Array, "c m d_in"],
+    network: Network,
+    contexts: Float[Array, "c n d_in"] | Int[Array, "c n"],
+    calibrating: Float[Array, "c k d_in"] | Int[Array, "c k"],
+    test: Float[Array, "c m d_in"] | Int[Array, "c m"],
     sizes: Sequence[int],
     *,
     ridge: float = 0.0,
@@ -82,6 +84,7 @@ def thought_errors(
     """
     _require_biases(network)
     choose("carry", carry, CARRIES)
+    _checked(network, contexts[0], calibrating[0])
     k = calibrating.shape[1]
     require(all(1 <= size <= k for size in sizes), "sizes", list(sizes), f"between 1 and {k}")
     return _thought_errors(network, contexts, calibrating, test, jnp.asarray(sizes), jnp.asarray(ridge), carry)
@@ -97,14 +100,24 @@ def least_squares(
     return LowRank(v, shrunk[:, None] * (u.T @ targets))
 
 
-def _require_biases(network: BlockNetwork) -> None:
-    names = (network.blocks.mlp.b_out, getattr(network.blocks.mlp, "b_in", None))
-    require(None not in names, "network", "an MLP without biases", "one with dense MLPs and biases")
+def _checked(network: Network, context: Any, queries: Any) -> Bool[Array, " k"]:
+    """That all queries are to be used, where they can be."""
+    require_patchable(network)
+    shape = jax.tree.leaves(queries)[0].shape
+    require(len(shape) >= 1 and shape[0] >= 1, "queries", shape, "at least one query, shape (k, d)")
+    checked(network, context, jax.tree.map(lambda rows: rows[0], queries))
+    return jnp.ones(shape[0], bool)
+
+
+def _require_biases(network: Network) -> None:
+    each = [(b.feed_forward.b_out, getattr(b.feed_forward, "b_in", None)) for b in halves(network)]
+    biased = not any(bias is None for biases in each for bias in biases)
+    require(biased, "network", "an MLP without biases", "one with dense MLPs and biases")
 
 
 @eqx.filter_jit
 def _thought_errors(
-    network: BlockNetwork, contexts: Array, calibrating: Array, test: Array, sizes: Array, ridge: Array, carry: str
+    network: Network, contexts: Array, calibrating: Array, test: Array, sizes: Array, ridge: Array, carry: str
 ) -> ThoughtErrors:
     def one(context: Array, calibrating: Array, test: Array) -> ThoughtErrors:
         def wanted(queries: Array) -> Array:
@@ -137,66 +150,62 @@ def _thought_errors(
 
 @eqx.filter_jit
 def _fitted(
-    network: BlockNetwork, context: Array, queries: Array, used: Bool[Array, " k"], ridge: Array, carry: str | None
+    network: Network, context: Array, queries: Array, used: Bool[Array, " k"], ridge: Array, carry: str | None
 ) -> Patch:
     """The patch of every block; biases alone where `carry` is `None`."""
+    streams = jax.vmap(lambda query: network.embedded(joined(context, query)))(queries)
+    alone = jnp.arange(streams.shape[1]) == streams.shape[1] - 1
 
-    def start(query: Array) -> Array:
-        return network.embedded(jnp.concatenate([context, query[None]]))
+    def body(index: Any, block: BlockLayer, both: tuple[Array, Array]) -> tuple[tuple[Array, Array], Patch]:
+        del index
+        with_context = jax.vmap(block.first_half)(both[0])
+        without = jax.vmap(lambda h: block.first_half(h, visible=alone))(both[1])
+        patch = Patch({}, {})
+        if block.feed_forward is not None:
+            patch = _fit_block(block, _last(with_context), _last(without), used, ridge, carry)
+        full = jax.vmap(block.second_half)(with_context)
+        return (full, jax.vmap(lambda r: block.second_half(r, patch=patch))(without)), patch
 
-    streams = jax.vmap(start)(queries)
-    t = streams.shape[1]
-    everything, alone = jnp.ones(t, bool), jnp.arange(t) == t - 1
-    arrays, static = eqx.partition(network.blocks, eqx.is_array)
-
-    def body(both: tuple[Array, Array], layer: Block) -> tuple[tuple[Array, Array], Patch]:
-        block, tap = eqx.combine(layer, static), Tap((), 0)
-        full, rest = both
-        with_context = jax.vmap(lambda h: block.contextual(h, everything, tap))(full)
-        without = jax.vmap(lambda h: block.contextual(h, alone, tap))(rest)
-        patch = _fit_block(block, _last(with_context), _last(without), used, ridge, carry)
-        full = jax.vmap(lambda r: block.feed_forward(r, tap))(with_context)
-        return (full, jax.vmap(lambda r: block.feed_forward(r, tap, patch))(without)), patch
-
-    return lax.scan(body, (streams, streams), arrays)[1]
+    return in_order(network.fold(body, (streams, streams))[1])
 
 
 def _fit_block(
-    block: Block, with_context: Reading, without: Reading, used: Bool[Array, " k"], ridge: Array, carry: str | None
+    block: BlockLayer, with_context: Reading, without: Reading, used: Bool[Array, " k"], ridge: Array, carry: str | None
 ) -> Patch:
     """The patch of one block, fitted on the `used` queries: rows of zeros change no least-squares solution."""
+    half, norm = block.feed_forward, block.norm_behind
     n_1, n_0 = jax.vmap(block.mlp_in)(with_context.source), jax.vmap(block.mlp_in)(without.source)
     weight = used[:, None].astype(n_0.dtype)
     share = weight / jnp.sum(weight)
     n_1, n_0 = n_1 * weight, n_0 * weight
-    d_carry = (with_context.carry - without.carry) * weight
+    d_carry = (with_context.carry - without.carry) * weight / gain(block)
     weights: dict[str, LowRank] = {}
     vectors: dict[str, Array] = {}
     if carry is None:
-        vectors["b_in"] = jnp.sum((n_1 - n_0) * share, axis=0) @ block.mlp.w_in  # pyright: ignore[reportAttributeAccessIssue]
+        vectors["b_in"] = jnp.sum((n_1 - n_0) * share, axis=0) @ half.w_in
     else:
         fit = least_squares(n_0, n_1 - n_0, ridge)  # the same for every matrix: D = (fit) W
-        for name, w in block.mlp.reading_weights(n_1[0]).items():
-            full = getattr(block.mlp, name) if name.startswith("experts_") else w
+        for name, w in half.reading_weights(n_1[0]).items():
+            full = getattr(half, name) if name.startswith("experts_") else w
             outputs = jnp.einsum("rd,...df->...rf", fit.outputs, full)
             weights[name] = LowRank(jnp.broadcast_to(fit.inputs, (*full.shape[:-2], *fit.inputs.shape)), outputs)
-    if block.skip != "none":
+    if carries(block):
         reads = Patch(weights, {})
-        if block.post_norm_mlp is not None:
-            out = jax.vmap(lambda n: block.post_norm_mlp.normalised(block.mlp(n, reads)))(n_0) * weight  # pyright: ignore[reportOptionalMemberAccess]
+        if norm is not None:
+            out = jax.vmap(lambda n: norm.normalised(half(n, reads)))(n_0) * weight
             squares = jnp.sum(out**2, axis=0) + ridge
             vectors["post_norm_scale"] = jnp.sum(out * d_carry, axis=0) / jnp.where(squares > 0, squares, 1)
-        elif block.mlp.b_out is not None and carry != "matrix":
+        elif half.b_out is not None and carry != "matrix":
             vectors["b_out"] = jnp.sum(d_carry * share, axis=0)
         else:
-            hidden = jax.vmap(lambda n: block.mlp.hidden(n, reads))(n_0)
+            hidden = jax.vmap(lambda n: half.hidden(n, reads))(n_0)
             hidden = hidden * weight.reshape(-1, *(1,) * (hidden.ndim - 1))
-            if block.mlp.b_out is None:
-                weights[block.mlp.out_name] = _output_fit(hidden, d_carry, ridge)
+            if half.b_out is None:
+                weights[half.out_name] = _output_fit(hidden, d_carry, ridge)
             else:  # the bias takes the means, the matrix what varies about them
                 mean, wanted = (jnp.sum(rows * share, axis=0) for rows in (hidden, d_carry))
                 fit = least_squares((hidden - mean[None]) * weight, (d_carry - wanted[None]) * weight, ridge)
-                weights[block.mlp.out_name] = fit
+                weights[half.out_name] = fit
                 vectors["b_out"] = wanted - fit(mean)
     return Patch(weights, vectors)
 

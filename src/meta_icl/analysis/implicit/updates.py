@@ -12,27 +12,37 @@ such entries first, by a rank-one change of the last matrix. The identity holds 
 whether the network has learned.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from meta_icl.analysis.implicit.layers import (
+    Row,
+    Rows,
+    Subset,
+    checked,
+    halves,
+    in_order,
+    length,
+    require_half,
+    require_patchable,
+    subset_mask,
+)
 from meta_icl.errors import BadInput, choose, require
-from meta_icl.models.blocks import Block, BlockNetwork, LowRank, Patch, Reading
-from meta_icl.models.trace import Tap
+from meta_icl.models.block import BlockLayer, Reading
+from meta_icl.models.network import Network
+from meta_icl.models.patch import LowRank, Patch
 
 THROUGH = ("weights", "norm_scale")
-Subset = Sequence[int] | Int[np.ndarray, "..."] | Bool[np.ndarray, "..."] | Bool[Array, "..."]
 
 
 def implicit_update(
-    network: BlockNetwork,
-    context: Float[Array, "n d_in"],
-    query: Float[Array, " d_query"],
+    network: Network,
+    context: Rows,
+    query: Row,
     subset: Subset | None = None,
     *,
     through: str = "weights",
@@ -40,35 +50,37 @@ def implicit_update(
 ) -> Patch:
     """The patch with which the network answers the query without a subset of the context as it answers with all of it.
 
-    `subset` holds the positions of the context tokens to do without, or is a mask "n" (default: all of them). Every
-    leaf of the patch has a leading layer axis: each block has its own. An empty subset gives the zero patch. `through`
-    says what is changed before the MLP: the "weights" that read the query, or the "norm_scale" alone (ill-conditioned).
-    With a norm behind the MLP, entries of the normalised answer below `floor` are lifted to it: with 0 as published,
-    exact but ill-conditioned; 0.1 keeps the change of that norm's scale small, which float32 needs.
+    Works on every network whose last layer has an MLP: vectors "n d_in" and a query "d_in", or, for a network that
+    reads numbers of a table, integers "n" and one more. `subset` holds the positions of the context tokens to do
+    without, or is a mask "n" (default: all of them). Every leaf of the patch has a leading layer axis: each block has
+    its own, zero where a block has no such parameter. An empty subset gives the zero patch. `through` says what is
+    changed before the MLP: the "weights" that read the query, or the "norm_scale" alone (ill-conditioned). With a norm
+    behind the MLP, entries of the normalised answer below `floor` are lifted to it: with 0 as published, exact but
+    ill-conditioned; 0.1 keeps the change of that norm's scale small, which float32 needs.
 
     Raises `BadInput` where no patch exists, because the MLP reads a zero vector without the subset (inside `jit` or
-    `vmap` the same is raised as a runtime error).
+    `vmap` the same is raised as a runtime error), or because the last layer has no MLP or writes one channel alone.
     """
-    tokens, removed = _checked(network, context, query, subset)
-    return update_between(network, tokens, jnp.ones(tokens.shape[0], bool), ~removed, through=through, floor=floor)
+    tokens = checked(network, context, query)
+    removed = _removed(context, subset)
+    return update_between(network, tokens, jnp.ones_like(removed), ~removed, through=through, floor=floor)
 
 
 def answer(
-    network: BlockNetwork,
-    context: Float[Array, "n d_in"],
-    query: Float[Array, " d_query"],
+    network: Network,
+    context: Rows,
+    query: Row,
     subset: Subset | None = (),
     patch: Patch | None = None,
 ) -> Float[Array, " d_out"]:
     """The network's output at the query without the context tokens in `subset`, its weights changed by `patch`."""
-    tokens, removed = _checked(network, context, query, subset)
-    return _answer(network, tokens, ~removed, patch)
+    return _answer(network, checked(network, context, query), ~_removed(context, subset), patch)
 
 
 def replacement_error(
-    network: BlockNetwork,
-    context: Float[Array, "n d_in"],
-    query: Float[Array, " d_query"],
+    network: Network,
+    context: Rows,
+    query: Row,
     subset: Subset | None,
     patch: Patch | None,
 ) -> Float[Array, ""]:
@@ -78,8 +90,8 @@ def replacement_error(
 
 
 def update_between(
-    network: BlockNetwork,
-    tokens: Float[Array, "t d_in"],
+    network: Network,
+    tokens: Rows,
     with_tokens: Bool[Array, " t"],
     without: Bool[Array, " t"],
     *,
@@ -93,25 +105,28 @@ def update_between(
     second pass runs through the blocks already patched below, so the whole network agrees at `position`.
     """
     choose("through", through, THROUGH)
+    require_patchable(network)
     if through == "norm_scale":
-        require(network.blocks.norm_mlp is not None, "through", through, "'weights' for blocks without a norm")
+        normed = all(block.norm_before is not None for block in halves(network))
+        require(normed, "through", through, "'weights' for blocks without a norm before their MLP")
     require(0 <= floor < 1, "floor", floor, "at least 0 and below 1")
     patch, fine = _update(network, tokens, with_tokens, without, jnp.asarray(position), through, floor)
     return reachable(patch, fine, through)
 
 
-def position_updates(block: Block, tokens: Float[Array, "t d_model"]) -> Patch:
+def position_updates(block: BlockLayer, tokens: Float[Array, "t d_model"]) -> Patch:
     """For every position i, the patch with which the last token ALONE gives the block's answer at i in the prompt.
 
     Leaves have a leading axis of positions, "t". This is the form of Innocenti & Achour (2025); the last position is
     the implicit update of one block.
     """
+    require_half(block)
     patch, fine = _position_updates(block, tokens)
     return reachable(patch, fine, "weights")
 
 
 def patch_between(
-    block: Block, with_tokens: Reading, without: Reading, through: str = "weights", floor: float = 0.0
+    block: BlockLayer, with_tokens: Reading, without: Reading, through: str = "weights", floor: float = 0.0
 ) -> tuple[Patch, Bool[Array, " 3"]]:
     """The patch of one block between two readings of one token.
 
@@ -120,31 +135,42 @@ def patch_between(
     """
     weights: dict[str, LowRank] = {}
     vectors: dict[str, Array] = {}
+    half, norm = block.feed_forward, block.norm_behind
     n_1, n_0 = block.mlp_in(with_tokens.source), block.mlp_in(without.source)
     if through == "weights":
-        weights |= {name: rank_one(n_0, n_1 - n_0, w) for name, w in block.mlp.reading_weights(n_1).items()}
+        weights |= {name: rank_one(n_0, n_1 - n_0, w) for name, w in half.reading_weights(n_1).items()}
         n = n_0
     else:
-        assert block.norm_mlp is not None
-        vectors["norm_scale"] = quotient(n_1 - n_0, block.norm_mlp.normalised(without.source))
+        assert block.norm_before is not None
+        vectors["norm_scale"] = quotient(n_1 - n_0, block.norm_before.normalised(without.source))
         n = n_1
     finite = all_finite((with_tokens, without, n_1, n_0))
     input_side = ~finite | all_finite((weights, vectors))
-    if block.skip != "none":
-        d_carry = with_tokens.carry - without.carry
-        if block.post_norm_mlp is not None:
-            norm, reads = block.post_norm_mlp, Patch(dict(weights), {})
-            answered = lifted = norm.normalised(block.mlp(n, reads))
+    if carries(block):
+        d_carry = (with_tokens.carry - without.carry) / gain(block)
+        if norm is not None:
+            reads = Patch(dict(weights), {})
+            answered = lifted = norm.normalised(half(n, reads))
             if floor > 0:
-                weights[block.mlp.out_name] = lift(block, n, reads, floor)
-                lifted = norm.normalised(block.mlp(n, Patch(weights, {})))
+                weights[half.out_name] = lift(block, n, reads, floor)
+                lifted = norm.normalised(half(n, Patch(weights, {})))
             vectors["post_norm_scale"] = quotient((answered - lifted) * norm.scale + d_carry, lifted)
-        elif block.mlp.b_out is not None:
+        elif half.b_out is not None:
             vectors["b_out"] = d_carry
         else:
-            weights[block.mlp.out_name] = output_patch(block.mlp.hidden(n, Patch(weights, {})), d_carry)
+            weights[half.out_name] = output_patch(half.hidden(n, Patch(weights, {})), d_carry)
     output_side = ~finite | ~input_side | all_finite((weights, vectors))
     return Patch(weights, vectors), jnp.stack([finite, input_side, output_side])
+
+
+def carries(block: BlockLayer) -> bool:
+    """Whether anything passes around a block's MLP."""
+    return block.config.skip != "none" or block.mixer is None
+
+
+def gain(block: BlockLayer) -> float:
+    """By how much a block multiplies its MLP's answer before it is added to the stream."""
+    return 1.0 if block.config.skip == "none" else block.config.dampening
 
 
 def rank_one(a_0: Float[Array, " d"], d_a: Float[Array, " d"], w: Float[Array, "*experts d f"]) -> LowRank:
@@ -162,15 +188,15 @@ def output_patch(m: Float[Array, "*experts f"], wanted: Float[Array, " d"]) -> L
     return LowRank(inputs, outputs)
 
 
-def lift(block: Block, n: Float[Array, " d"], reads: Patch, floor: float) -> LowRank:
+def lift(block: BlockLayer, n: Float[Array, " d"], reads: Patch, floor: float) -> LowRank:
     """The least change of the last matrix that lifts the small entries of its normalised answer to the floor."""
-    out, norm = block.mlp(n, reads), block.post_norm_mlp
+    out, norm = block.feed_forward(n, reads), block.norm_behind
     assert norm is not None
     centred = out - jnp.mean(out) if norm.kind == "layer" else out
     entries = norm.normalised(out)
     missing = jnp.where(jnp.abs(entries) < floor, jnp.where(entries < 0, -floor, floor) - entries, 0)
     size = jnp.sqrt(jnp.mean(jnp.square(centred)) + norm.eps)
-    return output_patch(block.mlp.hidden(n, reads), missing * size)
+    return output_patch(block.feed_forward.hidden(n, reads), missing * size)
 
 
 def pseudo_inverse(a: Float[Array, "*shape"], needed: Bool[Array, ""]) -> Float[Array, "*shape"]:
@@ -192,64 +218,41 @@ def all_finite(tree: object) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
-def subset_mask(subset: Subset | None, n: int) -> Bool[Array, " n"]:
-    """The mask "n" of the context tokens named by positions or by a mask; all of them for `None`."""
-    if subset is None:
-        return jnp.ones(n, bool)
-    if isinstance(subset, jax.Array | np.ndarray) and subset.dtype == bool:
-        require(subset.shape == (n,), "subset", subset.shape, f"a mask of shape ({n},)")
-        return jnp.asarray(subset)
-    positions = np.asarray(subset, int).reshape(-1)
-    require(bool(np.all((positions >= 0) & (positions < n))), "subset", positions.tolist(), f"positions below {n}")
-    require(len(set(positions.tolist())) == len(positions), "subset", positions.tolist(), "free of repetitions")
-    mask = np.zeros(n, bool)
-    mask[positions] = True
-    return jnp.asarray(mask)
-
-
-def _checked(network: BlockNetwork, context: Array, query: Array, subset: Subset | None) -> tuple[Array, Array]:
-    require(context.ndim == 2 and context.shape[0] >= 1, "context", context.shape, "at least one token, shape (n, d)")
-    require(query.shape == context.shape[1:], "query", query.shape, f"one token of width {context.shape[1]}")
-    require(context.shape[1] == network.d_in, "context", context.shape, f"tokens of width {network.d_in}")
-    removed = jnp.append(subset_mask(subset, context.shape[0]), False)
-    return jnp.concatenate([context, query[None]]), removed
+def _removed(context: Any, subset: Subset | None) -> Bool[Array, " t"]:
+    """The subset among all rows; the query stays."""
+    return jnp.append(subset_mask(subset, length(context)), False)
 
 
 @eqx.filter_jit
-def _answer(network: BlockNetwork, tokens: Array, visible: Array, patch: Patch | None) -> Float[Array, " d_out"]:
+def _answer(network: Network, tokens: Any, visible: Array, patch: Patch | None) -> Float[Array, " d_out"]:
     return network(tokens, visible=visible, patch=patch)[0][-1]
 
 
 @eqx.filter_jit
 def _update(
-    network: BlockNetwork,
-    tokens: Array,
-    with_tokens: Array,
-    without: Array,
-    position: Array,
-    through: str,
-    floor: float,
+    network: Network, tokens: Any, with_tokens: Array, without: Array, position: Array, through: str, floor: float
 ) -> tuple[Patch, Bool[Array, "layers 3"]]:
-    arrays, static = eqx.partition(network.blocks, eqx.is_array)
     start = network.embedded(tokens)
 
     def body(
-        streams: tuple[Array, Array], item: tuple[Array, Block]
+        index: Any, block: BlockLayer, streams: tuple[Array, Array]
     ) -> tuple[tuple[Array, Array], tuple[Patch, Array]]:
-        (full, rest), (index, layer) = streams, item
-        block, tap = eqx.combine(layer, static), Tap((), index)
-        reading_1, reading_0 = block.contextual(full, with_tokens, tap), block.contextual(rest, without, tap)
-        patch, fine = patch_between(block, _at(reading_1, position), _at(reading_0, position), through, floor)
-        return (block.feed_forward(reading_1, tap), block.feed_forward(reading_0, tap, patch)), (patch, fine)
+        del index
+        full, rest = (block.first_half(h, visible=v) for h, v in zip(streams, (with_tokens, without), strict=True))
+        patch, fine = Patch({}, {}), jnp.ones(3, bool)
+        if block.feed_forward is not None:
+            patch, fine = patch_between(block, _at(full, position), _at(rest, position), through, floor)
+        return (block.second_half(full), block.second_half(rest, patch=patch)), (patch, fine)
 
-    return lax.scan(body, (start, start), (jnp.arange(network.n_blocks), arrays))[1]
+    _, parts = network.fold(body, (start, start))
+    fine = jnp.concatenate([fine for _, (_, fine) in parts])
+    return in_order([(layers, patch) for layers, (patch, _) in parts]), fine
 
 
 @eqx.filter_jit
-def _position_updates(block: Block, tokens: Array) -> tuple[Patch, Bool[Array, "t 3"]]:
-    t = tokens.shape[0]
-    full = block.contextual(tokens, jnp.ones(t, bool), Tap((), 0))
-    alone = _at(block.contextual(tokens, jnp.arange(t) == t - 1, Tap((), 0)), jnp.asarray(-1))
+def _position_updates(block: BlockLayer, tokens: Array) -> tuple[Patch, Bool[Array, "t 3"]]:
+    full = block.first_half(tokens)
+    alone = _at(block.first_half(tokens, visible=jnp.arange(tokens.shape[0]) == tokens.shape[0] - 1), jnp.asarray(-1))
     return jax.vmap(lambda carry, source: patch_between(block, Reading(carry, source), alone))(*full)
 
 

@@ -30,8 +30,8 @@ PATIENCE_SECONDS = 1.5  # after Ctrl-C; nothing is lost at the end of it, since 
 EXAMPLES = (
     "papers",
     "reproduce rossi2024",
-    "train linear_regression transformer --task d=5 n_context=10 --model d_model=6 --seeds 2 --name first",
-    "compare last",
+    "train linear_regression von_oswald --task d=5 n_context=10 --model d_model=6 --steps 1000 --name first",
+    "compare first",
 )
 
 

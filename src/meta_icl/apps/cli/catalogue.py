@@ -77,26 +77,28 @@ def kind_of(task: Any) -> str:
     return LABELS if jnp.issubdtype(prompt.y.dtype, jnp.integer) else REALS
 
 
-def model_classes() -> dict[str, type]:
-    """The public descriptions of models: dataclasses that draw one when called with a key."""
+def model_classes() -> dict[str, Any]:
+    """The published networks by name, and the predictors of the theory: all that draw one when called with a key."""
     from meta_icl import models
 
-    wrappers = (models.Learner, models.TokenLearner, models.Clamped)
-    parts = (models.ImageEncoder, models.AffineEncoder)
-    return spec.public(models, lambda cls: drawn_by(cls) is not None and cls not in (*wrappers, *parts))
+    networks = {name: getattr(models, name) for name in models.NETWORKS}
+    # A checkpoint gives a language model of many sizes its sizes; here stand those that are made by naming a few.
+    named = {name: made for name, made in networks.items() if not _takes_any(made)}
+    return named | spec.public(models.theory, lambda cls: drawn_by(cls) is not None)
+
+
+def _takes_any(made: Any) -> bool:
+    return any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in inspect.signature(made).parameters.values())
 
 
 def part_classes(model_name: str) -> dict[str, type]:
-    """What a model can be made of: sequence mixers for a backbone, contextual layers for blocks, else other models."""
+    """What a network can be made of: sequence mixers, norms, positions, encoders of items."""
     from meta_icl import models
-    from meta_icl.models import Backbone, Blocks, blocks, mixers
+    from meta_icl.models import mixers
 
-    if model_name == Backbone.__name__:
-        return {name: getattr(mixers, name) for name in mixers.DESCRIPTIONS}
-    if model_name != Blocks.__name__:
-        return spec.public(models, lambda cls: drawn_by(cls) is not None)
-    base = blocks.ContextualLayer
-    return spec.public(blocks, lambda cls: issubclass(cls, base) and cls is not base)
+    del model_name  # every network is made of the same parts
+    parts = (models.ImageEncoder, models.Norm, models.Rotary, models.Vectors)
+    return {name: getattr(mixers, name) for name in mixers.DESCRIPTIONS} | {part.__name__: part for part in parts}
 
 
 def layout_classes() -> dict[str, type]:
@@ -162,12 +164,13 @@ def network_of(model: spec.Description) -> Any:
 
 def model_of(config: Mapping[str, Any]) -> Any:
     """The model of a configuration: called with a key it draws a predictor."""
-    from meta_icl.models import Learner, TokenLearner
+    from meta_icl.models import Learner, TokenLayout
 
     model = network_of(config["model"])
     if config["layout"] is not None:
         return Learner(model, spec.built(config["layout"], layout_classes()))
-    return TokenLearner(model) if config["kind"] in (TOKENS, LABELLED) and reads_rows(config["model"]) else model
+    tokens = config["kind"] in (TOKENS, LABELLED) and reads_rows(config["model"])
+    return Learner(model, TokenLayout()) if tokens else model
 
 
 def drawn_by(cls: type) -> type | None:
@@ -184,15 +187,24 @@ def reads_rows(model: spec.Description) -> bool:
 
 
 def _reads_labels(model: spec.Description) -> bool:
-    from meta_icl.models import LabelTokens
+    from meta_icl.models import Architecture, Items, LabelTokens
 
+    if "own" not in model and isinstance(network := network_of(model), Architecture):
+        return isinstance(network.embedding, Items)
     return LabelTokens in typing.get_type_hints(_call(model)).values()
 
 
 def _call(model: spec.Description) -> Any:
     """The `__call__` of what a description of a model draws."""
     if "own" not in model:
-        return drawn_by(model_classes()[model["name"]]).__call__
+        made = model_classes()[model["name"]]
+        if not isinstance(made, type):  # a published network
+            from meta_icl.models import Network
+
+            return Network.__call__
+        drawn = drawn_by(made)
+        assert drawn is not None, "only descriptions are listed"
+        return drawn.__call__
     import equinox as eqx
     import jax
 

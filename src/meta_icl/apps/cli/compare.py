@@ -18,11 +18,11 @@ from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import use_compilation_cache
 
 EXAMPLES = (
-    "train-LinearRegression-Transformer",
-    "train-LinearRegression --with gd,ridge,bayes,least_squares --contexts 2,5,10",
-    "train-LinearRegression --with gd --shift x_scale=0.5,1,1.5,2",
+    "first",
+    "first --with gd,ridge,bayes,least_squares --contexts 2,5,10",
+    "first --with gd --shift x_scale=0.5,1,1.5,2",
     "last --with gd ./mine.py:my_fit",
-    "train-LinearRegression --with gd ridge:penalty=0.5 GradientDescent:rate=0.3,steps=2 --n-prompts 2000 --json",
+    "first --with gd ridge:penalty=0.5 GradientDescent:rate=0.3,steps=2 --n-prompts 2000 --json",
 )
 PREDICTOR = own.Kind("reference", "a function of a prompt, or a class or object of one", callable)
 RATE_PROMPTS = 4096  # fresh prompts on which the best rate of gradient descent is found

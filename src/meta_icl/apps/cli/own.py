@@ -145,10 +145,10 @@ def _imported(kind: Kind, text: str, file: Path | None, module: str) -> ModuleTy
     except BadInput:
         raise
     except (Exception, SystemExit) as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name is not None
-        if missing and module and f"{module}.".startswith(f"{error.name}."):
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module}.".startswith(f"{missing}."):
             hint = f"; for the file {module}.py write ./{module}.py:..." if Path(f"{module}.py").is_file() else ""
-            raise BadInput(f"{kind.name} {text!r}: there is no module {error.name!r}{hint}") from None
+            raise BadInput(f"{kind.name} {text!r}: there is no module {missing!r}{hint}") from None
         raise BadInput(f"{kind.name} {text!r} cannot be imported: {_told(error)}") from None
 
 

@@ -20,10 +20,10 @@ from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import use_compilation_cache
 
 EXAMPLES = (
-    "train-LinearRegression-Transformer",
-    "train-LinearRegression-Blocks --probe implicit_updates --prompts 50 --json",
+    "blocks",
+    "blocks --probe implicit_updates --prompts 50 --json",
     "last --probe ./my_probe.py",
-    "train-LinearRegression-Backbone --probe memories",
+    "memory --probe memories",
     "./gpt2 --tokens 464,2068,7586,21831,11687 --out fox.html",
     "./gpt2 --examples 'hot -> cold' 'big -> small' 'fast -> slow' --text 'high ->'",
     "./llama --tokens 306,29871,29974,13,319,29871,29899,13,306 --separator 13",

@@ -18,7 +18,8 @@ from meta_icl.runs import Claim, Run, default_root
 EXAMPLES = (
     "rossi2024",
     "rossi2024_understanding_icl-smoke rossi2024_understanding_icl-small --out comparison.html",
-    "train-LinearRegression --json",
+    "first blocks --out both.html",
+    "last --json",
 )
 
 

@@ -19,7 +19,7 @@ from meta_icl.sweeps import compute_like_a_worker, use_compilation_cache
 
 EXAMPLES = (
     "rossi2024",
-    "rossi2024 --preset smoke --root /tmp/runs",
+    "rossi2024 --preset smoke",
     "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --details --strict",
     "rossi2024 --set steps=2000 batch=256 --workers 2",
     "./my_paper --preset small",

@@ -20,8 +20,8 @@ EXAMPLES = (
     "list",
     "show last",
     'query "SELECT run, part, max(step), min(loss) FROM metrics GROUP BY ALL"',
-    "verify                (every file of all runs against what they were finished with)",
-    "gc                    (what could be removed: checkpoints of finished runs)",
+    "verify  # every file of all runs against what they were finished with",
+    "gc  # what could be removed: checkpoints of finished runs",
     "gc --unfinished --delete",
 )
 ACTIONS = ("list", "show", "query", "verify", "gc")

@@ -132,7 +132,8 @@ def _show_blocks(grid: Grid) -> None:
 
     out = console()
     for row in grid.rows:
-        out.print(Text(row[0], "bold"), soft_wrap=True)
+        head = f"{grid.columns[0]} {row[0]}" if _is_number(row[0]) else row[0]
+        out.print(Text(head, "bold"), soft_wrap=True)
         pairs = [f"{name}: {cell}" if name else cell for name, cell in zip(grid.columns[1:], row[1:], strict=True)]
         lines: list[str] = []
         for pair in pairs:

@@ -20,20 +20,20 @@ from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import compute_like_a_worker, default_workers, run_parts, use_compilation_cache
 
 EXAMPLES = (
-    "linear_regression transformer --task d=5 n_context=10 --model d_model=6 --steps 5000 --seeds 2",
-    "linear_regression transformer --task d=5 n_context=10 x_law=uniform:half_range=1.0 --model d_model=6 n_layers=2 "
+    "linear_regression von_oswald --task d=5 n_context=10 --model d_model=6 --steps 1000 --seeds 2 --name first",
+    "linear_regression von_oswald --task d=5 n_context=10 x_law=uniform:half_range=1.0 --model d_model=6 n_layers=2 "
     "--sweep task.noise=0,0.1 optimiser.learning_rate=1e-3,1e-2",
     "sine_regression lstm --model d_in=2 d_hidden=32 --learning-rate 1e-3 --optimiser clip_norm=1.0",
-    "linear_regression transformer --task d=5 n_context=10 --model d_model=15 --layout separate:d_position=10",
-    "function_regression decoder --task function=sparse_linear:d=5 n_context=10 --model d_model=64 n_layers=3 "
+    "linear_regression von_oswald --task d=5 n_context=10 --model d_model=15 --layout separate:d_position=10",
+    "function_regression garg --task function=sparse_linear:d=5 n_context=10 --model d_model=64 n_layers=3 "
     "n_heads=2 n_positions=22 d_in=5 init_std=0.125 --layout interleaved --objective every_position_mse --batch 32",
-    "linear_regression backbone --task d=5 n_context=20 --model d_model=32 d_in=5 mixers=deltanet:n_heads=1 n_layers=1 "
+    "linear_regression memories --task d=5 n_context=20 --model d_model=32 d_in=5 mixers=deltanet:n_heads=1 n_layers=1 "
     "--layout interleaved --objective every_position_mse --batch 64",
-    "random_points decoder --task d=4 n_context=19 n_labels=5 --model d_model=32 n_layers=2 n_heads=2 n_positions=20 "
+    "random_points kirsch --task d=4 n_context=19 n_labels=5 --model d_model=32 n_layers=2 n_heads=2 n_positions=20 "
     "d_in=9 d_out=5 --layout shifted:n_labels=5 --objective every_position_cross_entropy --batch 32 --steps 1000",
-    "mqar decoder --task vocabulary=32 length=16 n_pairs=2 --model n_tokens=32 d_out=32 d_model=32 n_layers=2 "
+    "mqar gpt2 --task vocabulary=32 length=16 n_pairs=2 --model n_tokens=32 d_model=32 n_layers=2 "
     "n_heads=2 n_positions=16 --batch 32 --steps 1000",
-    "linear_regression transformer --task d=5 n_context=10 --model d_model=6 --sweep model.n_layers=1,2 --name depths",
+    "linear_regression von_oswald --task d=5 n_context=10 --model d_model=6 --sweep model.n_layers=1,2 --name depths",
     "./mine.py:MyTask ./mine.py:MyModel --task noise=0.1",
     "--resume last",
 )
@@ -43,7 +43,7 @@ EXAMPLES = (
 class Options:
     """Train a model on a task from several seeds, for every value of a sweep; the trained networks stay in the run.
 
-    TASK and MODEL are classes of `meta_icl.tasks` and `meta_icl.models`, or your own as ./file.py:Name or
+    TASK is a class of `meta_icl.tasks`, MODEL a network of `meta_icl.models`; or your own as ./file.py:Name or
     package.module:Name; their fields are given as field=value. Arrays may be files (pool=FILE.npy), images a file .npz
     with images and labels, a folder with a folder of .png per class, or digits. The same command again, or --resume,
     continues an interrupted run.
@@ -52,7 +52,7 @@ class Options:
     task_name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = ""
     """The task, such as linear_regression."""
     model_name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = ""
-    """The model, such as transformer."""
+    """The model, such as von_oswald."""
     task: tuple[str, ...] = ()
     """Fields of the task, as field=value; x_law=uniform:half_range=1.0 for a field that is an object."""
     model: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ def describe(options: Options) -> dict[str, Any]:
     """The configuration of the run: everything that decides its result."""
     for field in ("task_name", "model_name"):
         if not getattr(options, field):
-            raise BadInput("train needs a task and a model, such as: linear_regression transformer (see --help)")
+            raise BadInput("train needs a task and a model, such as: linear_regression von_oswald (see --help)")
     for field in ("seeds", "batch"):
         require(getattr(options, field) >= 1, f"--{field}", getattr(options, field), "a positive integer")
     require(options.steps >= 0, "--steps", options.steps, "zero or more")

@@ -1,11 +1,12 @@
-"""Claims as HTML: the summary, the list with every check and seed, and the table that compares runs."""
+"""Claims as HTML: the summary, the table of all, each with every check and seed, and the table that compares runs."""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from meta_icl.apps.report.tables import Cell, table
 from meta_icl.plotting.theme import marked_up
 
 # verdict -> colour of the theme
@@ -15,14 +16,38 @@ SIGNS = {"holds": "✓", "fails": "✗", "not decided": "–", "not converged": 
 WIDTH, HEIGHT = 170, 26  # of the strip of seeds, in pixels
 
 
-def claim_list(claims: Sequence[Any]) -> str:
-    """Summary, filter and all claims; those that fail stand open."""
-    rows = "\n".join(_claim(claim) for claim in claims)
+def claim_table(claims: Sequence[Any], links: Mapping[str, Sequence[str]], titles: Mapping[str, str]) -> str:
+    """Summary, filter and one row per claim, with links to its checks and to the figures that decide it."""
+    rows, data = [], []
+    for claim in claims:
+        good = sum(bool(check.holds) for check in claim.checks)
+        drawn = ", ".join(f'<a href="#figure-{escape(name)}">{marked_up(titles[name])}</a>' for name in links[claim.id])
+        rows.append(
+            [
+                Cell(chip(claim.verdict), claim.verdict),
+                f'<a class="id" href="#{anchor(claim.id)}">{escape(claim.id)}</a>',
+                prose(claim.statement),
+                Cell(f"{good} of {len(claim.checks)}", good) if claim.checks else Cell("none", 0),
+                drawn or "none",
+            ]
+        )
+        data.append(f'class="row" data-verdict="{escape(claim.verdict)}"')
+    head = ("verdict", "claim", "statement", "checks that hold", "decided in")
     return f"""<section id="claims"><h2>Claims</h2>
-{_summary(claims)}
+{summary(claims)}
 <div class="filters" role="group" aria-label="show claims">{_filters(claims)}
 <button type="button" class="expand" aria-pressed="false">open all</button></div>
-<div class="claims">{rows}</div></section>"""
+{table("claims", head, rows, "overview", data)}</section>"""
+
+
+def claim_details(claims: Sequence[Any], links: Mapping[str, Sequence[str]], titles: Mapping[str, str]) -> str:
+    """Claims that unfold into their checks; those that fail stand open."""
+    return f'<div class="claims">{"".join(_claim(claim, links[claim.id], titles) for claim in claims)}</div>'
+
+
+def anchor(id: str) -> str:
+    """The name of a claim's place on the page."""
+    return "claim-" + re.sub(r"[^A-Za-z0-9.-]", "-", id)
 
 
 def comparison_table(runs: Sequence[tuple[str, Sequence[Any]]]) -> str:
@@ -31,15 +56,13 @@ def comparison_table(runs: Sequence[tuple[str, Sequence[Any]]]) -> str:
     ids = dict.fromkeys(claim.id for _, claims in runs for claim in claims)
     if not ids:
         return ""
-    head = "".join(f"<th>{escape(title)}</th>" for title, _ in runs)
     rows = []
     for id in ids:
         claim = next(known[id] for known in by_run if id in known)
-        cells = "".join(f"<td>{_short(known[id]) if id in known else '—'}</td>" for known in by_run)
-        rows.append(f'<tr><td class="id">{escape(id)}</td><td>{prose(claim.statement)}</td>{cells}</tr>')
-    return f"""<section id="claims"><h2>Claims</h2><div class="scroll"><table class="comparison">
-<thead><tr><th>id</th><th>statement</th>{head}</tr></thead>
-<tbody>{"".join(rows)}</tbody></table></div></section>"""
+        cells = [Cell(_short(known[id]), known[id].verdict) if id in known else "—" for known in by_run]
+        rows.append([f'<span class="id">{escape(id)}</span>', prose(claim.statement), *cells])
+    head = ["id", "statement", *(title for title, _ in runs)]
+    return f'<section id="claims"><h2>Claims</h2>{table("claims by run", head, rows, "comparison")}</section>'
 
 
 def chip(verdict: str) -> str:
@@ -125,7 +148,8 @@ def seed_strip(check: Any) -> str:
     title = f"{len(values)} seed{'s' * (len(values) > 1)}: {listed}" + (" (logarithmic scale)" if log else "")
     title += "" if all(_count(check)) else f"; {_count(check).count(False)} not converged"
     return (
-        f'<svg class="seeds" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">'
+        f'<svg class="seeds" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )
 
@@ -141,14 +165,27 @@ def _count(check: Any) -> Sequence[bool]:
     return [True] * len(check.measured) if check.converged is None else check.converged.seeds
 
 
-def _claim(claim: Any) -> str:
+def evidence(claim: Any) -> str:
+    """A claim in one line: verdict, statement and its first number."""
+    told = ""
+    if claim.checks:
+        check = claim.checks[0]
+        told = f" {prose(check.quantity)}: <b>{escape(measured(check))}</b>, expected {escape(expected(check))}."
+    link = f'<a class="id" href="#{anchor(claim.id)}">{escape(claim.id)}</a>'
+    return f"{chip(claim.verdict)} {link} {prose(claim.statement)}.{told}"
+
+
+def _claim(claim: Any, drawn: Sequence[str], titles: Mapping[str, str]) -> str:
     checks = list(claim.checks)
     good = sum(bool(check.holds) for check in checks)
     counted = f"{good} of {len(checks)} check{'s' * (len(checks) != 1)}" if checks else ""
     remarks = "".join(
         f'<p class="remark"><b>{heading}:</b> {prose(text)}</p>' for heading, text in claim.remarks.items()
     )
-    return f"""<details class="claim" data-verdict="{escape(claim.verdict)}"{" open" * (claim.verdict == "fails")}>
+    links = ", ".join(f'<a href="#figure-{escape(name)}">{marked_up(titles[name])}</a>' for name in drawn)
+    remarks += f'<p class="remark"><b>Decided in:</b> {links}</p>' if links else ""
+    state = " open" * (claim.verdict == "fails")
+    return f"""<details class="claim" id="{anchor(claim.id)}" data-verdict="{escape(claim.verdict)}"{state}>
 <summary>{chip(claim.verdict)}<span class="id">{escape(claim.id)}</span>
 <span class="statement">{prose(claim.statement)}</span><span class="count">{counted}</span></summary>
 <div class="evidence"><p class="source">Source: {prose(claim.source)}</p>{_checks(checks)}{remarks}</div>
@@ -158,16 +195,18 @@ def _claim(claim: Any) -> str:
 def _checks(checks: Sequence[Any]) -> str:
     if not checks:
         return ""
-    rows = "".join(
-        f'<tr><td class="{VERDICTS[check.verdict]}">{SIGNS[check.verdict]}</td>'
-        f"<td>{prose(check.quantity)}</td><td>{escape(expected(check))}</td>"
-        f'<td class="number">{escape(measured(check))}</td><td>{seed_strip(check)}</td></tr>'
+    rows = [
+        [
+            Cell(f'<span class="{VERDICTS[check.verdict]}">{SIGNS[check.verdict]}</span>', check.verdict),
+            prose(check.quantity),
+            escape(expected(check)),
+            Cell(f'<span class="number">{escape(measured(check))}</span>', check.median),
+            Cell(seed_strip(check), "; ".join(str(value) for value in check.measured)),
+        ]
         for check in checks
-    )
-    head = "<th></th><th>quantity</th><th>expected</th><th>measured: median [range over seeds]</th><th>seeds</th>"
-    return (
-        f'<div class="scroll"><table class="checks"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    ]
+    head = ("(verdict)", "quantity", "expected", "measured: median [range over seeds]", "(value of every seed)")
+    return table("checks", head, rows, "checks")
 
 
 def _short(claim: Any) -> str:
@@ -182,12 +221,13 @@ def _counts(claims: Sequence[Any]) -> dict[str, int]:
     return {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
 
 
-def _summary(claims: Sequence[Any]) -> str:
+def summary(claims: Sequence[Any]) -> str:
     counts = _counts(claims)
     parts = "".join(f'<i class="{VERDICTS[v]}" style="flex-grow:{n}"></i>' for v, n in counts.items() if n)
     words = "".join(
         f'<span class="{VERDICTS[verdict]}"><b>{n}</b> {verdict if n == 1 else PLURALS[verdict]}</span>'
         for verdict, n in counts.items()
+        if n
     )
     return f'<div class="summary"><div class="bar" aria-hidden="true">{parts}</div><p>{words}</p></div>'
 

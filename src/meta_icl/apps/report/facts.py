@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from meta_icl.apps.report.tables import table
+
 
 def facts_line(provenance: Mapping[str, Any]) -> str:
     """Preset, seeds, time, commit and device, as far as they are known."""
@@ -25,15 +27,27 @@ def facts_line(provenance: Mapping[str, Any]) -> str:
     return f'<dl class="facts">{items}</dl>' if items else ""
 
 
+def in_short(provenance: Mapping[str, Any]) -> str:
+    """Preset, seeds and time, to follow the kind of a report."""
+    config = provenance.get("config")
+    seeds = config.get("seeds") if isinstance(config, Mapping) else None
+    facts = [
+        f"preset {provenance['preset']}" if provenance.get("preset") else None,
+        f"{seeds} seed{'s' * (seeds != 1)}" if isinstance(seeds, int) else None,
+        duration(provenance.get("wall_seconds")),
+    ]
+    return "".join(f" · {escape(fact)}" for fact in facts if fact)
+
+
 def provenance_section(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """All that is known of where the runs come from, one table per run."""
     tables = []
     for title, provenance in runs:
         if not provenance:
             continue
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{_value(value)}</td></tr>" for name, value in _flat(provenance))
+        rows = [[escape(name), _value(value)] for name, value in _flat(provenance)]
         heading = f"<h3>{escape(title)}</h3>" if len(runs) > 1 else ""
-        tables.append(f'{heading}<div class="scroll"><table class="provenance">{rows}</table></div>')
+        tables.append(heading + table(f"provenance of {title}", ("name", "value"), rows, "provenance"))
     return f'<section id="provenance"><h2>Provenance</h2>{"".join(tables)}</section>' if tables else ""
 
 

@@ -1,11 +1,15 @@
 """The page: one HTML file that holds its styles, scripts, data and plotly, and that can reach no network.
 
-A content security policy inside the file forbids every load, so that offline is enforced and not only intended.
+The first screen is the story: what was asked, the answer, the figure that shows it. Then come the claims, each with the
+figures that decide it, and last the settings and where the run comes from. A content security policy inside the file
+forbids every load, so that offline is enforced and not only intended.
 """
 
+import base64
+import gzip
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
@@ -15,10 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import meta_icl
-from meta_icl.apps.report.claims import claim_list, coded, comparison_table, prose
-from meta_icl.apps.report.facts import facts_line, provenance_section
-from meta_icl.errors import require
-from meta_icl.plotting import Chart, tree, trees_on_common_axes
+from meta_icl.apps.report.claims import (
+    SIGNS,
+    anchor,
+    claim_details,
+    claim_table,
+    coded,
+    comparison_table,
+    evidence,
+    prose,
+)
+from meta_icl.apps.report.facts import facts_line, in_short, provenance_section
+from meta_icl.apps.report.story import Story, asked, chapters, counted, figures_of, lead
+from meta_icl.apps.report.tables import Table, plain_table
+from meta_icl.errors import choose, require
+from meta_icl.plotting import Chart, told, tree, trees_on_common_axes
 from meta_icl.plotting.theme import COLOURS, Scheme, marked_up
 from meta_icl.runs import write_atomically
 
@@ -26,62 +41,91 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
 )
-
-
-SECTIONS = {"claims": "Claims", "figures-list": "Figures", "provenance": "Provenance"}
+SECTIONS = {
+    "claims": "Claims",
+    "evidence": "Evidence",
+    "tables": "Tables",
+    "figures-list": "Figures",
+    "settings": "Settings",
+    "provenance": "Provenance",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Reported:
-    """One run as a report shows it: claims of `meta_icl.runs.claims`, figures by name, provenance of a run folder."""
+    """One run as a report shows it: claims of `meta_icl.runs.claims`, figures by name, provenance of a run folder.
+
+    `intro` is plain text whose blank lines part paragraphs and whose back-ticks mark code; its first paragraph says
+    what was asked, the others belong to the settings. `story` replaces what is derived from them. `left_out` are the ids of
+    claims that the run never tried and that the report does not show.
+    """
 
     title: str
-    claims: Sequence[Any]
-    figures: Mapping[str, Chart]
+    claims: Sequence[Any] = ()
+    figures: Mapping[str, Chart] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     intro: str = ""
+    story: Story = field(default_factory=Story)
+    tables: Sequence[Table] = ()
+    left_out: Sequence[str] = ()
+    kind: str = "reproduction"
 
 
-def write_report(
-    path: str | PathLike[str],
-    *,
-    title: str,
-    claims: Sequence[Any],
-    figures: Mapping[str, Chart],
-    provenance: Mapping[str, Any],
-    intro: str = "",
-) -> None:
-    """Write the report of one run as a single HTML file that works offline; the file is whole or not there.
+@dataclass(frozen=True)
+class Drawn:
+    """A figure on the page: its names, the tree that is drawn, and where that stands in the data of the page."""
 
-    `claims` and their `checks` are those of `meta_icl.runs.claims`. `figures` are drawn in their order.
-    `provenance` is that of a run folder and may also hold `preset` and `config`. `intro` is plain text whose blank
-    lines part paragraphs and whose back-ticks mark code.
+    name: str
+    title: str
+    caption: str
+    node: Mapping[str, Any]
+    index: int
+
+
+def write_report(path: str | PathLike[str], **content: Any) -> None:
+    """Write the report of one run, given as the fields of `Reported`, as a single HTML file that works offline.
+
+    The file is whole or not there. `provenance` may also hold `preset` and `config`. Raises `BadInput` if the story
+    names a figure that is not there.
     """
-    nodes = [(name, chart.title, chart.caption, tree(chart)) for name, chart in figures.items()]
-    sections = [claim_list(claims) if claims else "", _figures(nodes), provenance_section([(title, provenance)])]
-    header = _header("reproduction", title, facts_line(provenance), sections)
-    _write(path, title, [header, _paragraphs(intro), *sections], [node for *_, node in nodes])
+    run = Reported(**content)
+    figures = {
+        name: Drawn(name, chart.title, told(chart), tree(chart), i)
+        for i, (name, chart) in enumerate(run.figures.items())
+    }
+    links, titles = figures_of(run.claims, run.figures), {name: drawn.title for name, drawn in figures.items()}
+    question, rest = asked(run.intro)
+    sections = [
+        claim_table(run.claims, links, titles) if run.claims else "",
+        _evidence(run, figures, links, titles) if run.claims else _figures(figures.values()),
+        f'<section id="tables"><h2>Tables</h2>{"".join(map(plain_table, run.tables))}</section>' if run.tables else "",
+        _settings(rest, run.provenance),
+        provenance_section([(run.title, run.provenance)]),
+    ]
+    header = _header(run.kind, run.title, in_short(run.provenance), sections)
+    _write(path, run.title, [header, _story(run, question, figures), *sections], [d.node for d in figures.values()])
 
 
 def write_comparison(path: str | PathLike[str], *, runs: Sequence[Reported], title: str = "Runs side by side") -> None:
     """Write one page for several runs: every claim with a column per run, every figure on axes common to the runs."""
     require(len(runs) > 0, "runs", list(runs), "at least one run")
-    nodes: list[tuple[str, str, str, dict[str, Any]]] = []
+    figures: list[Drawn] = []
     for name in dict.fromkeys(name for run in runs for name in run.figures):
         having = [run for run in runs if name in run.figures]
         charts = [run.figures[name] for run in having]
         trees = trees_on_common_axes(charts)
         cells = [{"title": marked_up(run.title), "node": node} for run, node in zip(having, trees, strict=True)]
         grid = {"kind": "grid", "columns": min(2, len(cells)), "cells": cells}
-        nodes.append((name, charts[0].title, charts[0].caption, grid))
+        figures.append(Drawn(name, charts[0].title, told(charts[0]), grid, len(figures)))
     facts = "".join(f"<h3>{escape(run.title)}</h3>{facts_line(run.provenance)}" for run in runs)
     sections = [
         comparison_table([(run.title, run.claims) for run in runs]),
-        _figures(nodes),
+        _figures(figures),
+        f'<section id="settings"><h2>Settings</h2>{facts}</section>',
         provenance_section([(run.title, run.provenance) for run in runs]),
     ]
-    header = _header("comparison", title, facts, sections)
-    _write(path, title, [header, *sections], [node for *_, node in nodes])
+    header = _header("comparison", title, "", sections)
+    _write(path, title, [header, *sections], [drawn.node for drawn in figures])
 
 
 def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Sequence[dict[str, Any]]) -> None:
@@ -98,53 +142,121 @@ def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Se
 {_variables()}
 {_asset("report.css")}
 </style>
+<script>{_asset("theme.js")}</script>
 </head>
 <body>
 <main>
 {chr(10).join(part for part in body if part)}
 </main>
 <script type="application/json" id="figures">{_embedded(list(nodes))}</script>
-<script>{_plotly()}</script>
-<script>{_asset("report.js")}</script>
+<script type="application/gzip;base64" id="plotly">{_plotly()}</script>
+<script>"use strict";
+(() => {{
+{_asset("measures.js")}
+{_asset("report.js")}
+}})();</script>
 </body>
 </html>
 """
     write_atomically(Path(path), page.encode("utf-8", "replace"))
 
 
-def _header(kind: str, title: str, facts: str, sections: Sequence[str]) -> str:
+def _header(kind: str, title: str, short: str, sections: Sequence[str]) -> str:
     there = "".join(sections)
     links = [(target, name) for target, name in SECTIONS.items() if f'<section id="{target}"' in there]
     return f"""<header>
-<div class="topline"><p class="eyebrow">meta_icl · {kind}</p>
+<div class="topline"><p class="eyebrow">meta_icl · {escape(kind)}{short}</p>
 <nav aria-label="sections">{"".join(f'<a href="#{target}">{name}</a>' for target, name in links)}</nav>
 <button type="button" class="scheme" aria-label="switch between light and dark">◐</button></div>
 <h1>{escape(title)}</h1>
-{facts}
 </header>"""
 
 
-def _paragraphs(text: str) -> str:
-    blocks = [re.sub(r"\s+", " ", block).strip() for block in re.split(r"\n\s*\n", text)]
-    paragraphs = [f"<p>{_inline(block)}</p>" for block in blocks if block]
-    return f'<section class="intro">{"".join(paragraphs)}</section>' if paragraphs else ""
+def _story(run: Reported, question: str, figures: Mapping[str, Drawn]) -> str:
+    """What was asked, the answer, and the figure that shows it."""
+    claim, shown = lead(run.claims, run.figures)
+    shown = choose("figure of the story", run.story.figure, figures) if run.story.figure else shown
+    question = run.story.question or question
+    parts = [f'<p class="asked"><b>Asked:</b> {prose(_line(question))}</p>' if question else ""]
+    answer = run.story.answer or (counted(run.claims) if run.claims else "")
+    parts += [f'<p class="answer">{prose(answer)}</p>' if answer else ""]
+    if run.story.answer and run.claims:
+        parts += [f'<p class="counted">{counted(run.claims)}</p>']
+    if claim is not None:
+        parts += [f'<p class="first">{evidence(claim)}</p>']
+    if run.left_out:
+        these = ", ".join(id.rsplit("/", 1)[-1] for id in run.left_out)
+        parts += [f'<p class="left-out">Not tried at this size, and so not shown: {escape(these)}.</p>']
+    words = "".join(parts)
+    if not shown:
+        return f'<section class="story">{words}</section>' if words else ""
+    drawn = figures[shown]
+    small = drawn.node["kind"] == "plot" or (
+        drawn.node["kind"] == "slider" and all(frame["kind"] == "plot" for frame in drawn.node["frames"])
+    )
+    style = "story beside" if small and words else "story"
+    return f'<section class="{style}"><div class="words">{words}</div>{_figure(drawn, "lead", "")}</section>'
+
+
+def _line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _settings(text: str, provenance: Mapping[str, Any]) -> str:
+    """The remaining paragraphs of the introduction, and the facts of the run."""
+    blocks = [_line(block) for block in re.split(r"\n\s*\n", text)]
+    paragraphs = "".join(f"<p>{_inline(block)}</p>" for block in blocks if block)
+    told_ = f'<div class="intro">{paragraphs}</div>' if paragraphs else ""
+    facts = facts_line(provenance)
+    return f'<section id="settings"><h2>Settings</h2>{facts}{told_}</section>' if facts or told_ else ""
 
 
 def _inline(text: str) -> str:
     return re.sub(r"^([A-Z][a-z]+[.:])(?= )", r"<b>\1</b>", coded(escape(text)))  # the labels of a paper's docstring
 
 
-def _figures(nodes: Sequence[tuple[str, str, str, dict[str, Any]]]) -> str:
-    if not nodes:
-        return ""
-    figures = [
-        f'<figure class="card" id="figure-{escape(name)}"><h3>{marked_up(title)}</h3>'
-        f'<div class="mount" data-figure="{index}"></div>'
-        + (f"<figcaption>{prose(caption)}</figcaption>" if caption else "")
-        + "</figure>"
-        for index, (name, title, caption, _) in enumerate(nodes)
-    ]
-    return f'<section id="figures-list"><h2>Figures</h2>{"".join(figures)}</section>'
+def _evidence(
+    run: Reported, figures: Mapping[str, Drawn], links: Mapping[str, Sequence[str]], titles: Mapping[str, str]
+) -> str:
+    """Chapter by chapter the claims with the figures that decide them."""
+    parts = []
+    for chapter in chapters(run.claims, run.figures):
+        claims = claim_details(chapter.claims, links, titles) if chapter.claims else "<h3>Other figures</h3>"
+        deciding = {name: [c for c in chapter.claims if name in links[c.id]] for name in chapter.figures}
+        drawn = [_figure(figures[name], f"figure-{name}", _decided(deciding[name])) for name in chapter.figures]
+        parts.append(f'<div class="chapter">{claims}{"".join(drawn)}</div>')
+    return f'<section id="evidence"><h2>Evidence</h2>{"".join(parts)}</section>'
+
+
+def _figures(figures: Iterable[Drawn]) -> str:
+    drawn = "".join(_figure(figure, f"figure-{figure.name}", "") for figure in figures)
+    return f'<section id="figures-list"><h2>Figures</h2>{drawn}</section>' if drawn else ""
+
+
+def _decided(claims: Sequence[Any]) -> str:
+    """Links back to the claims that a figure decides."""
+    chips = " ".join(
+        f'<a class="id" href="#{anchor(c.id)}">{SIGNS[c.verdict]} {escape(c.id.rsplit("/", 1)[-1])}</a>' for c in claims
+    )
+    return f'<p class="decides">Decides {chips}</p>' if claims else ""
+
+
+def _figure(drawn: Drawn, id: str, decided: str) -> str:
+    """A figure that its heading names and its caption describes, with buttons that save it."""
+    id, title = escape(id), marked_up(drawn.title)
+    described = f' aria-describedby="{id}-caption"' if drawn.caption else ""
+    caption = f'<figcaption id="{id}-caption">{prose(drawn.caption)}</figcaption>' if drawn.caption else ""
+    words = escape(" ".join(part for part in (drawn.title + ".", drawn.caption) if part))
+    save = "".join(
+        f'<button type="button" data-save="{kind}" aria-label="save as {kind.upper()}: {escape(drawn.title)}">'
+        f"{kind.upper()}</button>"
+        for kind in ("svg", "png")
+    )
+    return (
+        f'<figure class="card" id="{id}" aria-labelledby="{id}-title"{described}><h3 id="{id}-title">{title}</h3>'
+        f'<div class="mount" data-figure="{drawn.index}" data-name="{escape(drawn.name)}" data-words="{words}"></div>'
+        f'{caption}<div class="foot">{decided}<p class="save">{save}</p></div></figure>'
+    )
 
 
 def _embedded(value: Any) -> str:
@@ -172,6 +284,7 @@ def _asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
+    """Plotly's script, compressed: a third of its size, and the text of the page is there before it is unpacked."""
     from plotly.offline import get_plotlyjs
 
-    return re.sub(r"</(?=script)", r"<\\/", get_plotlyjs(), flags=re.IGNORECASE)
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

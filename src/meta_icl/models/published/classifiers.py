@@ -1,12 +1,12 @@
 """Classifiers of items and labels in turn, in which circuits of in-context learning are studied."""
 
 import math
-from typing import Any
 
 from meta_icl.errors import require
 from meta_icl.models.block import Block
 from meta_icl.models.embeddings import Items, Vectors
 from meta_icl.models.feedforward import Dense
+from meta_icl.models.image_encoder import ImageEncoder
 from meta_icl.models.initialisation import Init
 from meta_icl.models.mixers.attention import Attention
 from meta_icl.models.mixers.lstm import Lstm
@@ -57,21 +57,26 @@ def minegishi(
     n_labels: int,
     d_model: int = 128,
     n_layers: int = 2,
+    n_heads: int = 1,
+    project: bool = False,
+    scaled: bool = False,
+    norm: str = "none",
+    d_mlp: int | None = None,
     n_hidden: int = 2,
     d_label: int | None = None,
     fixed_labels: bool = False,
-    **block: Any,
 ) -> Architecture:
     """Attention alone without scale or norm, then ReLU layers drawn as torch does (Minegishi et al., 2025).
 
-    `block` holds fields of `attention_block`; labels have `d_label` channels of deviation 1/sqrt(d_label).
+    For `project`, `scaled`, `norm` and `d_mlp` see `attention_block`; labels have `d_label` channels of deviation
+    1/sqrt(d_label).
     """
     return Architecture(
         d_model,
         n_layers,
-        attention_block(d_model, **block),
+        attention_block(d_model, n_heads, project, scaled, norm, d_mlp),
         Items(n_labels, d_label=d_label, fixed_labels=fixed_labels),
-        final_norm=Norm() if block.get("norm") == "pre" else None,
+        final_norm=Norm() if norm == "pre" else None,
         readout=Classifier(n_labels, n_hidden),
     )
 
@@ -103,7 +108,7 @@ def singh(
 
 def chan(
     n_labels: int,
-    encoder: Any,
+    encoder: Vectors | ImageEncoder,
     d_model: int = 64,
     n_layers: int = 12,
     n_heads: int = 8,

@@ -1,7 +1,7 @@
 """Networks for in-context regression and for general-purpose learners of vectors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from meta_icl.errors import require
@@ -12,6 +12,7 @@ from meta_icl.models.initialisation import LECUN, TORCH, Init
 from meta_icl.models.mixers.attention import Attention
 from meta_icl.models.mixers.fast_weight_lstm import FastWeightLstm
 from meta_icl.models.mixers.lstm import Lstm
+from meta_icl.models.mixers.mixer import MixerDescription
 from meta_icl.models.network import Architecture
 from meta_icl.models.norms import Norm
 from meta_icl.models.positions import Learned
@@ -23,7 +24,7 @@ def von_oswald(
     n_layers: int = 1,
     n_heads: int = 1,
     d_head: int | None = None,
-    attention: str | Sequence[str] = "linear",
+    attention: str | tuple[str, ...] | list[str] = "linear",
     score_scale: float | None = None,
     causal: bool = False,
     query_is_key: bool = False,
@@ -110,9 +111,11 @@ def garg(
     )
 
 
-def raventos(d_in: int, d_model: int = 64, n_layers: int = 8, n_heads: int = 2, **fields: Any) -> Architecture:
+def raventos(
+    d_in: int, d_model: int = 64, n_layers: int = 8, n_heads: int = 2, n_positions: int = 64, init_std: float = 0.02
+) -> Architecture:
     """The network of `garg` whose maps in and out have no bias (Raventos et al., 2023)."""
-    return garg(d_in, d_model, n_layers, n_heads, read_bias=False, **fields)
+    return garg(d_in, d_model, n_layers, n_heads, n_positions, read_bias=False, init_std=init_std)
 
 
 def kirsch(
@@ -179,7 +182,7 @@ def mlp(d_in: int, d_hidden: int = 64, n_layers: int = 2, d_out: int = 1) -> Arc
 
 def memories(
     d_model: int,
-    mixers: Sequence[Any] = (Attention(2),),
+    mixers: Sequence[MixerDescription | Callable[..., Any]] = (Attention(2),),
     n_layers: int = 2,
     d_in: int | None = None,
     n_tokens: int | None = None,

@@ -1,5 +1,6 @@
 """Blocks of a layer that mixes tokens before an MLP, in the arrangements whose implicit weight updates are studied."""
 
+from collections.abc import Callable
 from typing import Any
 
 from meta_icl.errors import choose
@@ -8,6 +9,7 @@ from meta_icl.models.embeddings import Tokens, Vectors
 from meta_icl.models.feedforward import Dense, Experts, Gated
 from meta_icl.models.initialisation import Init
 from meta_icl.models.mixers.attention import Attention
+from meta_icl.models.mixers.mixer import MixerDescription
 from meta_icl.models.network import Architecture
 from meta_icl.models.norms import Norm
 from meta_icl.models.positions import Learned
@@ -31,7 +33,7 @@ def contextual(
     d_mlp: int,
     n_blocks: int = 1,
     arrangement: str = "residual",
-    mixer: Any = Attention(),
+    mixer: MixerDescription | Callable[..., Any] = Attention(),
     d_in: int | None = None,
     d_out: int | None = None,
     n_tokens: int | None = None,

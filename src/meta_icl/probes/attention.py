@@ -1,0 +1,97 @@
+"""Attention: where every head looks, how sharply, and how much of that is the token before or the first one.
+
+What is shown. For every layer and head, on average over readers and prompts: the entropy of its attention in nats, the
+share that goes to the token right before, to the first token (a place where language models put attention that has
+nothing to do) and to the reader itself. Weights of linear attention, which may be negative, count by their size.
+
+What it says. A map shows what is read, not what is done with it: values and later layers decide that.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meta_icl.plotting import Chart, Heatmaps, Panel
+from meta_icl.probes._shared import Measured, head_map, layer_names, over_prompts
+from meta_icl.probes._subject import Subject, require_site
+
+LONGEST_MAP = 64  # tokens of a prompt whose maps are drawn whole
+
+
+def check(subject: Subject) -> None:
+    """Raise `BadInput` unless the network names an attention pattern."""
+    require_site(subject, "pattern", "one with attention, or a mixer that offers its pattern")
+
+
+def measure(subject: Subject) -> dict[str, np.ndarray]:
+    """`entropy`, `previous`, `first`, `self` "prompts layers heads", and the first prompt's `maps` "l h q k"."""
+
+    def read(trace: Any) -> dict[str, Any]:
+        size = jnp.abs(trace["pattern"])
+        total = size.sum(-1, keepdims=True)
+        shares = size / jnp.where(total > 0, total, 1)
+        q, k = shares.shape[-2:]
+        readers = jnp.arange(1, q)
+        earlier = jnp.minimum(readers - 1, k - 1)
+        own = jnp.where(readers < k, shares[..., readers, jnp.minimum(readers, k - 1)], 0)
+        return {
+            "entropy": -jnp.sum(shares * jnp.log(jnp.where(shares > 0, shares, 1)), -1)[..., 1:].mean(-1),
+            "previous": shares[..., readers, earlier].mean(-1),
+            "first": shares[..., 1:, 0].mean(-1),
+            "self": own.mean(-1),
+        }
+
+    measured = subject.traced(read)
+    shape = subject.shape_of_trace()
+    if shape["pattern"].shape[-2] <= LONGEST_MAP:
+        first = jax.tree.map(lambda leaf: leaf[:1], subject.tokens())
+        measured["maps"] = subject.traced(lambda trace: trace["pattern"], tokens=first)[0]
+    return measured | {"layers": np.array(shape.layers_of("pattern"))}
+
+
+def rows(measured: Measured) -> list[dict[str, Any]]:
+    """One row per layer and head, averaged over prompts, with the standard error of the entropy."""
+    mean, error = over_prompts(measured["entropy"])
+    shares = {name: measured[name].mean(0) for name in ("previous", "first", "self")}
+    return [
+        {
+            "layer": int(measured["layers"][i]) + 1,
+            "head": h + 1,
+            "entropy (nats)": float(mean[i, h]),
+            "+-": float(error[i, h]),
+            "previous token": float(shares["previous"][i, h]),
+            "first token": float(shares["first"][i, h]),
+            "itself": float(shares["self"][i, h]),
+        }
+        for i in range(mean.shape[0])
+        for h in range(mean.shape[1])
+    ]
+
+
+def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
+    """Heads by layer for every number, and the maps of the first prompt where it is short."""
+    charts: dict[str, Chart] = {
+        "entropy": head_map(
+            "How spread attention is", found, "entropy", "Entropy in nats, mean over readers, prompts."
+        ),
+        "previous": head_map("Attention to the token before", found, "previous", "Share, mean over readers, prompts."),
+        "first": head_map("Attention to the first token", found, "first", "Share, mean over readers and prompts."),
+    }
+    panels = []
+    for label, measured in found.items():
+        if "maps" not in measured:
+            continue
+        for i, heads in enumerate(measured["maps"]):
+            name = layer_names(measured["layers"])[i]
+            panels += [Panel(f"{label}, {name}, head {h + 1}", head) for h, head in enumerate(heads)]
+    if 0 < len(panels) <= 16:
+        charts["maps"] = Heatmaps(
+            "Attention of the first prompt",
+            panels,
+            "Rows read, columns are read; tokens in their order.",
+            diverging=False,
+        )
+    return charts
