@@ -151,21 +151,18 @@ def measure_deep(run: Run, config: Config) -> dict[str, np.ndarray]:
         gd_fit, plus_fit = fit_references(steps, 4 * config.n_eval)
         gd = GradientDescent(rate=gd_fit.rates[0], steps=steps)
         plus = GradientDescentPlusPlus(rates=plus_fit.rates, gammas=plus_fit.gammas)
-        built = gradient_descent_plus_plus_construction(
-            plus_fit.rates[0] if looped else plus_fit.rates,
-            plus_fit.gammas[0] if looped else plus_fit.gammas,
-            d=D,
-            n_context=N,
-            n_steps=steps,
-        )
         out |= {
             f"{name}/trained": losses(trained, prompts),
             f"{name}/gd": losses([gd], prompts),
             f"{name}/plus": losses([plus], prompts),
             f"{name}/gd_sets": reference_losses(gd_fit.rates, None, steps, config.n_spectra),
             f"{name}/plus_sets": reference_losses(plus_fit.rates, plus_fit.gammas, steps, config.n_spectra),
-            f"{name}/interpolated": losses([interpolated(learner, built) for learner in trained], prompts),
         }
+        if looped:
+            built = gradient_descent_plus_plus_construction(
+                plus_fit.rates[0], plus_fit.gammas[0], d=D, n_context=N, n_steps=steps
+            )
+            out[f"{name}/interpolated"] = losses([interpolated(learner, built) for learner in trained], prompts)
         for reference, predictor in (("gd", gd), ("plus", plus)):
             rows = [alignment(learner, predictor, prompts) for learner in trained]
             out[f"{name}/cosine_{reference}"] = np.array([float(row["cosine"]) for row in rows])
