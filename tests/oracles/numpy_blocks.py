@@ -34,7 +34,7 @@ def normalise(norm, x):
 
 def attend(mixer, rows, i):
     """Output of attention at row i."""
-    c = mixer.config
+    c, turned = mixer.config, mixer.config.rotary
     total = np.zeros(rows.shape[1])
     shared = mixer.w_q.shape[0] // mixer.w_k.shape[0]
     for head in range(mixer.w_q.shape[0]):
@@ -49,8 +49,8 @@ def attend(mixer, rows, i):
             continue
         q = w_q.T @ rows[i] + bias[0]
         ks = [w_k.T @ rows[j] + bias[1] for j in keys]
-        if c.rope is not None:
-            q, ks = turn(q, i, c.rope), [turn(k, j, c.rope) for k, j in zip(ks, keys, strict=True)]
+        if turned is not None:
+            q, ks = turn(q, i, turned.base), [turn(k, j, turned.base) for k, j in zip(ks, keys, strict=True)]
         scores = np.array([q @ k for k in ks])
         if c.kind == "softmax":
             scores = np.exp(scores / np.sqrt(len(q)) - (scores / np.sqrt(len(q))).max())
@@ -68,10 +68,11 @@ def turn(v, position, base):
 
 
 def recur(mixer, rows, i):
-    n = mixer.w_h.shape[0]
+    cell = mixer.cells[0]
+    n = cell.w_h.shape[0]
     h, c = np.zeros(n), np.zeros(n)
     for row in rows[: i + 1]:
-        u = array(mixer.w_x).T @ row + array(mixer.w_h).T @ h + array(mixer.bias)
+        u = array(cell.w_x).T @ row + array(cell.w_h).T @ h + array(cell.bias)
         c = sigmoid(u[n : 2 * n]) * c + sigmoid(u[:n]) * np.tanh(u[2 * n : 3 * n])
         h = sigmoid(u[3 * n :]) * np.tanh(c)
     return array(mixer.w_o).T @ h
@@ -79,7 +80,7 @@ def recur(mixer, rows, i):
 
 def remember(mixer, rows, i):
     """The delta rule at rate 1/2 on normalised keys, in the column convention: M maps keys to values."""
-    w_q, w_k, w_v = array(mixer.cell.w)
+    w_q, w_k, w_v = array(mixer.w)
     memory = np.zeros((rows.shape[1],) * 2)
     for row in rows[: i + 1]:
         k, v = w_k.T @ row, w_v.T @ row
@@ -107,7 +108,7 @@ def mlp(m, n):
 def readings(block, rows, i):
     """(carry, source) of row i among the rows that exist."""
     normed = np.stack([normalise(block.norm_mixer, row) for row in rows])
-    mix = recur if hasattr(block.mixer, "w_x") else remember if hasattr(block.mixer, "cell") else attend
+    mix = recur if hasattr(block.mixer, "cells") else remember if hasattr(block.mixer, "w") else attend
     mixed = mix(block.mixer, normed, i)
     mixed = normalise(block.post_norm_mixer, mixed)
     x = rows[i]
@@ -116,12 +117,13 @@ def readings(block, rows, i):
         "around": (x + mixed, mixed),
         "residual": (x + mixed, x + mixed),
         "parallel": (x + mixed, x),
-    }[block.skip]
+    }[block.config.skip]
 
 
 def run(block, rows):
     out = []
     for i in range(len(rows)):
         carry, source = readings(block, rows, i)
-        out.append(carry + normalise(block.post_norm_mlp, mlp(block.mlp, normalise(block.norm_mlp, source))))
+        answer = mlp(block.feed_forward, normalise(block.norm_feed_forward, source))
+        out.append(carry + normalise(block.post_norm_feed_forward, answer))
     return np.stack(out)

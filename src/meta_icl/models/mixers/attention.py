@@ -327,7 +327,8 @@ class AttentionLayer(eqx.Module):
         keys = state.keys + k[:, 0]
         z = jnp.einsum("hqk,hkv->hqv", q, self.for_heads(products)) * self.scale
         if self.config.kind == "elu":
-            z = z / (jnp.einsum("hqk,hk->hq", q, self.for_heads(keys)) * self.scale)[..., None]
+            total = (jnp.einsum("hqk,hk->hq", q, self.for_heads(keys)) * self.scale)[..., None]
+            z = z / jnp.where(total > 0, total, 1)
         return Sums(products, keys), self.out(z)[0]
 
     def qk(self) -> Float[Array, "*stack heads d d"]:
