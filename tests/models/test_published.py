@@ -7,6 +7,7 @@ import numpy as np
 import numpy_blocks as blocks
 import numpy_networks as oracle
 import pytest
+from perturbed import drawn
 
 from meta_icl.errors import BadInput
 from meta_icl.models import (
@@ -33,18 +34,6 @@ from meta_icl.models import mixers as m
 
 KEY = jax.random.key(0)
 EXACT = {"rtol": 0, "atol": 1e-12}
-
-
-def perturbed(network, seed=0):
-    """Biases, norms and mixtures that start at 0 and 1 become visible to a test."""
-    leaves, structure = jax.tree.flatten(network)
-    rng = np.random.default_rng(seed)
-    drawn = [leaf + jnp.asarray(0.1 * rng.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
-    return jax.tree.unflatten(structure, drawn)
-
-
-def drawn(architecture, seed=0):
-    return perturbed(eqx.filter_jit(architecture)(key=KEY), seed)
 
 
 run = eqx.filter_jit(lambda network, tokens: network(tokens))
