@@ -192,3 +192,18 @@ def test_another_architecture(tmp_path):
     writer.close()
     with pytest.raises(BadInput, match=r"unknown general\.architecture 'mamba'"):
         read_checkpoint(tmp_path / "m.gguf")
+
+
+def test_a_damaged_length_is_not_followed(tmp_path):
+    """A list that says it has 2^60 entries."""
+    config = config_of("qwen3")
+    more = [("add_token_list", ["a", "b"])]
+    path = write(tmp_path / "m.gguf", "qwen3", config, random_tensors(config), more=more)
+    data = bytearray(path.read_bytes())
+    key = b"tokenizer.ggml.tokens"
+    at = data.index(key) + len(key) + 4 + 4  # behind the kind of the value and of its entries
+    assert int.from_bytes(data[at : at + 8], "little") == 2
+    data[at : at + 8] = (1 << 60).to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"m.gguf is damaged or cut short"):
+        read_checkpoint(path)
