@@ -28,7 +28,7 @@ from meta_icl.algorithms import NearestNeighbours, OneHot
 from meta_icl.analysis import improvement, learning_phase
 from meta_icl.data import ImageSet, characters, digits, draw_glyphs, table
 from meta_icl.evaluation import correct_by_position
-from meta_icl.models import Decoder, Learner, Shifted
+from meta_icl.models import Learner, Shifted, kirsch
 from meta_icl.plotting import Grid, Heatmaps, Lines, Panel, Series, show
 from meta_icl.prompt import Prompt
 from meta_icl.tasks import projected_images
@@ -78,9 +78,7 @@ show(Heatmaps("As the network sees them", panels(prompt, names)))
 # %%
 def trained_on(task, steps: int):
     """A transformer trained on a task."""
-    network = Decoder(
-        32, 2, 2, ROWS, d_in=64 + LABELS, d_out=LABELS, read_init="torch", init_std=32**-0.5
-    )  # fmt: skip
+    network = kirsch(64 + LABELS, LABELS, 32, 2, 2, ROWS, init_std=32**-0.5)
     return train(
         task,
         Learner(network, layout=Shifted(LABELS)),

@@ -23,7 +23,7 @@ def test_import_meta_icl_is_light():
     assert not modules_after("import meta_icl") & heavy
 
 
-@pytest.mark.parametrize("room", ["data", "runs", "sweeps", "plotting", "apps.report"])
+@pytest.mark.parametrize("room", ["data", "runs", "sweeps", "plotting", "apps.report", "lm.exports", "lm.prompts"])
 def test_rooms_without_science_load_no_jax(room):
     assert not modules_after(f"import meta_icl.{room}") & {"jax", "torch", "matplotlib", "panel", "wandb"}
 

@@ -90,6 +90,7 @@ WRONG = [
         {"num_hidden_layers": None},
         "num_hidden_layers in the model's configuration must be a positive integer, got None",
     ),
+    ({"num_hidden_layers": 2**40}, "num_hidden_layers in the model's configuration must be at most 10000, got"),
     ({"num_hidden_layers": True}, "must be a positive integer, got True"),
     ({"hidden_size": 16.0}, "hidden_size in the model's configuration must be a positive integer, got 16.0"),
     ({"num_attention_heads": "4"}, "num_attention_heads in the model's configuration must be a positive integer"),

@@ -208,7 +208,7 @@ DAMAGED = {
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_files(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(BadInput, match=r"tokenizer\.json (cannot be read|must be|holds no)") as caught:
+    with pytest.raises(BadInput, match=r"tokenizer\.json (cannot be read|must be)") as caught:
         read_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -227,7 +227,7 @@ def test_a_panic_of_the_library_is_one_line_and_an_interruption_none(folder, mon
 
     monkeypatch.setattr(tokenizers, "Tokenizer", Library)
     failure = PanicException("called `Option::unwrap()` on a `None` value\nnote: run with a backtrace")
-    with pytest.raises(BadInput, match=r"holds no tokenizer that can be read \(called `Option::unwrap\(\)`[^\n]*\)$"):
+    with pytest.raises(BadInput, match=r"cannot be read as a tokenizer \(called `Option::unwrap\(\)`[^\n]*\)$"):
         read_tokenizer(folder)
     assert capfd.readouterr().err == ""
     failure = KeyboardInterrupt()

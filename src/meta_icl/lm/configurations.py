@@ -99,6 +99,7 @@ FAMILIES = {
     ),
     "phi3": Family(eps=("rms_norm_eps", 1e-5), rotary_fraction=1.0, windows="all"),
 }  # fmt: skip
+MOST_LAYERS, MOST = 10_000, 10**9  # beyond which a number is a mistake that would fill the memory
 BIAS_DEFAULTS = {"gpt_neox": True}  # of attention_bias; false elsewhere
 GEMMA3_LOCAL_BASE = 10_000.0
 
@@ -121,7 +122,10 @@ class Keys:
         value = default if value is None else value
         whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
         require(whole, self._name(key), value, "a positive integer")
-        return int(value)  # pyright: ignore[reportArgumentType]
+        most = MOST_LAYERS if key == "num_hidden_layers" else MOST
+        number = int(value)  # pyright: ignore[reportArgumentType]
+        require(number <= most, self._name(key), number, f"at most {most}")
+        return number
 
     def number(self, key: str, default: float) -> float:
         """A positive number; null or absent gives the default."""

@@ -12,8 +12,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from meta_icl.errors import BadInput, require
+from meta_icl.lm.configurations import ACTIVATIONS, FAMILIES, GEMMA3_LOCAL_BASE
 from meta_icl.lm.files import SINGLE, read_checkpoint
 from meta_icl.lm.packages import located
+from meta_icl.lm.shapes import Shape
 from meta_icl.lm.tokenizer import Tokenizer, read_tokenizer
 from meta_icl.runs.files import fsync_folder, write_json
 
@@ -80,3 +82,73 @@ def convert(source: str | Path, folder: str | Path) -> tuple[str, ...]:
     checkpoint, tokenizer = read_checkpoint(path), read_tokenizer(path)
     write_checkpoint(folder, checkpoint.config, checkpoint.tensors, tokenizer)
     return checkpoint.notes
+
+
+def config_of(shape: Shape) -> dict[str, Any]:
+    """The configuration in Hugging Face's form of an architecture: `shape_of(config_of(shape))` is `shape`."""
+    family = FAMILIES[shape.family]
+    sizes = {
+        "vocab_size": shape.n_tokens,
+        "hidden_size": shape.d_model,
+        "intermediate_size": shape.d_ff,
+        "num_hidden_layers": shape.n_layers,
+        "num_attention_heads": shape.n_heads,
+        "max_position_embeddings": shape.n_positions,
+        family.eps[0]: shape.norm_eps,
+        family.activation[0][0]: next(theirs for theirs, ours in ACTIVATIONS.items() if ours == shape.activation),
+        "tie_word_embeddings": shape.tied,
+    }
+    config: dict[str, Any] = {"model_type": shape.family} | {family.keys.get(k, k): v for k, v in sizes.items()}
+    flags = ((family.qkv_bias, shape.qkv_bias), (family.o_bias, shape.o_bias))
+    for key, value in (*flags, (family.feedforward_bias, shape.feedforward_bias)):
+        if isinstance(key, str):
+            config[key] = value
+    if family.grouped:
+        config |= {"num_key_value_heads": shape.n_groups, "head_dim": shape.d_head}
+    if family.gemma:
+        config |= {
+            "query_pre_attn_scalar": round(shape.score_scale**-2, 6),
+            "attn_logit_softcapping": shape.score_softcap,
+            "final_logit_softcapping": shape.logit_softcap,
+        }
+    if shape.family == "gpt_neox":
+        config["use_parallel_residual"] = shape.parallel
+    return config | _positions(shape) | _windows(shape)
+
+
+def _positions(shape: Shape) -> dict[str, Any]:
+    """Keys of the rotary positions, by their names of the first generation."""
+    turned = [(rotary, window) for rotary, window in zip(shape.rotary, shape.windows, strict=True) if rotary]
+    if not turned:
+        return {}
+    whole, _ = next((pair for pair in turned if pair[1] is None), turned[0])
+    neox = shape.family == "gpt_neox"
+    found: dict[str, Any] = {"rotary_emb_base" if neox else "rope_theta": whole.base, "rope_scaling": None}
+    if FAMILIES[shape.family].rotary_fraction is not None:
+        found["rotary_pct" if neox else "partial_rotary_factor"] = whole.fraction
+    if whole.scaling != "default":
+        found["rope_scaling"] = {"rope_type": whole.scaling, "factor": whole.factor}
+    if whole.scaling == "llama3":
+        found["rope_scaling"] |= {
+            "low_freq_factor": whole.low_factor,
+            "high_freq_factor": whole.high_factor,
+            "original_max_position_embeddings": whole.original,
+        }
+    if shape.family == "gemma3_text":
+        found["rope_local_base_freq"] = next((r.base for r, window in turned if window), GEMMA3_LOCAL_BASE)
+    if shape.family == "smollm3":
+        found["no_rope_layers"] = [int(rotary is not None) for rotary in shape.rotary]
+    return found
+
+
+def _windows(shape: Shape) -> dict[str, Any]:
+    rule = FAMILIES[shape.family].windows
+    if rule == "none":
+        return {}
+    width = next((window for window in shape.windows if window), None)
+    found: dict[str, Any] = {"sliding_window": width}
+    if rule in ("late", "without rotary"):
+        found["use_sliding_window"] = width is not None
+    if rule != "all":
+        found["layer_types"] = ["sliding_attention" if window else "full_attention" for window in shape.windows]
+    return found

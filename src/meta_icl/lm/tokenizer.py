@@ -139,7 +139,7 @@ def _panics_as_bad_input(path: Path) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise BadInput(f"{path} holds no tokenizer that can be read ({_line(error)})") from None
+        raise BadInput(f"{path} cannot be read as a tokenizer ({_line(error)})") from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)

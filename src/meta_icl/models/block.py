@@ -106,7 +106,7 @@ class BlockLayer(eqx.Module):
 
     def __call__(
         self,
-        h: Float[Array, "t d"],
+        h: Float[Array, "t d_in"],
         *,
         visible: Bool[Array, " t"] | None = None,
         tap: Tap | None = None,
@@ -116,14 +116,14 @@ class BlockLayer(eqx.Module):
         tap = tap or Tap()
         return self.second_half(self.first_half(h, visible=visible, tap=tap), tap=tap, patch=patch)
 
-    def last(self, h: Float[Array, "t d"]) -> Float[Array, "1 d"]:
+    def last(self, h: Float[Array, "t d_in"]) -> Float[Array, "1 d"]:
         """The last row of the stream after the block; attention is asked for this row alone."""
         reading = self.first_half(h, last=isinstance(self.mixer, AttentionLayer))
         return self.second_half(Reading(reading.carry[-1:], reading.source[-1:]))
 
     def first_half(
         self,
-        h: Float[Array, "t d"],
+        h: Float[Array, "t d_in"],
         *,
         visible: Bool[Array, " t"] | None = None,
         tap: Tap | None = None,
@@ -143,7 +143,7 @@ class BlockLayer(eqx.Module):
         )
         return self.carried(x[-1:] if last else x, mixed, tap)
 
-    def carried(self, x: Float[Array, "t d"], mixed: Float[Array, "t d"], tap: Tap) -> Reading:
+    def carried(self, x: Float[Array, "t d_in"], mixed: Float[Array, "t d"], tap: Tap) -> Reading:
         """What the second half reads, given the stream and what the mixer answers."""
         mixed = tap("mixer_out", self._behind(self.norm_mixer, self.post_norm_mixer, mixed))
         skip = self.config.skip

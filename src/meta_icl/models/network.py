@@ -62,6 +62,8 @@ class Architecture:
         require(tied, "readout", self.readout, "another one, because only a table of tokens can also read out")
         bare = self.d_in is None or (isinstance(self.embedding, Vectors) and self.embedding == Vectors())
         require(bare, "d_in", self.d_in, "given without an embedding")
+        again = not self.looped or self.d_in in (None, self.d_model)
+        require(again, "d_in", self.d_in, f"d_model = {self.d_model} where layers are looped")
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -149,7 +151,7 @@ class Network(eqx.Module):
 
     def through(
         self,
-        h: Float[Array, "t d"],
+        h: Float[Array, "t d_in"],
         interventions: Sequence[Intervention] = (),
         *,
         visible: Bool[Array, " t"] | None = None,
@@ -164,8 +166,7 @@ class Network(eqx.Module):
 
         h, parts = self.fold(body, h)
         trace = merged(parts)
-        known = dict.fromkeys(site.partition(".")[0] for site in trace)
-        check_sites(interventions, [*known, *(("q_input", "k_input", "v_input") if "pattern" in known else ())])
+        check_sites(interventions, trace, self.n_layers)
         return h, trace
 
     def embedded(self, tokens: Any) -> Float[Array, "t d"]:
@@ -250,7 +251,12 @@ class Network(eqx.Module):
         return carry, parts
 
     def initial_state(self, capacity: int | None = None) -> NetworkState:
-        """What is carried before the first of at most `capacity` tokens; `BadInput` where a mixer has no steps."""
+        """What is carried before the first of at most `capacity` tokens.
+
+        Raises `BadInput` where a mixer has no steps, or where there are fewer learned positions.
+        """
+        if capacity is not None and self.positions is not None:
+            jax.eval_shape(lambda: self.positions(capacity))
 
         def stacked(place: int) -> PyTree:
             mixer, count = self.blocks[place].mixer, len(range(place, self.n_layers, len(self.blocks)))
@@ -259,7 +265,7 @@ class Network(eqx.Module):
             if self.config.looped:
                 one = initial_state(at(mixer, 0), capacity)
                 return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), one)
-            return eqx.filter_vmap(lambda m: initial_state(m, capacity))(mixer)
+            return eqx.filter_vmap(lambda m: initial_state(m, capacity), axis_size=count)(mixer)
 
         return NetworkState(tuple(stacked(place) for place in range(len(self.blocks))), jnp.zeros((), jnp.int32))
 

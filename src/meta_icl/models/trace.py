@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from meta_icl.errors import choose
+from meta_icl.errors import choose, require
 
 if TYPE_CHECKING:
     from meta_icl.models.interventions import Intervention
@@ -70,7 +70,9 @@ def merged(parts: "Sequence[tuple[Sequence[int], dict[str, Array]]]") -> Trace:
         having = [(indices, found[name]) for indices, found in parts if name in found]
         shapes = {stack.shape[1:] for _, stack in having}
         if len(shapes) > 1:  # layers of unlike widths: each keeps its own entry
-            sites |= {f"{name}.{i}": stack[at] for indices, stack in having for at, i in enumerate(indices)}
+            own = {f"{name}.{i}": (stack[at], i) for indices, stack in having for at, i in enumerate(indices)}
+            sites |= {entry: value for entry, (value, _) in own.items()}
+            partial += [(entry, (i,)) for entry, (_, i) in own.items()]
             continue
         order = [i for indices, _ in having for i in indices]
         stacked = having[0][1] if len(having) == 1 else jnp.concatenate([stack for _, stack in having])
@@ -81,7 +83,16 @@ def merged(parts: "Sequence[tuple[Sequence[int], dict[str, Array]]]") -> Trace:
     return Trace(sites, tuple(partial))
 
 
-def check_sites(interventions: "Sequence[Intervention]", known: Sequence[str]) -> None:
-    """Raise `BadInput` for an intervention on a site that the network does not have."""
+def check_sites(interventions: "Sequence[Intervention]", trace: Trace, n_layers: int) -> None:
+    """Raise `BadInput` for an intervention on a site that the network does not have, or for other layers than it has.
+
+    The inputs of queries, keys and values are sites of attention that only appear where they are changed.
+    """
+    ranks = {site.partition(".")[0]: array.ndim + ("." in site) for site, array in trace.sites.items()}
+    if "pattern" in ranks:
+        ranks |= dict.fromkeys(("q_input", "k_input", "v_input"), 3)
     for intervention in interventions:
-        choose("intervention site", intervention.site, known)
+        rank = ranks[choose("intervention site", intervention.site, ranks)]
+        for leaf in (intervention.mask, intervention.value):
+            rows = leaf.shape[0] if leaf.ndim == rank else 1
+            require(rows in (1, n_layers), f"layers of {intervention.site}", rows, f"1 or n_layers = {n_layers}")

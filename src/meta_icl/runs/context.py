@@ -1,5 +1,6 @@
 """What the bits of a training depend on beside its configuration; a checkpoint carries it."""
 
+import functools
 import os
 import sys
 from collections.abc import Mapping
@@ -23,10 +24,7 @@ SETTINGS = {
 
 def context() -> dict[str, Any]:
     """Generator, precision, device, threads, flags of XLA and versions; what is of jax only where it is imported."""
-    found: dict[str, Any] = {
-        **{f"version of {name}": version for name, version in versions(PACKAGES).items() if name != "python"},
-        "version of meta_icl": meta_icl.__version__,
-    }
+    found: dict[str, Any] = dict(_versions())
     jax = sys.modules.get("jax")
     if jax is not None and hasattr(jax, "config"):
         found |= {name: getattr(jax.config, name) for name in SETTINGS}
@@ -36,6 +34,13 @@ def context() -> dict[str, Any]:
         if device.platform == "cpu":
             found["CPU threads"] = 1 if ONE_THREAD in flags else available_cores()
     return found
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """The versions on which bits may depend, looked up once: half a dozen files of metadata are read for them."""
+    found = {f"version of {name}": version for name, version in versions(PACKAGES).items() if name != "python"}
+    return {**found, "version of meta_icl": meta_icl.__version__}
 
 
 def available_cores() -> int:

@@ -11,6 +11,7 @@ from meta_icl.runs import checkpoints
 from meta_icl.runs.config import parts_in, stated_config
 from meta_icl.runs.files import read_regular
 from meta_icl.runs.judged import read_claims
+from meta_icl.runs.lock import holder
 from meta_icl.runs.manifest import CHECKPOINTS, RESULTS, Manifest, found, is_done, read_manifest, verified_manifest
 from meta_icl.runs.metrics import log_of, read_metrics
 from meta_icl.runs.query import nested
@@ -125,7 +126,9 @@ def _parts(folder: Path, manifest: Manifest, origins: Mapping[str, str], finding
 
 
 def _unfinished(folder: Path, config: Mapping[str, Any], finding: Found) -> Iterator[Finding]:
-    """Of a run that is not finished, its checkpoints and rows say what they must be."""
+    """Of a run that is not finished, its checkpoints and rows say what they must be; while it runs they come and go."""
+    if holder(folder) is not None:
+        return
     for path in checkpoints.checkpoints(folder / "checkpoints"):
         try:
             checkpoints.require_belonging(checkpoints.read_checkpoint(path), folder, config)

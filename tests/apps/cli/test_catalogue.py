@@ -10,9 +10,9 @@ from meta_icl.apps.cli.options import parse
 from meta_icl.errors import BadInput
 
 POOL = "task=linear_regression:d=2,n_context=3 m=5 key=0"
-DECODER = "n_tokens={0} d_out={0} d_model=8 n_layers=1 n_heads=2 n_positions=64"
-INDUCTION = "n_labels=10 d_in={} stack=attention_stack:d_model=8,n_heads=1,n_layers=1"
-TRANSFORMER, TOKENS, LABELS = "transformer", "decoder", "induction"
+DECODER = "n_tokens={} d_model=8 n_layers=1 n_heads=2 n_positions=64"
+INDUCTION = "n_labels=10 d_in={} d_model=8 n_heads=1 n_layers=1"
+TRANSFORMER, TOKENS, LABELS = "von_oswald", "gpt2", "singh"
 CASES = {  # task -> its fields, a model with its fields
     "LinearRegression": ("d=2 n_context=3 pool=pool.npy", TRANSFORMER, "d_model=3"),
     "FunctionRegression": ("function=linear:d=2 n_context=3", TRANSFORMER, "d_model=3"),

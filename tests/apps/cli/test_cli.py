@@ -83,7 +83,7 @@ def test_module_entry_and_version():
 
 # Bad input
 
-LINEAR = ("train", "linear_regression", "transformer", "--task", "d=3", "n_context=4")
+LINEAR = ("train", "linear_regression", "von_oswald", "--task", "d=3", "n_context=4")
 FITTING = (*LINEAR, "--model", "d_model=4")
 
 
@@ -120,13 +120,13 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         (("compare", "none", "--contexts", "2,x"), "--contexts must be an integer, got 'x'"),
         (("train",), "train needs a task and a model"),
         (
-            ("train", "linear_regresion", "transformer"),
+            ("train", "linear_regresion", "von_oswald"),
             "unknown task 'linear_regresion'; did you mean 'LinearRegression'",
         ),
-        (("train", "uniform", "transformer"), "unknown task 'uniform'"),
-        ((*LINEAR[:2], "transformr"), "LinearRegression needs d=..., n_context=..."),
-        ((*LINEAR[:2], "transformr", *LINEAR[3:]), "unknown model 'transformr'; did you mean 'Transformer'"),
-        (LINEAR, "model Transformer needs d_model=..."),
+        (("train", "uniform", "von_oswald"), "unknown task 'uniform'"),
+        ((*LINEAR[:2], "von_oswld"), "LinearRegression needs d=..., n_context=..."),
+        ((*LINEAR[:2], "von_oswld", *LINEAR[3:]), "unknown model 'von_oswld'; did you mean 'von_oswald'"),
+        (LINEAR, "model von_oswald needs d_model=..."),
         ((*LINEAR, "x_law=unifrm"), "unknown x_law (Law) 'unifrm'; did you mean 'Uniform'"),
         ((*LINEAR, "x_law=uniform:half_rnge=1"), "unknown field of Uniform 'half_rnge'; did you mean 'half_range'"),
         (
@@ -134,7 +134,7 @@ FITTING = (*LINEAR, "--model", "d_model=4")
             "half_range must be a number or a nested list of numbers, got 'wide'",
         ),
         ((*LINEAR, "d=4"), "d is given twice: '3' and '4'"),
-        ((*FITTING, "n_layers=-1"), "n_layers must be a positive integer, got -1"),
+        ((*FITTING, "n_layers=-1"), "n_layers must be zero or more, got -1"),
         ((*FITTING, "n_layers=1.5"), "n_layers must be an integer, got '1.5'"),
         ((*FITTING, "attention=sofmax"), "unknown attention 'sofmax'; did you mean 'softmax'"),
         ((*FITTING, "looped=perhaps"), "looped must be true or false, got 'perhaps'"),
@@ -162,7 +162,7 @@ FITTING = (*LINEAR, "--model", "d_model=4")
         ((*FITTING, "--sweep", "task.noise=a,b"), "--sweep task.noise must be a number, got 'a'"),
         (
             (*LINEAR, "--model", "d_model=7"),
-            "Transformer and Concatenated and LinearRegression do not fit together (a token has 4 channels): ",
+            "von_oswald and Concatenated and LinearRegression do not fit together (a token has 4 channels): ",
         ),
         (("train", "--resume", "none"), "there is no run 'none'"),
     ],
@@ -441,7 +441,7 @@ def test_report_of_runs(capsys, tiny_paper):
     call(capsys, "reproduce", "tiny", "--root", "elsewhere")
     (same,) = list_runs("elsewhere")
     status, out, _ = call(capsys, "report", f"runs/{same.name}", f"elsewhere/{same.name}", "--out", "same.html")
-    assert status == 0 and Path("same.html").read_text().count(f"<th>{same.name}</th>") == 2
+    assert status == 0 and Path("same.html").read_text().count(same.name) >= 2
     status, _, err = call(capsys, "report", names[0], "--out", "both.html/report.html")
     assert status == 2 and err.startswith("meta-icl: cannot write both.html/report.html: ") and err.count("\n") == 1
     with Run.open("runs/other", {"a": 1}):

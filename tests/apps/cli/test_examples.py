@@ -74,7 +74,7 @@ CHEAP = [text for text in EXAMPLES if re.match(r"(papers|runs|doctor|report (fir
 
 
 def test_cheap_examples_run_in_a_folder_with_the_runs_of_the_readme(folder, capsys):
-    linear = ("train", "linear_regression", "transformer", "--task", "d=5", "n_context=3", "--model", "d_model=6")
+    linear = ("train", "linear_regression", "von_oswald", "--task", "d=5", "n_context=3", "--model", "d_model=6")
     for name in ("rossi2024-of-old", "blocks", "first"):
         assert cli.main([*linear, *SMALL, "--name", name]) == 0
     capsys.readouterr()

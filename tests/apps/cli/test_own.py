@@ -251,7 +251,7 @@ def test_models_of_every_form(folder, model, capsys):
 
 def test_a_probe_of_the_user_s_own(folder, capsys):
     model = ("--model", "d_model=3")
-    call(capsys, "train", "linear_regression", "transformer", "--task", "d=2", "n_context=3", *model, *FEW)
+    call(capsys, "train", "linear_regression", "von_oswald", "--task", "d=2", "n_context=3", *model, *FEW)
     status, out, err = call(capsys, "probe", "last", "--probe", "./probing.py", "--json")
     assert status == 0, err
     assert set(json.loads(out)["probes"]["probing"]) == {"seed 0", "untrained"}

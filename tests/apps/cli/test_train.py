@@ -14,14 +14,14 @@ from meta_icl.apps.cli import train as command
 from meta_icl.apps.cli.compare import reference
 from meta_icl.errors import BadInput
 from meta_icl.evaluation import query_losses
-from meta_icl.models import Learner, Transformer
+from meta_icl.models import Learner, von_oswald
 from meta_icl.prompt import answer_batch
 from meta_icl.runs import Run
 from meta_icl.tasks import LinearRegression, Normal, SineRegression, Uniform
-from meta_icl.training import Optimiser, train
+from meta_icl.training import Optimiser, to_arrays, train
 
 ARGUMENTS = (
-    *("train", "linear_regression", "transformer", "--task", "d=2", "n_context=3", "x_law=uniform:half_range=1.0"),
+    *("train", "linear_regression", "von_oswald", "--task", "d=2", "n_context=3", "x_law=uniform:half_range=1.0"),
     *("--model", "d_model=3", "--steps", "6", "--batch", "8", "--record", "3", "--learning-rate", "0.01"),
     *("--seeds", "2", "--sweep", "task.noise=0.5", "--workers", "0"),
 )
@@ -45,12 +45,12 @@ def only_run(root: Path) -> Run:
 
 def test_train_is_the_library_s_training(root):
     run = only_run(root)
-    assert run.done and run.name.startswith("train-LinearRegression-Transformer-")
+    assert run.done and run.name.startswith("train-LinearRegression-von_oswald-")
     parts = run.parts()
     assert set(parts) == {f"task.noise=0.5,seed={seed}" for seed in (0, 1)}
     trained = train(
         LinearRegression(d=2, n_context=3, x_law=Uniform(half_range=1.0), noise=0.5),
-        Learner(Transformer(d_model=3)),
+        Learner(von_oswald(d_model=3)),
         steps=6,
         key=jax.random.key(0),
         seeds=[1],
@@ -61,7 +61,10 @@ def test_train_is_the_library_s_training(root):
     result = parts["task.noise=0.5,seed=1"].load_arrays("result")
     np.testing.assert_array_equal(result["history/step"], [0, 3, 6])
     np.testing.assert_allclose(result["history/loss"], trained.history["loss"], rtol=1e-6)
-    np.testing.assert_allclose(result["predictor.network.layers.w_q"], trained.stacked.network.layers.w_q, rtol=1e-5)
+    weights = to_arrays(trained.stacked, "predictor")
+    assert weights and set(weights) < set(result)
+    for name, values in weights.items():
+        np.testing.assert_allclose(result[name], values, rtol=1e-5)
     assert parts["task.noise=0.5,seed=1"].metrics()[-1]["task.noise"] == 0.5
 
 

@@ -55,7 +55,7 @@ def test_every_preset_describes_its_settings():
         for name in config.settings:
             setting = SETTINGS[name]
             network = describe(setting, config).network
-            assert network.n_labels == setting.n_classes * setting.polysemy
+            assert network.embedding.n_labels == network.readout.d_out == setting.n_classes * setting.polysemy
 
 
 def test_worlds():

@@ -30,7 +30,7 @@ def test_the_query_is_marked_and_its_target_hidden(prompt):
 def with_weights(name):
     """The layer whose keys and queries are x, whose values are y, and which writes examples alone."""
     learner = rule_model(name, D)(key=jax.random.key(0))
-    mixer = learner.network.mixer
+    mixer = learner.network.block(0).mixer
     w_in = np.zeros_like(mixer.w_in)
     w_in[:D, :D] = w_in[:D, D : 2 * D] = np.eye(D)
     w_in[D, 2 * D] = 1
@@ -39,8 +39,9 @@ def with_weights(name):
         w_raw[D + 1, 0], w_raw[D + 2] = 200, (-100, 100)  # examples weigh 1, the query 0; nothing is forgotten
     w_out = np.zeros_like(mixer.w_out)
     w_out[0, -1] = -1  # the layout reads the negative
-    where = lambda net: (net.network.mixer.w_in, net.network.mixer.w_raw, net.network.mixer.w_out)  # noqa: E731
-    return eqx.tree_at(where, learner, (jnp.asarray(w_in), jnp.asarray(w_raw), jnp.asarray(w_out)))
+    names = ("w_in", "w_raw", "w_out")
+    stacked = tuple(jnp.asarray(w)[None] for w in (w_in, w_raw, w_out))  # one layer
+    return eqx.tree_at(lambda net: [getattr(net.network.blocks[0].mixer, name) for name in names], learner, stacked)
 
 
 @pytest.mark.usefixtures("x64")

@@ -80,11 +80,12 @@ def kind_of(task: Any) -> str:
 def model_classes() -> dict[str, Any]:
     """The published networks by name, and the predictors of the theory: all that draw one when called with a key."""
     from meta_icl import models
+    from meta_icl.models import theory
 
     networks = {name: getattr(models, name) for name in models.NETWORKS}
     # A checkpoint gives a language model of many sizes its sizes; here stand those that are made by naming a few.
     named = {name: made for name, made in networks.items() if not _takes_any(made)}
-    return named | spec.public(models.theory, lambda cls: drawn_by(cls) is not None)
+    return named | spec.public(theory, lambda cls: drawn_by(cls) is not None)
 
 
 def _takes_any(made: Any) -> bool:
@@ -105,7 +106,8 @@ def layout_classes() -> dict[str, type]:
     """All public layouts of prompts."""
     from meta_icl import models
 
-    return spec.public(models, lambda cls: issubclass(cls, models.Layout) and cls is not models.Layout)
+    bases = (models.Layout, models.TokenLayout)  # tokens are read as they stand
+    return spec.public(models, lambda cls: issubclass(cls, models.Layout) and cls not in bases)
 
 
 def optimiser_classes() -> dict[str, type]:

@@ -144,10 +144,11 @@ def show_comparison(title: str, table: Any) -> None:
     """A row per predictor, a column per measure."""
     from meta_icl.evaluation.compare import MEASURES
 
-    columns = ["predictor", *(measure.replace("_", " ") for measure in MEASURES)]
-    cells = [(name, *(row[measure] for measure in MEASURES)) for name, row in table.rows.items()]
+    shown = [measure for measure in MEASURES if any(measure in row for row in table.rows.values())]
+    columns = ["predictor", *(measure.replace("_", " ") for measure in shown)]
+    cells = [(name, *(row[measure] for measure in shown)) for name, row in table.rows.items()]
     tables.show(tables.plain_table(columns, cells, title, whole=True))
-    tables.show_text(f"{table.n_prompts} prompts, ± 95 %; differences are to {table.reference}\n")
+    tables.show_text("\n".join([f"{table.interval}; differences are to {table.reference}", *table.notes, ""]))
 
 
 def members_of(run: Run) -> dict[str, tuple[Any, Any]]:
@@ -201,8 +202,11 @@ def reference(text: str, task: Any, prompts: Any) -> Any:
         return tuned[name.lower()](task, prompts)
     classes = spec.public(algorithms, lambda cls: "prompt" in getattr(cls.__call__, "__annotations__", {}))
     found = spec.find("reference", name, {**tuned, **classes})
-    if found not in classes:
-        raise BadInput(f"{found} takes no fields, got {fields!r}; a class of meta_icl.algorithms does")
+    if found in tuned:  # with fields it is the class of the same name, as ridge is Ridge
+        same = [known for known in classes if known.lower() == found]
+        if not same:
+            raise BadInput(f"{found} takes no fields, got {fields!r}; a class of meta_icl.algorithms does")
+        (found,) = same
     return spec.built(spec.described("reference", found, spec.split_fields(fields), classes), classes)
 
 

@@ -20,7 +20,10 @@ EXAMPLES = ("", "--json")
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpy", "scipy", "scikit-learn", "duckdb", "safetensors")
 EXTRAS = {  # extra -> what it adds, and the module that shows whether it is there
     "lm": ("texts as prompts of language models, and .gguf files", ("tokenizers", "gguf")),
-    "torch": ("any other architecture of the Hugging Face library", ("torch", "transformers", "datasets")),
+    "torch": (
+        "models of PyTorch as predictors, and other architectures of the Hugging Face library",
+        ("torch", "transformers", "datasets"),
+    ),
     "notebooks": ("execute and render the notebooks", ("jupytext", "nbclient", "nbconvert")),
     "dev": ("tests, linters and the type checker", ("pytest", "hypothesis", "beartype", "importlinter")),
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import tyro
 
 from meta_icl.apps.cli import tables
-from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.errors import BadInput, choose
 
 EXAMPLES = ("list", "get smollm2", "convert smollm2 ./smollm2", "convert model.Q8_0.gguf ./model")
@@ -64,9 +64,9 @@ def _list(options: Options) -> None:
         print_json(rows)
         return
     cells = [(r["name"], r["model"], f"{r['size_mb']:.1f} MB", r["licence"]) for r in rows]
-    console().print(tables.plain_table(("name", "model", "size", "licence"), cells))
+    tables.show(tables.plain_table(("name", "model", "size", "licence"), cells))
     for r in rows:
-        print(f"{r['name']}: {r['place'] if r['fetched'] else 'not here yet: ' + r['place']}")
+        say(f"{r['name']}: {r['place'] if r['fetched'] else 'not here yet: ' + r['place']}")
 
 
 def _get(options: Options) -> None:
@@ -77,9 +77,7 @@ def _get(options: Options) -> None:
         print_json({"name": options.what, "place": str(path), "fetched_now": fetched})
         return
     size = f"{path.stat().st_size / 1e6:.1f} MB"
-    print(
-        f"{options.what} ({size}, {PACKAGES[options.what].licence}) {'is now' if fetched else 'was already'} in {path}"
-    )
+    say(f"{options.what} ({size}, {PACKAGES[options.what].licence}) {'is now' if fetched else 'was already'} in {path}")
 
 
 def _convert(options: Options) -> None:
@@ -90,5 +88,5 @@ def _convert(options: Options) -> None:
         print_json({"folder": options.folder, "notes": notes})
         return
     for note in notes:
-        print(f"note: {note}")
-    print(f"wrote {options.folder}: config.json, model.safetensors, tokenizer.json")
+        say(f"note: {note}")
+    say(f"wrote {options.folder}: config.json, model.safetensors, tokenizer.json")

@@ -73,8 +73,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, command="probe", examples=EXAMPLES)
     require(options.prompts >= 1, "--prompts", options.prompts, "a positive integer")
     use_compilation_cache()
-    modules = probes(options.probe)
     require_subject(options.subject)
+    modules = probes(options.probe)
     if is_language_model(Path(options.subject)):
         name, subjects, provenance = language_model(options)
         path = options.out or options.root / f"probe-{name}.html"

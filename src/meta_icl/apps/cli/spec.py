@@ -99,7 +99,9 @@ def assignments(texts: Sequence[str]) -> dict[str, str]:
 
 
 def find(kind: str, name: str, classes: Mapping[str, Any]) -> str:
-    """The class name that `name` means, whatever its case and underscores."""
+    """The class name that `name` means: itself, or the one that differs in case and underscores."""
+    if name in classes:
+        return name
     by_plain = {_plain(known): known for known in classes}
     return by_plain[_plain(name)] if _plain(name) in by_plain else choose(kind, name, classes)
 

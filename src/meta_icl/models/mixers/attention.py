@@ -101,7 +101,7 @@ class Cache(NamedTuple):
 
     keys: Float[Array, "groups w k"]
     values: Float[Array, "groups w k"]
-    before: Float[Array, "groups k"]  # the last key before it was smeared
+    before: Float[Array, "groups k"] | None  # the last key before it was smeared, where keys are
     prefix: Float[Array, "p d_model"]
     position: Int[Array, ""]
 
@@ -301,7 +301,8 @@ class AttentionLayer(eqx.Module):
         assert size is not None
         empty = jnp.zeros((g, size, k))
         prefix = jnp.zeros((0, d)) if prefix is None else prefix
-        return Cache(empty, empty, jnp.zeros((g, k)), prefix, jnp.zeros((), jnp.int32))
+        before = jnp.zeros((g, k)) if c.smeared else None
+        return Cache(empty, empty, before, prefix, jnp.zeros((), jnp.int32))
 
     def step(self, state: Cache | Sums, x: Float[Array, " d"]) -> tuple[Cache | Sums, Float[Array, " d"]]:
         """Take in one token; returns the cache with it and the output at it."""
@@ -311,8 +312,9 @@ class AttentionLayer(eqx.Module):
         size, position = state.keys.shape[1], state.position
         front = self.front(q, state.prefix) if state.prefix.shape[0] else None
         q, k = self.placed(q, position[None], self.q_norm), self.placed(k, position[None], self.k_norm)
-        unsmeared = k[:, 0]
-        if self.smear is not None:
+        unsmeared = None
+        if self.smear is not None and state.before is not None:
+            unsmeared = k[:, 0]
             k = smeared(k, jnp.where(position > 0, state.before, unsmeared)[:, None], self.smear)
         place = position % size
         keys, values = state.keys.at[:, place].set(k[:, 0]), state.values.at[:, place].set(v[:, 0])
@@ -327,7 +329,8 @@ class AttentionLayer(eqx.Module):
         keys = state.keys + k[:, 0]
         z = jnp.einsum("hqk,hkv->hqv", q, self.for_heads(products)) * self.scale
         if self.config.kind == "elu":
-            z = z / (jnp.einsum("hqk,hk->hq", q, self.for_heads(keys)) * self.scale)[..., None]
+            total = (jnp.einsum("hqk,hk->hq", q, self.for_heads(keys)) * self.scale)[..., None]
+            z = z / jnp.where(total > 0, total, 1)
         return Sums(products, keys), self.out(z)[0]
 
     def qk(self) -> Float[Array, "*stack heads d d"]:

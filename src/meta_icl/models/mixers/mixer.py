@@ -36,13 +36,13 @@ class Mixer(eqx.Module):
         """Take in one token; returns the next state and the output at this token."""
         raise TypeError(f"{type(self).__name__} does not define step")
 
-    def outputs(self, x: Float[Array, "t d"], tap: Tap) -> Float[Array, "t d"]:
+    def outputs(self, x: Float[Array, "t d_in"], tap: Tap) -> Float[Array, "t d"]:
         """The outputs at all tokens of a sequence that starts from the initial state; a parallel form overrides it."""
         del tap
         return by_steps(self, x)
 
     def __call__(
-        self, x: Float[Array, "t d"], *, visible: Bool[Array, " t"] | None = None, tap: Tap | None = None
+        self, x: Float[Array, "t d_in"], *, visible: Bool[Array, " t"] | None = None, tap: Tap | None = None
     ) -> Float[Array, "t d"]:
         """The outputs at all tokens; those that are not `visible` leave the state untouched."""
         return self.outputs(x, tap or Tap()) if visible is None else by_steps(self, x, visible)
@@ -62,16 +62,16 @@ def by_steps(mixer: Any, x: Array, visible: Bool[Array, " t"] | None = None) -> 
 
 
 def mix(
-    mixer: Any, x: Float[Array, "t d"], *, visible: Bool[Array, " t"] | None = None, tap: Tap | None = None
+    mixer: Any, x: Float[Array, "t d_in"], *, visible: Bool[Array, " t"] | None = None, tap: Tap | None = None
 ) -> Float[Array, "t d"]:
     """The outputs of any mixer: a module of the house, one that takes rows alone, or one that has steps and no more."""
     call = getattr(mixer, "__call__", None)  # noqa: B004
-    if call is not None and _takes(call, "visible"):
-        return call(x, visible=visible, tap=tap)
+    options = {} if call is None else {n: v for n, v in (("visible", visible), ("tap", tap)) if _takes(call, n)}
     steps = hasattr(mixer, "step") and hasattr(mixer, "initial_state")
-    if call is not None and (visible is None or not steps):
-        require(visible is None, "mixer", type(mixer).__name__, "one with steps, or that takes `visible`, to hide rows")
-        return call(x)
+    if call is not None and (visible is None or "visible" in options or not steps):
+        hides = visible is None or "visible" in options
+        require(hides, "mixer", type(mixer).__name__, "one with steps, or that takes `visible`, to hide rows")
+        return call(x, **options)
     require(steps, "mixer", type(mixer).__name__, "one that can be called, or has initial_state() and step(state, x)")
     return by_steps(mixer, x, visible)
 

@@ -47,6 +47,7 @@ def von_oswald(
     residual MLP before the first. Weights: truncated normal of variance `init_scale` / (n_layers fan_in) inside the
     layers and 1 / fan_in outside.
     """
+    require(d_model >= 1, "d_model", d_model, "a positive integer")
     kinds = (attention,) if isinstance(attention, str) else tuple(attention)
     require(len(kinds) in (1, n_layers), "attention", attention, f"one kind, or {n_layers} kinds")
     require(init_scale > 0, "init_scale", init_scale, "positive")
@@ -163,6 +164,8 @@ def lstm(
     `fast_weights` is the number of matrix memories of an outer-product LSTM instead (Kirsch et al., 2022).
     """
     require(d_hidden >= 1, "d_hidden", d_hidden, "a positive integer")
+    both = not bidirectional or fast_weights is None
+    require(both, "bidirectional", True, "False with fast_weights, whose memories are written forwards")
     directions = 2 if bidirectional else 1
     mixer = Lstm(bidirectional=bidirectional) if fast_weights is None else FastWeightLstm(fast_weights)
     read = Init("uniform", std=(3 * d_hidden) ** -0.5)

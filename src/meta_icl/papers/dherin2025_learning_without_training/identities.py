@@ -16,10 +16,11 @@ from meta_icl.analysis.implicit import (
     implicit_descent,
     implicit_update,
     prefix_readings,
+    random_networks,
     replacement_error,
     suffix_readings,
 )
-from meta_icl.models.blocks import Attention, BlockNetwork, Blocks, LowRank, Patch, random_networks
+from meta_icl.models import Attention, LowRank, Network, Patch, contextual
 from meta_icl.runs import Run
 
 from .config import Config
@@ -46,11 +47,10 @@ def measured(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in arrays.items()}
 
 
-def random_blocks(c: Config, kind: str, depth: int = 1) -> tuple[BlockNetwork, Array, Array]:
+def random_blocks(c: Config, kind: str, depth: int = 1) -> tuple[Network, Array, Array]:
     """Random networks, contexts "n_blocks N d" and pairs of queries "n_blocks 2 d"."""
-    networks = random_networks(
-        Blocks.of_kind(kind, c.d_model, c.d_mlp, mixer=Attention(n_heads=c.n_heads), n_blocks=depth), c.n_blocks
-    )
+    description = contextual(c.d_model, c.d_mlp, depth, kind, Attention(n_heads=c.n_heads))
+    networks = random_networks(description, c.n_blocks)
     rng = np.random.default_rng(EVAL_KEY)
     contexts = rng.normal(size=(c.n_blocks, c.n_context, c.d_model))
     queries = rng.normal(size=(c.n_blocks, 2, c.d_model))
@@ -60,7 +60,7 @@ def random_blocks(c: Config, kind: str, depth: int = 1) -> tuple[BlockNetwork, A
 def random_identity(c: Config, kind: str, depth: int = 1) -> dict[str, Array]:
     """Errors with the whole and half of the context removed; of wrong patches; and against the pseudo-inverse."""
 
-    def one(network: BlockNetwork, context: Array, queries: Array) -> dict[str, Array]:
+    def one(network: Network, context: Array, queries: Array) -> dict[str, Array]:
         query, other = queries
         everything, half = jnp.ones(c.n_context, bool), jnp.arange(c.n_context) % 2 == 0
         own, of_half, of_other = unstacked(
@@ -101,7 +101,7 @@ def unstacked(patches: Patch) -> list[Patch]:
 def random_chains(c: Config) -> dict[str, Array]:
     """Errors of the additive and the factorised chain in blocks without skips."""
 
-    def one(network: BlockNetwork, context: Array, queries: Array) -> dict[str, Array]:
+    def one(network: Network, context: Array, queries: Array) -> dict[str, Array]:
         query, w = queries[0], first_matrix(network)
         prefixes, suffixes = prefix_readings(network, context, query), suffix_readings(network, context, query)
         additive, factorised = implicit_descent(w, prefixes.mlp_in), factorised_descent(w, suffixes.mlp_in)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from meta_icl.analysis.implicit import thought_errors
-from meta_icl.models.blocks import BlockNetwork
+from meta_icl.models import Network
 from meta_icl.runs import Run
 
 from .config import Config
@@ -37,7 +37,7 @@ def random_thoughts(part: Run, c: Config) -> dict[str, np.ndarray]:
 
 
 def thoughts(
-    c: Config, networks: Sequence[BlockNetwork], contexts: Array, sizes: tuple[int, ...], zero_last: bool = False
+    c: Config, networks: Sequence[Network], contexts: Array, sizes: tuple[int, ...], zero_last: bool = False
 ) -> dict[str, np.ndarray]:
     """Errors of thought patches by number of calibration queries; `zero_last` empties the queries' last channel."""
     rng = np.random.default_rng(EVAL_KEY + 1)

@@ -19,8 +19,16 @@ from meta_icl.analysis.implicit import (
     prefix_readings,
 )
 from meta_icl.evaluation import loss_on
-from meta_icl.models import Concatenated, InContextLearner, Learner
-from meta_icl.models.blocks import Attention, BlockNetwork, Blocks, Recurrence
+from meta_icl.models import (
+    Architecture,
+    Attention,
+    Concatenated,
+    InContextLearner,
+    Learner,
+    Lstm,
+    Network,
+    contextual,
+)
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 from meta_icl.tasks import LinearRegression, Normal
@@ -41,10 +49,10 @@ def eval_prompts(c: Config) -> Prompt:
     return task_of(c).sample_batch(c.n_eval, key=jax.random.key(EVAL_KEY))
 
 
-def shallow_blocks(mixer: str) -> Blocks:
+def shallow_blocks(mixer: str) -> Architecture:
     """One block without skips on tokens of width 3."""
-    layer = Attention(d_head=16, causal=False) if mixer == "attention" else Recurrence(16)
-    return Blocks.of_kind("no skip", 3, 64, mixer=layer)
+    layer = Attention(d_head=16, causal=False) if mixer == "attention" else Lstm(16, project=True)
+    return contextual(3, 64, 1, "no skip", layer)
 
 
 def replaced(learner: InContextLearner, prompt: Prompt) -> Array:
@@ -126,7 +134,7 @@ def along_the_prompts(learner: InContextLearner, prompts: Prompt, rates: Array) 
 
 def train_deep(part: Run, c: Config) -> dict[str, np.ndarray]:
     """A stack of ten pre-LN blocks: output errors of the patched stack, before and after training."""
-    blocks = Blocks.of_kind("pre-LN", 16, 32, n_blocks=c.depth, mixer=Attention(n_heads=2), d_in=3, d_out=3)
+    blocks = contextual(16, 32, c.depth, "pre-LN", Attention(n_heads=2), d_in=3, d_out=3)
     prompts = eval_prompts(c)
     trained = train(
         task_of(c),
@@ -141,7 +149,7 @@ def train_deep(part: Run, c: Config) -> dict[str, np.ndarray]:
         store=part,
     )
 
-    def distances(network: BlockNetwork, tokens: Array) -> dict[str, Array]:
+    def distances(network: Network, tokens: Array) -> dict[str, Array]:
         def one(tokens: Array) -> tuple[Array, Array]:
             patch = implicit_update(network, tokens[:-1], tokens[-1])
             wanted = answer(network, tokens[:-1], tokens[-1])

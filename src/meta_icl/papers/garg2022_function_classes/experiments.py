@@ -23,7 +23,7 @@ from meta_icl.algorithms import (
     lasso,
 )
 from meta_icl.evaluation import bootstrap, errors_by_position, up_to, weight_alignment, with_query
-from meta_icl.models import Decoder, Interleaved, Learner
+from meta_icl.models import Interleaved, Learner, garg
 from meta_icl.prompt import Task, answer_positions
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -104,9 +104,7 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
     """Train a decoder from every seed; errors by position, and, on linear functions, under changed prompts."""
     width, layers, heads = SIZES[t.size]
     rows = rows_of(t.family, t.d)
-    decoder = Decoder(
-        width, layers, heads, 2 * rows, d_in=t.d, read_init=config["read_init"], init_std=config["init_std"]
-    )
+    decoder = garg(t.d, width, layers, heads, 2 * rows, read_init=config["read_init"], init_std=config["init_std"])
     fresh = FunctionRegression(function_class(t.family, t.d), rows - 1, noise=t.noise)
     drawn = sampled(fresh, config["n_eval"], EVAL_KEY)
     steps, z = t.steps or config["steps"], fresh.function.variance

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from meta_icl.analysis.implicit import (
     agreeing_tokens,
@@ -19,24 +19,15 @@ from meta_icl.analysis.implicit import (
     generate_without_prompt,
     implicit_update,
     prefix_readings,
-    replacement_error,
-)
-from meta_icl.models.blocks import (
-    Attention,
-    BlockNetwork,
-    Blocks,
-    Language,
-    LanguageModel,
-    LowRank,
-    Patch,
-    next_token_loss,
     random_network,
     random_networks,
+    replacement_error,
 )
+from meta_icl.models import Attention, Learner, LowRank, Network, Patch, Rotary, TokenLayout, contextual
 from meta_icl.prompt import Task, TokenPrompt
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
-from meta_icl.training import Optimiser, train
+from meta_icl.training import Optimiser, next_token_cross_entropy, train
 
 from .config import Config
 
@@ -89,7 +80,7 @@ def identities(c: Config, *, precision: str) -> dict[str, np.ndarray]:
 def errors(c: Config, kind: str, through: str, depth: int) -> dict[str, np.ndarray]:
     """Errors with all and half of the context removed, of incomplete patches, and the largest change of a scale."""
 
-    def one(network: BlockNetwork, context: Array, query: Array) -> dict[str, Array]:
+    def one(network: Network, context: Array, query: Array) -> dict[str, Array]:
         everything, half = jnp.ones(c.n_context, bool), jnp.arange(c.n_context) % 2 == 0
         subsets = jnp.stack([everything, half])
 
@@ -120,9 +111,8 @@ def errors(c: Config, kind: str, through: str, depth: int) -> dict[str, np.ndarr
                 found[f"scale change, {part}, lifted"] = jnp.max(jnp.abs(patch.vectors["post_norm_scale"]))
         return found
 
-    networks = random_networks(
-        Blocks.of_kind(kind, c.d_model, c.d_mlp, mixer=Attention(n_heads=c.n_heads), n_blocks=depth), c.n_blocks
-    )
+    description = contextual(c.d_model, c.d_mlp, depth, kind, Attention(n_heads=c.n_heads))
+    networks = random_networks(description, c.n_blocks)
     rng = np.random.default_rng(DATA_KEY)
     contexts = jnp.asarray(rng.normal(size=(c.n_blocks, c.n_context, c.d_model)), float)
     queries = jnp.asarray(rng.normal(size=(c.n_blocks, c.d_model)), float)
@@ -130,11 +120,11 @@ def errors(c: Config, kind: str, through: str, depth: int) -> dict[str, np.ndarr
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def unnormalised(network: BlockNetwork, context: Array, query: Array, patch: Patch) -> Patch:
+def unnormalised(network: Network, context: Array, query: Array, patch: Patch) -> Patch:
     """The patch computed, wrongly, from what the norm before the MLP reads instead of what it gives."""
     h_0, h_1 = prefix_readings(network, context, query).source[jnp.array([0, -1])]
     weights = dict(patch.weights)
-    for name, w in network.block(0).mlp.reading_weights(h_1).items():
+    for name, w in network.block(0).feed_forward.reading_weights(h_1).items():
         outputs = jnp.einsum("d,...df->...f", h_1 - h_0, w)[..., None, :]
         inputs = jnp.broadcast_to(h_0 / jnp.sum(jnp.square(h_0)), (*w.shape[:-2], 1, h_0.shape[0]))
         weights[name] = LowRank(inputs[None], outputs[None])
@@ -156,26 +146,20 @@ class RepeatedSequences(Task):
         return TokenPrompt(jnp.concatenate([once, once]), scored)
 
 
-def language_loss(model: Any, task: Task, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
-    """Mean cross-entropy of a fresh batch, in nats per token."""
-    prompts = task.sample_batch(batch, key=key)
-    return jnp.mean(jax.vmap(lambda prompt: next_token_loss(model, prompt.tokens, prompt.loss_mask))(prompts))
-
-
 def decode(part: Run, c: Config) -> dict[str, np.ndarray]:
     """Continuations of a trained and of a random model: with the prompt, and with patches in its place."""
-    blocks = Blocks.of_kind("Gemma", 32, 64, n_blocks=2, mixer=Attention(n_heads=4, rope=100.0))
-    config = Language(c.n_tokens, blocks, final_norm="rms")
+    mixer = Attention(n_heads=4, rotary=Rotary(100.0))
+    description = contextual(32, 64, 2, "Gemma", mixer, n_tokens=c.n_tokens)
     task = RepeatedSequences(c.n_tokens, c.length)
     trained = train(
         task,
-        config,
+        Learner(description, TokenLayout()),
         steps=c.steps,
         key=jax.random.key(TRAIN_KEY),
         seeds=c.seeds,
         batch=c.batch,
         optimiser=Optimiser(learning_rate=3e-3, clip_norm=1.0),
-        objective=language_loss,
+        objective=next_token_cross_entropy,
         record=max(1, c.steps // 20),
         store=part,
     )
@@ -183,20 +167,19 @@ def decode(part: Run, c: Config) -> dict[str, np.ndarray]:
     prompts = batch.tokens[:, : c.length + 2]
     found: dict[str, list[Array]] = {}
     for seed in range(c.seeds):
-        fresh = config(key=jax.random.key(seed))
-        untrained = eqx.tree_at(lambda model: model.network, fresh, random_network(blocks, seed))
-        for name, model in (("trained", trained[seed]), ("untrained", untrained)):
-            for key, value in continuations(model, prompts, c.n_new).items():
+        fresh = description(key=jax.random.key(seed))
+        untrained = eqx.tree_at(lambda network: network.blocks, fresh, random_network(description, seed).blocks)
+        for name, network in (("trained", trained[seed].network), ("untrained", untrained)):
+            for key, value in continuations(network, prompts, c.n_new).items():
                 found.setdefault(f"{name}/{key}", []).append(value)
-    probes = [probed(trained[seed], prompts[:20]) for seed in range(c.seeds)]
+    probes = [probed(trained[seed].network, prompts[:20]) for seed in range(c.seeds)]
     found |= {f"examples/{key}": [probe[key] for probe in probes] for key in probes[0]}
     return {name: np.stack([np.asarray(v) for v in values]) for name, values in found.items()} | dict(trained.history)
 
 
-def probed(model: LanguageModel, prompts: Array) -> dict[str, Array]:
+def probed(network: Network, prompts: Array) -> dict[str, Array]:
     """Size and similarity of the updates of the first prompt's tokens; mean similarity of equal and of other tokens."""
-    rows = jax.vmap(model.embedded)(prompts)
-    each = eqx.filter_jit(jax.vmap(lambda h: example_updates(model.network, h[:-1], h[-1])))(rows)
+    each = eqx.filter_jit(jax.vmap(lambda tokens: example_updates(network, tokens[:-1], tokens[-1])))(prompts)
     pairs = [class_similarity(s, np.asarray(t[:-1])) for s, t in zip(each.similarity, prompts, strict=True)]
     equal, other = (np.mean([np.asarray(pair[i]) for pair in pairs], axis=0) for i in (0, 1))
     return {
@@ -208,12 +191,12 @@ def probed(model: LanguageModel, prompts: Array) -> dict[str, Array]:
     }
 
 
-def continuations(model: LanguageModel, prompts: Array, n_new: int) -> dict[str, Array]:
+def continuations(network: Network, prompts: Array, n_new: int) -> dict[str, Array]:
     """Per prompt: how many tokens agree with the full run, under each patch; and the largest difference of logits."""
-    full = jax.vmap(lambda prompt: generate(model, prompt, n_new))(prompts)
+    full = jax.vmap(lambda prompt: generate(network, prompt, n_new))(prompts)
     found = {}
     for patch in ("every step", "first step", "none"):
-        other = jax.vmap(lambda prompt, patch=patch: generate_without_prompt(model, prompt, n_new, patch=patch))(
+        other = jax.vmap(lambda prompt, patch=patch: generate_without_prompt(network, prompt, n_new, patch=patch))(
             prompts
         )
         found[patch] = jax.vmap(agreeing_tokens)(full, other)

@@ -11,7 +11,7 @@ import numpy as np
 from meta_icl.algorithms import EveryPosition, Ridge, bayes_over_bases
 from meta_icl.analysis import decodability_by_layer, head_importance, patching_matrix, task_means
 from meta_icl.evaluation import errors_by_position
-from meta_icl.models import Decoder, Interleaved, Learner
+from meta_icl.models import Interleaved, Learner, garg
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -143,8 +143,8 @@ def train_mixture(part: Run, *, mixture: str, seed: int, config: Mapping[str, An
     """One seed on one mixture: errors, decodability and interventions of every task while it learns."""
     functions, rows = functions_of(mixture, config["d"], config["rank"]), config["rows"]
     n_tasks = len(members_of(functions))
-    decoder = Decoder(
-        config["width"], config["layers"], config["heads"], 2 * rows, d_in=functions.d, init_std=config["init_std"]
+    decoder = garg(
+        functions.d, config["width"], config["layers"], config["heads"], 2 * rows, init_std=config["init_std"]
     )
     drawn, tasks = per_task_prompts(functions, rows, config["per_task"])
     scale = jnp.asarray([member.variance for member in members_of(functions)])

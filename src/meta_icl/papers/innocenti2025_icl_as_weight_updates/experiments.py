@@ -1,6 +1,6 @@
 """What is trained and measured: transformers, and the weight updates that stand for their context."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,9 +12,7 @@ from jaxtyping import Array
 
 from meta_icl.analysis.implicit import in_float64, position_updates
 from meta_icl.evaluation import loss_on
-from meta_icl.models import Concatenated, InContextLearner, Learner
-from meta_icl.models.blocks import Attention, Block, Blocks
-from meta_icl.models.trace import Tap
+from meta_icl.models import Attention, BlockLayer, Concatenated, InContextLearner, Learner, contextual
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -34,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "d = 5": {"d": 5, "rate": 0.01},
     "d = 8": {"d": 8, "rate": 0.01},
     "1 head": {"heads": 1},
-    "layer norm": {"norm": "layer"},
+    "layer norm": {"arrangement": "pre-LN"},
     "bidirectional": {"causal": False},
 }
 
@@ -53,13 +51,14 @@ def part_name(variant: str) -> str:
 def train_variant(part: Run, *, variant: str, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One variant of the setting: errors in float32 along the training, in float64 at its start and end."""
     c = Config(**config)
-    setting = {"depth": 5, "d": 2, "heads": None, "norm": None, "causal": True, "rate": None} | VARIANTS[variant]
+    default = {"depth": 5, "d": 2, "heads": None, "arrangement": "residual", "causal": True, "rate": None}
+    setting = default | VARIANTS[variant]
     d, depth = setting["d"], setting["depth"]
     width = d + 1
     mixer = Attention(
         n_heads=setting["heads"] or width, d_head=width // (setting["heads"] or width), causal=setting["causal"]
     )
-    blocks = Blocks(width, 4 * width, depth, mixer, norm=setting["norm"])
+    blocks = contextual(width, 4 * width, depth, setting["arrangement"], mixer)
     task = LinearRegression(d=d, n_context=c.n_context, x_law=Normal())
     prompts = task.sample_batch(c.n_eval, key=jax.random.key(EVAL_KEY))
     model = Learner(blocks, Concatenated(sign=1.0))
@@ -95,37 +94,35 @@ def inputs_of_blocks(learner: InContextLearner, prompt: Prompt) -> Array:
     return learner.network(learner.layout.encode(prompt))[1]["resid_pre"]
 
 
+def each_block(function: Callable[[BlockLayer, Array], Any], learner: InContextLearner, prompt: Prompt) -> Any:
+    """What a function of a block and the tokens that it reads gives for every block, stacked."""
+    (blocks,) = learner.network.blocks  # equal ones
+    arrays, static = eqx.partition(blocks, eqx.is_array)
+    each = jax.vmap(lambda layer, tokens: function(eqx.combine(layer, static), tokens))
+    return each(arrays, inputs_of_blocks(learner, prompt))
+
+
 def position_errors(learner: InContextLearner, prompts: Prompt) -> dict[str, Array]:
     """Per block: the largest relative error and the mean squared one, over positions and prompts."""
 
-    def of_block(block: Block, tokens: Array) -> tuple[Array, Array]:
-        t = tokens.shape[0]
-        wanted = block(tokens, jnp.ones(t, bool), Tap((), 0))
-        alone, there = tokens[-1:], jnp.ones(1, bool)
-        found = jax.vmap(lambda patch: block(alone, there, Tap((), 0), patch)[0])(position_updates(block, tokens))
+    def of_block(block: BlockLayer, tokens: Array) -> tuple[Array, Array]:
+        wanted = block(tokens)
+        found = jax.vmap(lambda patch: block(tokens[-1:], patch=patch)[0])(position_updates(block, tokens))
         gaps = jnp.linalg.norm(found - wanted, axis=-1)
         return jnp.max(gaps / jnp.linalg.norm(wanted, axis=-1)), jnp.mean(jnp.square(found - wanted))
 
-    def of_prompt(prompt: Prompt) -> tuple[Array, Array]:
-        arrays, static = eqx.partition(learner.network.blocks, eqx.is_array)
-        return jax.vmap(lambda layer, tokens: of_block(eqx.combine(layer, static), tokens))(
-            arrays, inputs_of_blocks(learner, prompt)
-        )
-
-    relative, squared = jax.vmap(of_prompt)(prompts)
+    relative, squared = jax.vmap(lambda prompt: each_block(of_block, learner, prompt))(prompts)
     return {"relative": jnp.max(relative, axis=0), "squared": jnp.mean(squared, axis=0)}
 
 
 def geometry(learner: InContextLearner, prompts: Prompt) -> dict[str, Array]:
     """Of the updates: ranks of each and of their sum, norms, and cosines between positions and between blocks."""
 
+    def of_block(block: BlockLayer, tokens: Array) -> Array:
+        return position_updates(block, tokens).weights["w_in"].dense()
+
     def of_prompt(prompt: Prompt) -> dict[str, Array]:
-        arrays, static = eqx.partition(learner.network.blocks, eqx.is_array)
-
-        def of_block(layer: Block, tokens: Array) -> Array:
-            return position_updates(eqx.combine(layer, static), tokens).weights["w_in"].dense()
-
-        updates = jax.vmap(of_block)(arrays, inputs_of_blocks(learner, prompt))  # blocks t d f
+        updates = each_block(of_block, learner, prompt)  # blocks t d f
         flat = updates.reshape(*updates.shape[:2], -1)
         lengths = jnp.linalg.norm(flat, axis=-1, keepdims=True)
         unit = jnp.where(lengths > 0, flat / jnp.where(lengths > 0, lengths, 1), 0)

@@ -1,9 +1,8 @@
 """The sizes that a reproduction of Kirsch et al. (2022) is configured by."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from meta_icl.models import Decoder, FastWeightLstm, Lstm, Mlp
+from meta_icl.models import Architecture, kirsch, lstm, mlp
 from meta_icl.tasks import UNLIMITED
 
 RANDOM = "random"  # the Random set is no set of images
@@ -39,19 +38,18 @@ class Training:
                    if k != "study" and v != getattr(plain, k)]  # fmt: skip
         return "-".join([self.study, *changed]).replace("n_tasks", "n")
 
-    def network(self, d: int) -> Any:
+    def network(self, d: int) -> Architecture:
         """The description of the network for images of d numbers."""
         d_in, out = d + self.n_labels, self.n_labels
         if self.model in ("transformer", "linear"):
-            kind = "softmax" if self.model == "transformer" else "linear"
+            kind = "softmax" if self.model == "transformer" else "elu"
             sizes = (self.width, self.layers, self.heads, self.rows)
-            std = self.width**-0.5
-            return Decoder(*sizes, d_in=d_in, d_out=out, read_init="torch", init_std=std, attention=kind)
+            return kirsch(d_in, out, *sizes, init_std=self.width**-0.5, attention=kind)
         if self.model == "fast_weights":
-            return FastWeightLstm(d_in, self.heads, self.width // self.heads, out)
+            return lstm(d_in, self.width, d_out=out, fast_weights=self.heads)
         if self.model == "lstm":
-            return Lstm(d_in, self.width, self.layers, d_out=out)
-        return Mlp(d_in, self.width, self.layers, out)
+            return lstm(d_in, self.width, self.layers, d_out=out)
+        return mlp(d_in, self.width, self.layers, out)
 
 
 @dataclass(frozen=True)

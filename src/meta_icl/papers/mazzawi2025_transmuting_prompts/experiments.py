@@ -10,8 +10,7 @@ import numpy as np
 
 from meta_icl.analysis.implicit import ThoughtErrors, thought_errors
 from meta_icl.evaluation import loss_on
-from meta_icl.models import Concatenated, Learner
-from meta_icl.models.blocks import Attention, Blocks
+from meta_icl.models import Attention, Concatenated, Learner, contextual
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Normal
@@ -33,7 +32,7 @@ def train_and_patch(part: Run, *, config: Mapping[str, Any]) -> dict[str, np.nda
     c = Config(**{**config, "calibration": tuple(config["calibration"])})
     task = LinearRegression(d=2, n_context=c.n_context, x_law=Normal())
     prompts = task.sample_batch(c.n_contexts, key=jax.random.key(EVAL_KEY))
-    blocks = Blocks.of_kind("pre-LN", WIDTH, 32, n_blocks=3, mixer=Attention(n_heads=2), d_in=3, d_out=1)
+    blocks = contextual(WIDTH, 32, 3, "pre-LN", Attention(n_heads=2), d_in=3, d_out=1)
     model = Learner(blocks, Concatenated(sign=1.0))
     key = jax.random.key(TRAIN_KEY)
     trained = train(

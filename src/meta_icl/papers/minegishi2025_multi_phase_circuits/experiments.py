@@ -11,8 +11,7 @@ import numpy as np
 
 from meta_icl.algorithms import every_item_ceiling, label_ceilings
 from meta_icl.analysis.circuits import accuracy_plateaus, circuit_mask, circuit_scores, log_spaced, shuffled_labels
-from meta_icl.models import AttentionStack, Induction, ItemIndex, Learner, Window
-from meta_icl.models.clamped import Clamped
+from meta_icl.models import Clamped, ItemIndex, Learner, Window, minegishi
 from meta_icl.prompt import answer_batch, answer_positions
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -31,10 +30,9 @@ Seeds = Sequence[Mapping[str, np.ndarray]]  # what every seed of a setting left 
 
 def learner_of(setting: Setting, n_labels: int, n_context: int) -> Callable[..., Any]:
     """The description of the network of a setting."""
-    stack = AttentionStack(**setting.stack)
     content = {"d_label": 63, "fixed_labels": True} if setting.content_labels else {}
     layout = (ItemIndex if setting.positions == "item" else Window)(setting.all_labels, P)
-    learner = Learner(Induction(n_labels, stack, n_hidden=setting.n_hidden, **content), layout)
+    learner = Learner(minegishi(n_labels, n_hidden=setting.n_hidden, **content, **setting.stack), layout)
     if setting.circuit is None:
         return learner
     return Clamped(learner, visible=partial(circuit_mask, setting.circuit, n_context))

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from meta_icl.analysis.circuits import each_head, eigenvalue_copying, prefix_matching, previous_token, without_heads
-from meta_icl.models import AttentionStack, TokenAttention
+from meta_icl.models import InContextLearner, Learner, TokenLayout, olsson
 from meta_icl.prompt import TokenPrompt
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -37,10 +37,8 @@ def task_of(config: Mapping[str, Any], *, training: bool) -> RepeatedTokens:
 def train_model(part: Run, *, name: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One seed of one model: losses by place, scores of heads and their copying while it learns; ablations after."""
     prompts = task_of(config, training=False).sample_batch(config["n_eval"], key=jax.random.key(EVAL_KEY))
-    stack = AttentionStack(
-        config["width"], n_heads=config["heads"], project=True, scaled=True, norm="pre", **MODELS[name]
-    )
     period = config["period"]
+    network = olsson(config["n_tokens"], 1 + 4 * period, config["width"], n_heads=config["heads"], **MODELS[name])
 
     def probe(predictor: Any, key: Any) -> dict[str, Any]:
         del key
@@ -54,7 +52,7 @@ def train_model(part: Run, *, name: str, seed: int, config: Mapping[str, Any]) -
 
     trained = train(
         task_of(config, training=True),
-        TokenAttention(config["n_tokens"], 1 + 4 * period, stack),
+        Learner(network, TokenLayout()),
         steps=config["steps"],
         key=jax.random.key(TRAIN_KEY),
         seeds=[seed],
@@ -85,21 +83,25 @@ def matching_heads(prefix: np.ndarray) -> np.ndarray:
     return prefix >= min(MATCHES, prefix.max())
 
 
-def heads_at_end(model: Any, prompts: TokenPrompt, period: int, matching: np.ndarray) -> dict[str, np.ndarray]:
+def heads_at_end(
+    model: InContextLearner, prompts: TokenPrompt, period: int, matching: np.ndarray
+) -> dict[str, np.ndarray]:
     """Copying by eigenvalues, and the in-context score without each head and without all `matching` heads together.
 
     Later patterns are kept ("kept") or react to the loss ("free").
     """
-    stack = model.stack
+    network = model.network
+    (blocks,) = network.blocks
+    attention = blocks.mixer
     # The scales of the norms belong to the matrices that they meet.
-    values = stack.w_v * stack.norm[:, 0][:, None, :, None]
-    unembed = stack.norm_final[0][:, None] * model.unembed
-    copying = eigenvalue_copying(model.embed, values, stack.writes(), unembed)
+    values = attention.w_v * blocks.norm_mixer.scale[:, None, :, None]
+    unembed = network.final_norm.scale[:, None] * network.readout.map.weight
+    copying = eigenvalue_copying(network.embedding.table, values, attention.w_o, unembed)
 
     def score(logits: Any, prompt: TokenPrompt) -> Any:
         return score_of(losses(logits, prompt.tokens), period)
 
-    layers, heads = stack.w_q.shape[:2]
+    layers, heads = attention.w_q.shape[:2]
     out = {"copying": copying}
     ablated = eqx.filter_jit(without_heads)  # with the model as an argument: as a constant it is folded for a minute
     for name, keep in (("kept", ("pattern",)), ("free", ())):

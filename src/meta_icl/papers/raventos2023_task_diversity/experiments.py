@@ -11,7 +11,7 @@ import numpy as np
 from meta_icl import draws
 from meta_icl.algorithms import DiscreteMmse, EveryPosition, Ridge, smoothed_dmmse
 from meta_icl.evaluation import answers_by_position, between_tasks, errors_by_position
-from meta_icl.models import Decoder, Interleaved, Learner
+from meta_icl.models import Interleaved, Learner, raventos
 from meta_icl.prompt import Prompt, answer_positions
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -67,9 +67,7 @@ def baseline(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def pretrain(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Pretrain a decoder on a pool; its distance to ridge and dMMSE on the pool and on new tasks while it learns."""
     width, layers, heads = MODELS[t.model]
-    decoder = Decoder(
-        width, layers, heads, 4 * t.d, d_in=t.d + 1, read_bias=False, init_std=config["init_std"]
-    )  # fmt: skip
+    decoder = raventos(t.d + 1, width, layers, heads, n_positions=4 * t.d, init_std=config["init_std"])
     task = pool_task(t)
     references = {"ridge": EveryPosition(Ridge(t.noise_variance)), "dmmse": DiscreteMmse(task.pool, t.noise_variance)}
     sets = {"pool": task, "true": true_task(t.d, t.noise_variance)}

@@ -17,7 +17,7 @@ from meta_icl.analysis.circuits import (
     matching_label_attention,
     three_parameter_descent,
 )
-from meta_icl.models import AttentionStack, Induction, Learner, Window
+from meta_icl.models import Learner, Window, reddy
 from meta_icl.prompt import answer_batch
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -32,9 +32,7 @@ SETS = ("test", "ic", "ic2", "iw")
 
 def describe(n_labels: int) -> Learner:
     """The published network for a number of labels."""
-    stack = AttentionStack(init_std=63**-0.5)
-    network = Induction(n_labels, stack, n_hidden=3, classifier="he", d_label=63, fixed_labels=True)
-    return Learner(network, Window())
+    return Learner(reddy(n_labels), Window())
 
 
 def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -49,7 +47,7 @@ def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any])
         batch=config["batch"],
         objective=cross_entropy,
         optimiser=Optimiser("sgd", learning_rate=0.01, weight_decay=1e-4),  # rate times decay = 1e-6
-        freeze=lambda learner: learner.network.labels,
+        freeze=lambda learner: learner.network.embedding.labels,
         record=log_spaced(steps, config["records"], first=100),
         probes={"at": OnTask(partial(measures, n_eval=config["n_eval"], n_traced=config["n_traced"]))},
         store=part,

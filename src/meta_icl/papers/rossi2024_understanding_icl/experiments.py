@@ -12,7 +12,7 @@ import numpy as np
 from meta_icl.algorithms import GradientDescent, best_rate, line_search, sample_best_rate
 from meta_icl.analysis import from_products, gradient_descent_construction, rolled_out, rollout_losses
 from meta_icl.evaluation import alignment, alignment_with, loss_on, mean_loss, sensitivities
-from meta_icl.models import Concatenated, InContextLearner, Learner, Lstm, Transformer
+from meta_icl.models import Concatenated, InContextLearner, Learner, lstm, von_oswald
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run, read_json
 from meta_icl.sweeps import run_parts
@@ -47,7 +47,7 @@ def train_layer(
         probes["followed"] = lambda predictor, key: sensitivities(predictor, followed)[:, 0]
     trained = train(
         task,
-        Learner(Transformer(d_model=d + 1)),
+        Learner(von_oswald(d + 1)),
         steps=config["steps"],
         key=jax.random.key(TRAIN_KEY),
         seeds=config["seeds"],
@@ -81,11 +81,11 @@ def train_stack(
     """A deeper linear transformer, or a softmax transformer of width 64 with embedding and read-out (D = 5)."""
     d = 5
     if attention == "linear":
-        network = Transformer(d + 1, n_layers=n_layers, activation_clip=10.0 if n_layers > 3 else None)
+        network = von_oswald(d + 1, n_layers=n_layers, activation_clip=10.0 if n_layers > 3 else None)
         steps, batch = n_layers * config["stack_steps"], config["stack_batch"]
         optimiser = Optimiser(**ADAM | {"clip_norm": 1e-3 if n_layers < 3 else 10.0}, **_decay(steps))
     else:
-        network = Transformer(64, n_layers, attention="softmax", d_in=d + 1, d_out=d + 1, init_scale=float(n_layers))
+        network = von_oswald(64, n_layers, attention="softmax", d_in=d + 1, d_out=d + 1, init_scale=float(n_layers))
         steps, batch = config["softmax_steps"], config["softmax_batch"]
         optimiser = Optimiser(learning_rate=config["softmax_rate"], clip_norm=1.0, **_decay(steps))
     return _final_losses(part, d, n_context, network, optimiser, steps, batch, config)
@@ -98,7 +98,7 @@ def _decay(steps: int) -> dict[str, Any]:
 
 def train_lstm(part: Run, *, n_layers: int, bidirectional: bool, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """An LSTM on the same tokens (D = C = 10), with its alignment to the best gradient step."""
-    network = Lstm(11, config["d_hidden"], n_layers, bidirectional)
+    network = lstm(11, config["d_hidden"], n_layers, bidirectional)
     optimiser = Optimiser(learning_rate=1e-3, clip_norm=1.0)
     return _final_losses(part, 10, 10, network, optimiser, config["lstm_steps"], config["lstm_batch"], config)
 
@@ -215,7 +215,7 @@ def measure_rollouts(layers: list[InContextLearner], config: Config) -> dict[str
 def layer_of(run: Run, d: int, n_context: int) -> list[InContextLearner]:
     """The trained one-layer learners of a part, one per seed."""
     arrays = run.part_arrays(f"layer-D{d}-C{n_context}")
-    config = Transformer(d_model=d + 1)
+    config = von_oswald(d + 1)
     pairs = zip(arrays["qk"], arrays["ov"], strict=True)
     return [InContextLearner(Concatenated(), from_products(config, jnp.asarray(a), jnp.asarray(b))) for a, b in pairs]
 

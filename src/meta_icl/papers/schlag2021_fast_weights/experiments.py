@@ -1,6 +1,6 @@
 """What is trained and measured: single layers of fast-weight rules, and recall of several mixers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from meta_icl.evaluation import errors_by_position
 from meta_icl.evaluation.league import Arena, arena, play, roster
-from meta_icl.models import Concatenated, Intervention, Learner, Trace, mixers
+from meta_icl.models import Architecture, Block, Concatenated, Learner, mixers
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -42,29 +42,6 @@ class Marked(Concatenated):
         return jnp.concatenate([prompt.x, prompt.y * example, example, jnp.ones_like(example)], axis=1)
 
 
-class OneLayer(eqx.Module):
-    """A mixer as a network."""
-
-    mixer: Any
-
-    def __call__(
-        self, tokens: Float[Array, "t d"], interventions: Sequence[Intervention] = ()
-    ) -> tuple[Float[Array, "t d"], Trace]:
-        del interventions  # it names no sites
-        return mixers.mix(self.mixer, tokens), Trace({})
-
-
-@dataclass(frozen=True)
-class OneMixer:
-    """Describes a `OneLayer`."""
-
-    mixer: Any
-    width: int
-
-    def __call__(self, *, key: Key[Array, ""]) -> OneLayer:
-        return OneLayer(self.mixer(self.width, key=key))
-
-
 @dataclass(frozen=True)
 class PlainMesa(mixers.Mesa):
     """Mesa whose keys keep their length."""
@@ -73,10 +50,11 @@ class PlainMesa(mixers.Mesa):
 
 
 def rule_model(name: str, d: int) -> Learner:
-    """One head with keys of width d and values of one channel."""
+    """One head with keys of width d and values of one channel, whose answer is added to nothing."""
     kinds = {"linear_attention": mixers.LinearAttention, "deltanet": mixers.DeltaNet, "mesa": PlainMesa}
     shape: dict[str, Any] = {"n_heads": 1, "d_key": d, "d_value": 1, "conv": 0, "feature": "identity"}
-    return Learner(OneMixer(kinds[name](**shape, output_norm=False, chunk_size=2 * d + 1), d + 3), Marked())
+    mixer = kinds[name](**shape, output_norm=False, chunk_size=2 * d + 1)
+    return Learner(Architecture(d + 3, block=Block(mixer, skip="none")), Marked())
 
 
 # What is computed.

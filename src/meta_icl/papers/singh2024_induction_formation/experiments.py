@@ -19,8 +19,8 @@ from meta_icl.analysis.circuits import (
     rank_one_descent,
     without_heads,
 )
-from meta_icl.models import AttentionStack, Induction, LabelLayout, Learner
-from meta_icl.models.clamped import Clamped, ClampedLearner, same_items
+from meta_icl.models import Clamped, ClampedLearner, LabelLayout, Learner, singh
+from meta_icl.models.clamped import same_items
 from meta_icl.prompt import Prompt, answer_batch
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -52,10 +52,8 @@ def world(n_classes: int, n_labels: int, spread: float = 0.3) -> tuple[TwoPairs,
 
 def describe(name: str, n_labels: int) -> Clamped:
     """The network under one condition."""
-    stack = AttentionStack(64, 2, HEADS, project=True, scaled=True, norm="pre", rotary=True)
     clamps, kept = CLAMPS[name]
-    network = Induction(n_labels, stack, n_hidden=0, classifier="lecun", label_std=0.02, d_in=D)
-    return Clamped(Learner(network, LabelLayout()), clamps, kept)
+    return Clamped(Learner(singh(n_labels, D, n_heads=HEADS), LabelLayout()), clamps, kept)
 
 
 def compute(part: Run, *, kind: str, config: Mapping[str, Any], **arguments: Any) -> dict[str, np.ndarray]:

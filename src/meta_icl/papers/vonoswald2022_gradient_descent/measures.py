@@ -20,7 +20,7 @@ from meta_icl.analysis import (
     rollout_losses,
 )
 from meta_icl.evaluation import alignment, mean_loss
-from meta_icl.models import Concatenated, InContextLearner, Transformer
+from meta_icl.models import Architecture, Concatenated, InContextLearner, von_oswald
 from meta_icl.prompt import Prompt, answer_batch
 from meta_icl.runs import Run
 from meta_icl.tasks import LinearRegression, NormalisedMixture, Uniform
@@ -29,7 +29,7 @@ from .config import Config
 from .training import EVAL_KEY, HALF_RANGE, D, N, eval_prompts, regression
 
 
-def learners(run: Run, part: str, config: Transformer) -> list[InContextLearner]:
+def learners(run: Run, part: str, config: Architecture) -> list[InContextLearner]:
     """The trained learners of a part, one per seed, rebuilt from their weight products."""
     arrays = run.part_arrays(part)
     pairs = zip(arrays["qk"], arrays["ov"], strict=True)
@@ -70,7 +70,7 @@ REPLACED = (0, 2, 4, 6, 8)
 
 def measure_single(run: Run, config: Config) -> dict[str, np.ndarray]:
     """One trained layer against one gradient step: alignment, weights, interpolation, shifted prompts."""
-    task, network = regression(D), Transformer(D + 1, looped=True)
+    task, network = regression(D), von_oswald(D + 1, looped=True)
     trained, rate = learners(run, "K1", network), float(best_rate(task))
     gd, built = GradientDescent(rate=rate), gradient_descent_construction(rate, d=D, n_context=N)
     prompts = eval_prompts(task, config.n_eval)
@@ -105,7 +105,7 @@ def measure_sizes(run: Run, config: Config) -> dict[str, np.ndarray]:
     for d in sizes:
         task = regression(d)
         prompts, rate = eval_prompts(task, min(config.n_eval, 10_000)), float(best_rate(task))
-        trained = learners(run, "K1" if d == D else f"K1-d{d}", Transformer(d + 1, looped=True))
+        trained = learners(run, "K1" if d == D else f"K1-d{d}", von_oswald(d + 1, looped=True))
         built = gradient_descent_construction(rate, d=d, n_context=d)
         middle = [interpolated(learner, built) for learner in trained]
         rows.append((losses([GradientDescent(rate=rate)], prompts), losses(trained, prompts), losses(middle, prompts)))
@@ -146,26 +146,23 @@ def measure_deep(run: Run, config: Config) -> dict[str, np.ndarray]:
     out: dict[str, np.ndarray] = {}
     for name, steps in (("K2", 2), ("K5", 5)):
         looped = name == "K2"
-        network = Transformer(D + 1, steps, looped=looped, activation_clip=None if looped else 10.0)
+        network = von_oswald(D + 1, steps, looped=looped, activation_clip=None if looped else 10.0)
         trained = learners(run, name, network)
         gd_fit, plus_fit = fit_references(steps, 4 * config.n_eval)
         gd = GradientDescent(rate=gd_fit.rates[0], steps=steps)
         plus = GradientDescentPlusPlus(rates=plus_fit.rates, gammas=plus_fit.gammas)
-        built = gradient_descent_plus_plus_construction(
-            plus_fit.rates[0] if looped else plus_fit.rates,
-            plus_fit.gammas[0] if looped else plus_fit.gammas,
-            d=D,
-            n_context=N,
-            n_steps=steps,
-        )
         out |= {
             f"{name}/trained": losses(trained, prompts),
             f"{name}/gd": losses([gd], prompts),
             f"{name}/plus": losses([plus], prompts),
             f"{name}/gd_sets": reference_losses(gd_fit.rates, None, steps, config.n_spectra),
             f"{name}/plus_sets": reference_losses(plus_fit.rates, plus_fit.gammas, steps, config.n_spectra),
-            f"{name}/interpolated": losses([interpolated(learner, built) for learner in trained], prompts),
         }
+        if looped:
+            built = gradient_descent_plus_plus_construction(
+                plus_fit.rates[0], plus_fit.gammas[0], d=D, n_context=N, n_steps=steps
+            )
+            out[f"{name}/interpolated"] = losses([interpolated(learner, built) for learner in trained], prompts)
         for reference, predictor in (("gd", gd), ("plus", plus)):
             rows = [alignment(learner, predictor, prompts) for learner in trained]
             out[f"{name}/cosine_{reference}"] = np.array([float(row["cosine"]) for row in rows])
@@ -200,7 +197,7 @@ def measure_rollouts(run: Run, config: Config) -> dict[str, np.ndarray]:
     def after(learner: InContextLearner, dampenings: Any, prompts: Prompt) -> Any:
         return jax.lax.map(lambda d: rollout_losses(rolled_out(learner, LOOPS, d, update="y"), prompts), dampenings)
 
-    trained = learners(run, "K1", Transformer(D + 1, looped=True))
+    trained = learners(run, "K1", von_oswald(D + 1, looped=True))
     one, rate = jnp.array([0.75]), 0.75 * float(best_rate(task))
     sets = [task.sample_batch(config.n_eval, key=jax.random.key(EVAL_KEY + 10 + i)) for i in range(5)]
     losses_of = [np.stack([np.asarray(after(layer, one, prompts)[0]) for prompts in sets]) for layer in (gd, *trained)]

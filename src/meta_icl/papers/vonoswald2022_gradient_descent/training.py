@@ -9,7 +9,7 @@ import numpy as np
 
 from meta_icl.analysis import gradient_descent_construction, token_copying
 from meta_icl.evaluation import loss_on
-from meta_icl.models import InContextLearner, Learner, Separate, Transformer
+from meta_icl.models import InContextLearner, Learner, Separate, von_oswald
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
 from meta_icl.tasks import LinearRegression, SineRegression, Uniform
@@ -24,14 +24,14 @@ def train_stack(
     n_eval: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """K layers of linear attention on d = N; loss on the fixed evaluation set during training."""
-    network = Transformer(d + 1, layers, looped=looped, activation_clip=10.0 if layers > 3 else None)
+    network = von_oswald(d + 1, layers, looped=looped, activation_clip=10.0 if layers > 3 else None)
     optimiser = _adam(rate, 1e-3 if layers < 3 else 10.0, steps, decay)
     return _train(part, regression(d), Learner(network), optimiser, steps, batch, seeds, n_eval)
 
 
 def train_softmax(part: Run, *, heads: int, steps: int, batch: int, seeds: int, n_eval: int) -> dict[str, np.ndarray]:
     """One layer of softmax attention with one or two heads."""
-    network = Transformer(D + 1, n_heads=heads, attention="softmax")
+    network = von_oswald(D + 1, n_heads=heads, attention="softmax")
     return _train(part, regression(D), Learner(network), _adam(1e-3, 1e-3, steps), steps, batch, seeds, n_eval)
 
 
@@ -40,12 +40,12 @@ def train_sine(
 ) -> dict[str, np.ndarray]:
     """Embedding, MLP and one linear attention layer on sine waves; with `descend` that layer is a fixed step of
     gradient descent (rate 0.1) on the last channel, and only what stands before it is trained."""
-    model = Learner(Transformer(40, d_in=2, input_mlp=160))
+    model = Learner(von_oswald(40, d_in=2, input_mlp=160))
 
     def fixed_layer(*, key: Any) -> InContextLearner:
         learner = model(key=key)
         step = gradient_descent_construction(0.1, d=39, n_context=10)
-        return eqx.tree_at(lambda m: m.network.layers, learner, step.network.layers)
+        return eqx.tree_at(lambda m: m.network.blocks, learner, step.network.blocks)
 
     return _train(
         part,
@@ -56,7 +56,7 @@ def train_sine(
         batch,
         seeds,
         n_eval,
-        freeze=(lambda m: jax.tree.leaves(m.network.layers)) if descend else None,
+        freeze=(lambda m: jax.tree.leaves(m.network.blocks)) if descend else None,
     )
 
 
@@ -64,7 +64,7 @@ def train_separate(
     part: Run, *, first: str, init: float, rate: float, decay: bool, steps: int, batch: int, seeds: int, n_eval: int
 ) -> dict[str, np.ndarray]:
     """Two layers on separate x and y tokens, the first of kind `first`; the copying of tokens during training."""
-    network = Transformer(2 * D, 2, attention=(first, "linear"), init_scale=init)
+    network = von_oswald(2 * D, 2, attention=(first, "linear"), init_scale=init)
     optimiser = _adam(rate, 10.0, steps, decay)
     prompts = eval_prompts(regression(D), min(n_eval, 128))
     probes = {"copying": lambda predictor, key: token_copying(predictor, prompts)._asdict()}
