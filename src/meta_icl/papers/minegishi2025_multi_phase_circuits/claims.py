@@ -182,7 +182,7 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
     ]  # fmt: skip
     if "only fcc" in found:
         times = [np.median([last_rise(a) for a in group]) for group in (found["default"], found["only fcc"])]
-        masks.append(Check("steps to learn: full network over FCC alone", at_least(10), (times[0] / times[1],)))
+        masks.append(Check("steps to learn: full network over FCC alone", at_least(2), (times[0] / times[1],)))
     by_task = [
         Check(f"{name}: the first map is learned before the last", is_true(), values(
             name, lambda a: float(onset(a["step"], a["by_task"][:, 0]) <= onset(a["step"], a["by_task"][:, -1]))))
@@ -213,7 +213,8 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
                         lambda a: onset(a["step"], a["accuracy"]), 1)),
         learned(23, "One map and a bursty query give an induction head", "Fig. 12", ("induction",),
                 [*few(("induction",)), *same_end(("induction",))]),
-        claim(24, "Pruned to one circuit, the network stays at that phase's level", "Fig. 13", masks),
+        claim(24, "Pruned to one circuit, the network stays at that phase's level", "Fig. 13", masks,
+              "FCC alone has to learn in half of the full network's steps; at first in a tenth, which no source has"),
         learned(25, "More heads, no plateaus", "Figs. 8, 16", heads, few(heads)),
         claim(26, "Two heads pass a hidden semi-context state", "Fig. 9",
               checks("largest label attention of a head of layer 1", at_least(0.6), ("heads=2",),
