@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from meta_icl.apps.cli import spec, tables
+from meta_icl.apps.cli import report, spec, tables
 from meta_icl.apps.cli.options import console, parse, print_json
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root, find_run
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
         results = run_parts(run, train_part, parts, workers=options.workers)
         if not run.done:
             run.finish()
+        report.write(run.folder / "report.html", report.told_by(run))
     rows = summaries(parts, results)
     if options.json:
         print_json({"run": run.folder, "points": rows})
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
         columns = ("point of the sweep", "seeds", "initial loss", "final loss", "lowest", "highest seed")
         cells = [(row["point"] or "-", *list(row.values())[1:]) for row in rows]
         console().print(tables.plain_table(columns, cells))
-        print(f"run      {run.folder}\ncompare  meta-icl compare {run.folder}")
+        print(f"run      {run.folder}\nreport   {run.folder / 'report.html'}\ncompare  meta-icl compare {run.folder}")
     return 0
 
 
@@ -242,30 +243,39 @@ def train_part(part: Run, *, training: dict, seeds: list, sweep: dict) -> dict[s
     return history | to_arrays(trained.stacked, "predictor")
 
 
-def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For every point of the sweep the number of seeds, the means of their first losses (of the second record, which is
-    the first that has one) and of their last, and the lowest and the highest of the last."""
-    found: dict[str, list[tuple[float, float]]] = {}
+def losses_by_point(
+    parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[Any, Any]]:
+    """{point of the sweep in words: (recorded steps "n", losses "n seeds")}; records without a loss are left out."""
+    import numpy as np
+
+    found: dict[str, list[Any]] = {}
+    steps: dict[str, Any] = {}
     for name, arguments in parts.items():
         points = itertools.product(*arguments["sweep"].values(), arguments["seeds"])  # as `make_replicas` orders them
-        losses = results[name]["history/loss"]
-        for point, first, last in zip(points, losses[min(1, len(losses) - 1)], losses[-1], strict=True):
-            swept = dict(zip(arguments["sweep"], point, strict=False))  # without the seed
-            found.setdefault(point_label(swept), []).append((float(first), float(last)))
-    rows = []
-    for label, members in found.items():
-        first, last = zip(*members, strict=True)
-        rows.append(
-            {
-                "point": label,
-                "seeds": len(members),
-                "initial_loss": sum(first) / len(first),
-                "final_loss": sum(last) / len(last),
-                "lowest": min(last),
-                "highest": max(last),
-            }
-        )
-    return rows
+        recorded, losses = results[name]["history/step"], results[name]["history/loss"]
+        first = min(1, len(losses) - 1)  # the first record stands before any step
+        for point, curve in zip(points, np.asarray(losses)[first:].T, strict=True):
+            label = point_label(dict(zip(arguments["sweep"], point, strict=False)))  # without the seed
+            found.setdefault(label, []).append(curve)
+            steps[label] = np.asarray(recorded)[first:]
+    return {label: (steps[label], np.stack(curves, -1)) for label, curves in found.items()}
+
+
+def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For every point of the sweep the number of seeds, the means of their first losses and of their last, and the
+    lowest and the highest of the last."""
+    return [
+        {
+            "point": label,
+            "seeds": losses.shape[1],
+            "initial_loss": float(losses[0].mean()),
+            "final_loss": float(losses[-1].mean()),
+            "lowest": float(losses[-1].min()),
+            "highest": float(losses[-1].max()),
+        }
+        for label, (_, losses) in losses_by_point(parts, results).items()
+    ]
 
 
 def point_label(point: Mapping[str, float]) -> str:

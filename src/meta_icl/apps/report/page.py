@@ -56,8 +56,8 @@ class Reported:
     """One run as a report shows it: claims of `meta_icl.runs.claims`, figures by name, provenance of a run folder.
 
     `intro` is plain text whose blank lines part paragraphs and whose back-ticks mark code; its first paragraph says
-    what was asked, the others belong to the settings. `story` replaces what is derived from them. `left_out` are the ids of
-    claims that the run never tried and that the report does not show.
+    what was asked, the others belong to the settings. `story` replaces what is derived from them. `left_out` are the
+    ids of claims that the run never tried and that the report does not show.
     """
 
     title: str
@@ -195,7 +195,7 @@ def _story(run: Reported, question: str, figures: Mapping[str, Drawn]) -> str:
         drawn.node["kind"] == "slider" and all(frame["kind"] == "plot" for frame in drawn.node["frames"])
     )
     style = "story beside" if small and words else "story"
-    return f'<section class="{style}"><div class="words">{words}</div>{_figure(drawn, "lead", "")}</section>'
+    return f'<section class="{style}"><div class="words">{words}</div>{_figure(drawn, "lead", "", 2)}</section>'
 
 
 def _line(text: str) -> str:
@@ -241,7 +241,7 @@ def _decided(claims: Sequence[Any]) -> str:
     return f'<p class="decides">Decides {chips}</p>' if claims else ""
 
 
-def _figure(drawn: Drawn, id: str, decided: str) -> str:
+def _figure(drawn: Drawn, id: str, decided: str, level: int = 3) -> str:
     """A figure that its heading names and its caption describes, with buttons that save it."""
     id, title = escape(id), marked_up(drawn.title)
     described = f' aria-describedby="{id}-caption"' if drawn.caption else ""
@@ -253,7 +253,8 @@ def _figure(drawn: Drawn, id: str, decided: str) -> str:
         for kind in ("svg", "png")
     )
     return (
-        f'<figure class="card" id="{id}" aria-labelledby="{id}-title"{described}><h3 id="{id}-title">{title}</h3>'
+        f'<figure class="card" id="{id}" aria-labelledby="{id}-title"{described}>'
+        f'<h{level} id="{id}-title">{title}</h{level}>'
         f'<div class="mount" data-figure="{drawn.index}" data-name="{escape(drawn.name)}" data-words="{words}"></div>'
         f'{caption}<div class="foot">{decided}<p class="save">{save}</p></div></figure>'
     )

@@ -54,8 +54,8 @@ def labels_in(text: str) -> set[str]:
 
 
 def chapters(claims: Sequence[Any], figures: Mapping[str, Chart]) -> list[Chapter]:
-    """Claims that share figures together, in the order of the claims; then those without a figure, then the figures that
-    decide no claim, then claims that this run never tried."""
+    """Claims that share figures together, in the order of the claims; then those without a figure, then the figures
+    that decide no claim, then claims that this run never tried."""
     links = figures_of(claims, figures)
     groups: list[tuple[list[Any], list[str]]] = []
     for claim in claims:
