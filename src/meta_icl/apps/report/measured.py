@@ -9,6 +9,8 @@ from meta_icl.apps.report.story import Story
 from meta_icl.apps.report.tables import Table
 from meta_icl.plotting import Bars, Chart, Lines, Series, over_seeds
 
+SHOWN = 1e-9  # the smallest share of the largest loss that is drawn
+
 
 def of_training(
     config: Mapping[str, Any], curves: Mapping[str, tuple[np.ndarray, np.ndarray]], rows: Sequence[Mapping[str, Any]]
@@ -65,7 +67,7 @@ def of_comparison(compared: Sequence[Mapping[str, Any]], n_prompts: int) -> dict
         figures[f"losses{suffix}"] = Bars(
             f"Loss on {n_prompts} prompts{at}",
             "predictor",
-            "loss (squared error of the query)",
+            "squared error",
             list(losses),
             means,
             means - reach,
@@ -90,11 +92,15 @@ def of_comparison(compared: Sequence[Mapping[str, Any]], n_prompts: int) -> dict
 
 def _curves(title: str, x_label: str, x: Sequence[float], curves: Mapping[str, Any], n_prompts: int) -> Chart:
     series = []
+    largest = max(e["mean"] for estimates in curves.values() for e in estimates)
+    exact = False
     for name, estimates in curves.items():
         means, errors = (np.array([e[part] for e in estimates], float) for part in ("mean", "error"))
+        exact = exact or bool(np.any(means < SHOWN * largest))
+        means = np.where(means < SHOWN * largest, np.nan, means)  # rounding, whose decades would hide all others
         style = "line" if name == "trained" else "dashed"
         series.append(Series(name, x, means, means - 1.96 * errors, means + 1.96 * errors, style))
-    positive = all(np.nanmin(np.asarray(s.y)) > 0 for s in series)
     caption = f"Means over {n_prompts} prompts, the same for all; bands: 95 % intervals over prompts."
-    x_label, y_label = x_label.replace("_", " "), "loss (squared error of the query)"
-    return Lines(title, x_label, y_label, series, log_y=positive, caption=caption)
+    caption += " Losses of nothing but rounding are not drawn." if exact else ""
+    x_label, y_label = x_label.replace("_", " "), "squared error"
+    return Lines(title, x_label, y_label, series, log_y=largest > 0, caption=caption)

@@ -106,9 +106,11 @@ def counted(claims: Sequence[Any]) -> str:
 
 
 def asked(intro: str) -> tuple[str, str]:
-    """The first paragraph of an introduction, without its label, and the others."""
-    first, _, rest = intro.strip().partition("\n\n")
-    return re.sub(r"^[A-Z][a-z]+[.:]\s+", "", first), rest
+    """What was asked, and the other paragraphs: the paragraph of the claims, else the first, without its label."""
+    blocks = re.split(r"\n\s*\n", intro.strip())
+    place = next((i for i, block in enumerate(blocks) if re.match(r"Claims?[.:]\s", block)), 0)
+    rest = blocks[:place] + blocks[place + 1 :]
+    return re.sub(r"^[A-Z][a-z]+[.:]\s+", "", blocks[place]), "\n\n".join(rest)
 
 
 def _short(id: str) -> str:

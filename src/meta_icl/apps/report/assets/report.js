@@ -44,7 +44,7 @@
       width: undefined, height, autosize: true,
       annotations: beside, showlegend: Boolean(node.layout.showlegend) && !room,
       xaxis: merged(node.layout.xaxis), yaxis: merged(node.layout.yaxis),
-      margin: { l: 56, r: map ? 8 : 14 + room, t: 10, b: 44, pad: 2 },
+      margin: { l: 56, r: map ? (map.showscale === false ? 4 : 8) : 14 + room, t: 10, b: 44, pad: 2 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5, color: "@ink" },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: narrow ? 11 : 12 } },
@@ -60,7 +60,7 @@
   // Numbers stand in the cells of a heat map where they fit, colours tell the rest.
   function fitted(data, width) {
     return data.map((trace) => {
-      if (!trace.texttemplate || (width - 110) / trace.z[0].length >= 36) return trace;
+      if (!trace.texttemplate || mapWidth(trace, width) / trace.z[0].length >= 36) return trace;
       const { texttemplate, ...without } = trace;
       return without;
     });
@@ -96,6 +96,11 @@
       if (node.names) {
         const legend = make("p", "mi-names", element);
         node.names.forEach((name) => make("span", "", legend, `<i style="color:var(--${name.colour.slice(1)})">${sign(name)}</i> ${name.text}`));
+      }
+      if (node.scale) {
+        const [low, high, colours] = node.scale;
+        const shown = (value) => `${Number(value.toPrecision(3))}`.replace("-", "−");
+        make("p", "mi-scale", element, `${shown(low)} <i style="background:linear-gradient(90deg,${colours.join(",")})"></i> ${shown(high)}`);
       }
       const grid = make("div", "mi-grid", element);
       grid.style.setProperty("--columns", node.columns);
