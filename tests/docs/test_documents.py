@@ -1,16 +1,22 @@
 """The README's and CONTRIBUTING's Python runs, and so do the notebooks."""
 
+import json
 import re
 import runpy
 from pathlib import Path
 
 import pytest
 
+from meta_icl.apps.cli import main
+from meta_icl.runs import Run, write_atomically
+
 ROOT = Path(__file__).parents[2]
+TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+FILE = re.compile(r"# my_paper/(\w+\.py)\n")  # the first line of a block that is a file of the example of a paper
+FOUND = [(name, block) for name in TEXTS for block in re.findall(r"```python\n(.*?)```", TEXTS[name], re.DOTALL)]
+FILES = {match[1]: block for _, block in FOUND if (match := FILE.match(block))}
 BLOCKS = [
-    pytest.param(block, id=f"{name}-{index}")
-    for name in ("README.md", "CONTRIBUTING.md")
-    for index, block in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL))
+    pytest.param(block, id=f"{name}-{index}") for index, (name, block) in enumerate(FOUND) if not FILE.match(block)
 ]
 
 
@@ -19,18 +25,32 @@ def test_example_runs(block):
     exec(compile(block, "example", "exec"), {"__name__": "example"})
 
 
-def test_the_paper_example_holds(tmp_path):
-    """The smallest paper of CONTRIBUTING, run for real in a run folder."""
-    from meta_icl.runs import Run
+def reproduced(capsys, *arguments):
+    """The verdicts of a reproduction by the command line."""
+    assert main(["reproduce", *arguments, "--root", "runs", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    return {claim["id"]: claim["verdict"] for claim in told["claims"]}, Run.load(told["run"])
 
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def claims" in b)
-    paper: dict = {"__name__": "example"}
-    exec(compile(block, "example", "exec"), paper)
-    with Run.open(tmp_path / "run", {"paper": "example"}) as run:
-        paper["run"](paper["Config"](), run)
-        (claim,) = paper["claims"](run)
-    assert claim.verdict == "holds"
+
+def test_the_example_of_a_paper_runs_on_workers(tmp_path, monkeypatch, capsys):
+    """The folder of CONTRIBUTING, whose parts worker processes import by its place; later told of by `report`."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        write_atomically(tmp_path / "my_paper" / name, text.encode())
+    verdicts, run = reproduced(capsys, "./my_paper", "--preset", "smoke", "--workers", "2")
+    assert verdicts == {"example2026/E-1": "holds"} and run.config["paper"] == str(tmp_path / "my_paper")
+    assert run.name.startswith("my_paper-smoke-") and set(run.parts()) == {"seed0", "seed1"}
+    assert main(["report", str(run.folder), "--out", "again.html"]) == 0
+    assert "One gradient step (Nobody, 2026)" in Path("again.html").read_text()
+
+
+def test_a_paper_in_a_single_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    order = ("experiments.py", "claims.py", "figures.py", "__init__.py")
+    lines = "".join(FILES[name] for name in order).splitlines()
+    Path("my_paper.py").write_text("\n".join(line for line in lines if not line.startswith("from .")))
+    verdicts, run = reproduced(capsys, "my_paper.py", "--preset", "smoke", "--workers", "0")
+    assert verdicts == {"example2026/E-1": "holds"} and run.name.startswith("my_paper-smoke-")
 
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))

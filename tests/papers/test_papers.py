@@ -1,8 +1,11 @@
 """Every paper, end to end at its smoke preset: complete claims, drawable figures, and again without training."""
 
+import ast
 import importlib
 import pkgutil
 import re
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +80,23 @@ def test_a_paper_states_what_it_is(name):
     assert {"smoke", "small", "paper"} <= set(paper.PRESETS)
     assert set(paper.TIMES) == set(paper.PRESETS)
     assert len(paper.IDS) == len(EXPECTED[name][0]) and set(paper.IDS) == EXPECTED[name][0]
+
+
+def imported_siblings(file):
+    """The files of its own folder that a file of a paper imports."""
+    tree = ast.walk(ast.parse(file.read_text()))
+    return {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.level == 1}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_paper_is_a_folder_in_order(name):
+    """Small files; `__init__` shows them, experiments know neither claims nor figures; no circle."""
+    folder = Path(meta_icl.papers.__file__).parent / name
+    files = {file.stem: file for file in folder.glob("*.py")}
+    assert {"__init__", "experiments", "claims", "figures"} <= set(files)
+    assert max(len(file.read_text().splitlines()) for file in files.values()) <= 400
+    graph = {stem: imported_siblings(file) for stem, file in files.items()}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert set(order) == set(files) and order[-1] == "__init__"
+    readers = {"claims", "figures"}
+    assert not any(graph[stem] & readers for stem in set(files) - readers - {"__init__"})

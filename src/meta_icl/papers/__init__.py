@@ -1,6 +1,6 @@
-"""One file per paper, named firstauthorYEAR_topic.py; the directory listing is the registry.
+"""One folder per paper, named firstauthorYEAR_topic; the directory listing is the registry.
 
-A paper's module has `TIMES` (preset -> time), `IDS` (of its claims, without its name), `PRESETS` (preset ->
-configuration), `run(config, run)`, `figures(run) -> {name: chart}` and `claims(run) -> [Claim]`; the last two read the
-run folder only.
+`__init__` is the reproduction on one screen: citation, claims and setting in the docstring, `TIMES` (preset -> time),
+`IDS` (of the claims, without the paper's name), `PRESETS` (preset -> `Config`). It shows `run(config, run)` of
+`experiments`, `claims(run) -> [Claim]` and `figures(run) -> {name: chart}`; the last two read the run folder only.
 """

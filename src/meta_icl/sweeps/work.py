@@ -8,6 +8,7 @@ from typing import Any
 
 from meta_icl.errors import BadInput
 from meta_icl.runs import Run, read_json, write_json
+from meta_icl.sweeps.own import load_own, own_place
 
 ERROR = "error.json"  # in the folder of a part that failed
 ORDER = "parts-in-order"  # the name under which the run keeps the order in which workers take the parts
@@ -48,12 +49,22 @@ def compute(part: Run) -> None:
         function, arguments = part.config.get("function"), part.config.get("arguments")
         if not isinstance(function, str) or not isinstance(arguments, dict):
             raise BadInput(f"the configuration of {part.folder} names no function and arguments")
+        _load_code_of(part)
         result = find_function(function)(part, **arguments)
         part.save_arrays("result", dict(result))
     except Exception as error:
         keep_error(part.folder, error)
         raise
     part.finish()
+
+
+def _load_code_of(part: Run) -> None:
+    """Import the user's own code that the run of a part names: its functions are found then, those of others never."""
+    folder = part.folder.parents[1]
+    if (folder / "config.json").exists():
+        place = own_place(Run.load(folder).config)
+        if place is not None:
+            load_own(place)
 
 
 def keep_error(folder: Path, error: Exception) -> None:

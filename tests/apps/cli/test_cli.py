@@ -192,7 +192,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from meta_icl.plotting import Lines, Series
-from meta_icl.runs import Check, Claim, at_least, at_most
+from meta_icl.runs import Check, Claim, Converged, at_least, at_most
 
 TIMES = {"small": "1 s", "other": "2 s"}
 
@@ -205,7 +205,7 @@ class Config:
 
 
 PRESETS = {"small": Config(), "other": Config(steps=20)}
-IDS = ("T-1", "T-2", "T-3")
+IDS = ("T-1", "T-2", "T-3", "T-4")
 CALLS = []
 
 
@@ -225,6 +225,8 @@ def claims(run):
         Claim("tiny2020/T-1", "The loss is small", "Fig. 1", (Check("loss", at_most(0.5), loss),)),
         Claim("tiny2020/T-2", "The loss is large", "Fig. 2", (Check("loss", at_least(0.5), loss),)),
         Claim("tiny2020/T-3", "Nobody knows", "Fig. 3", undecided="too small"),
+        Claim("tiny2020/T-4", "It would hold", "Fig. 4", (Check("loss", at_most(0.5), loss),),
+              converged=Converged("loss / best", at_most(1), 9 + loss), revised="Fig. 4 of the second edition"),
     ]
 '''
 
@@ -246,8 +248,8 @@ def tiny_paper(monkeypatch, tmp_path_factory):
 
 def test_listing_reads_files_without_importing_them():
     names = [paper.name for paper in listing.papers()]
-    files = [path.stem for path in (ROOT / "src/meta_icl/papers").glob("*.py") if not path.stem.startswith("_")]
-    assert names == sorted(files)
+    folders = [path.parent.name for path in (ROOT / "src/meta_icl/papers").glob("*/__init__.py")]
+    assert names == sorted(folders)
     for paper in listing.papers():
         module = pytest.importorskip(f"meta_icl.papers.{paper.name}")
         assert module.__doc__.startswith(paper.title) and paper.times == module.TIMES
@@ -267,13 +269,19 @@ def test_papers(capsys, tiny_paper):
     call(capsys, "reproduce", "tiny", "--results", "results")
     told = json.loads(call(capsys, "papers", "--json")[1])
     mine = next(row for row in told if row["paper"] == "tiny2020_little")
-    assert mine["claims"] == 3 and mine["verdicts"] == {"holds": 1, "fails": 1, "not decided": 1}
+    assert mine["claims"] == 4 and mine["verdicts"] == dict.fromkeys(
+        ("holds", "fails", "not decided", "not converged"), 1
+    )
     kept = {str(path.relative_to("results")) for path in Path("results").rglob("*") if path.is_file()}
     names = ("claims.json", "config.json", "provenance.json", "figures/loss.svg")
     assert kept == {f"tiny2020_little/{name}" for name in names} | {"README.md"}
     page = (Path("results") / "README.md").read_text()
-    assert "1 hold, 1 fail, 1 not decided" in page and "[loss](tiny2020_little/figures/loss.svg)" in page
+    assert (
+        "1 hold, 1 fail, 1 not decided, 1 not converged" in page and "[loss](tiny2020_little/figures/loss.svg)" in page
+    )
     assert re.search(r"^\| tiny2020/T-2 \| .* -- missed: .*expected .*, measured .* \| fails \|$", page, re.MULTILINE)
+    told = "It would hold -- 0 of 3 seeds converged (loss / best at most 1) -- revised: Fig. 4 of the second edition"
+    assert f"| tiny2020/T-4 | {told} | not converged |" in page
     call(capsys, "reproduce", "tiny", "--preset", "other", "--results", "results")
     page = (Path("results") / "README.md").read_text()
     assert Path("results/tiny2020_little-other/claims.json").exists() and "\n## tiny2020_little-other\n" in page
@@ -289,10 +297,11 @@ def test_reproduce(capsys, tiny_paper):
 
     assert status == 0 and [tiny.Config(seeds=5, sizes=(4, 5, 6))] == tiny.CALLS
     assert all(text in out for text in ("tiny2020/T-1", "at most 0.5", "0.2 [0, 0.4]", "holds", "fails", "not decided"))
+    assert all(text in out for text in ("not converged", "0 of 5", "Revised:"))
     (info,) = list_runs("runs")
     run = Run.load(info.folder)
     assert run.done and run.name.startswith("tiny2020_little-small-") and run.folder.joinpath("report.html").exists()
-    assert [claim.verdict for claim in run.load_claims()] == ["holds", "fails", "not decided"]
+    assert [claim.verdict for claim in run.load_claims()] == ["holds", "fails", "not decided", "not converged"]
     assert run.config["config"] == {"seeds": 5, "steps": 10, "sizes": [4, 5, 6]}
     assert run.metrics() == [{"step": 10, "loss": 0.5}]
 
@@ -300,6 +309,7 @@ def test_reproduce(capsys, tiny_paper):
     again = ("reproduce", "tiny2020", "--seeds", "5", "--set", "sizes=4,5,6", "--strict", "--json")
     status, out, _ = call(capsys, *again, "--claims", "T-1")
     assert status == 0 and len(tiny.CALLS) == 1 and [one["id"] for one in json.loads(out)["claims"]] == ["tiny2020/T-1"]
+    assert call(capsys, *again, "--claims", "T-4")[0] == 0  # it did not fail
     status, out, _ = call(capsys, *again)
     assert status == 1 and Path(json.loads(out)["report"]).exists()
     status, _, err = call(capsys, *again, "--claims", "T-9")
@@ -339,7 +349,7 @@ def test_runs(capsys, tiny_paper):
     (told,) = json.loads(call(capsys, "runs", "list", "--json")[1])
     assert told["state"] == "done" and told["name"] in call(capsys, "runs", "list")[1]
     shown = json.loads(call(capsys, "runs", "show", "tiny", "--json")[1])
-    assert shown["config"]["config"]["steps"] == 10 and len(shown["claims"]) == 3
+    assert shown["config"]["config"]["steps"] == 10 and len(shown["claims"]) == 4
     assert '"steps": 10' in call(capsys, "runs", "show", "tiny")[1]
     rows = json.loads(call(capsys, "runs", "query", "SELECT step, loss FROM metrics", "--json")[1])
     assert rows == [{"step": 10, "loss": 0.5}]

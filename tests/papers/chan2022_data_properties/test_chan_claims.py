@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from meta_icl.papers import chan2022_data_properties as chan
+from meta_icl.papers.chan2022_data_properties import PRESETS
+from meta_icl.papers.chan2022_data_properties.claims import LONG, judged
+from meta_icl.papers.chan2022_data_properties.config import SETTINGS
+from meta_icl.papers.chan2022_data_properties.experiments import describe, turned, world
 
 
 def planted(ic, iw, train=0.9, common=None, past=None):
@@ -27,44 +30,44 @@ def as_published():
 
 def verdicts(found, **changes):
     sizes = {"steps": 1_000, "n_eval": 1_024} | changes
-    return {claim.id.removeprefix("chan2022/C"): claim.verdict for claim in chan.judged(found, **sizes)}
+    return {claim.id.removeprefix("chan2022/C"): claim.verdict for claim in judged(found, **sizes)}
 
 
 def test_published_accuracies_confirm_and_reversed_ones_refute():
     found = as_published()
     assert verdicts(found) == {str(i): "holds" for i in range(1, 10)} | {"8": "not decided"}
-    assert verdicts(found, steps=chan.LONG)["8"] == "fails"
+    assert verdicts(found, steps=LONG)["8"] == "fails"
     assert verdicts(found | {"glyphs zipf=1.5": planted(0.6, 0.9, past=0.9)})["8"] == "holds"
     swapped = {name: [seed | {"ic": 1.5 - seed["ic"]}] for name, (seed,) in found.items()}
     swapped["glyphs zipf=2.0"] = planted(0.95, 0.9)
-    assert set(verdicts(swapped, steps=chan.LONG).values()) == {"fails"}
+    assert set(verdicts(swapped, steps=LONG).values()) == {"fails"}
 
 
 @pytest.mark.parametrize("train", [0.0, 0.5, np.nan])
 def test_networks_that_have_learned_nothing_decide_nothing(train):
-    found = {name: planted(0.5, 0.0, train) for name in chan.SETTINGS}
+    found = {name: planted(0.5, 0.0, train) for name in SETTINGS}
     assert set(verdicts(found).values()) == {"not decided"}
     assert set(verdicts({}).values()) == {"not decided"}
 
 
 def test_every_preset_describes_its_settings():
-    for config in chan.PRESETS.values():
+    for config in PRESETS.values():
         for name in config.settings:
-            setting = chan.SETTINGS[name]
-            network = chan.describe(setting, config).network
+            setting = SETTINGS[name]
+            network = describe(setting, config).network
             assert network.n_labels == setting.n_classes * setting.polysemy
 
 
 def test_worlds():
-    task, held_out = chan.world(chan.SETTINGS["gaussian drawings=noise"], 8, 3)
+    task, held_out = world(SETTINGS["gaussian drawings=noise"], 8, 3)
     assert task.images.shape == (1_600, 1, 64) and held_out.shape == (10, 1, 64)
     assert abs(float(task.noise) - 0.3) < 1e-6
-    everyone = chan.world(chan.SETTINGS["gaussian"], 8, 3)[0].images
+    everyone = world(SETTINGS["gaussian"], 8, 3)[0].images
     np.testing.assert_array_equal(everyone[:, :1], task.images)
     shared = np.asarray(everyone).mean(1).var()  # of a class's mean: .7 + .3 / 20
     assert abs(shared - 0.715) < 0.02 and abs(np.asarray(everyone).var() - 1) < 0.02
     drawings = np.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
-    every = chan.turned(drawings)
+    every = turned(drawings)
     assert every.shape == (16, 3, 4, 4) and len({image.tobytes() for image in every[:, 0]}) == 16
     for image in every[:8]:  # the eight of one class stand next to each other
         assert set(image.ravel()) == set(drawings[0].ravel())

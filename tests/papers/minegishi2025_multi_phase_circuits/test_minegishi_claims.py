@@ -5,7 +5,10 @@ import pytest
 
 from meta_icl.algorithms import semi_context_theory
 from meta_icl.analysis.circuits import log_spaced
-from meta_icl.papers import minegishi2025_multi_phase_circuits as minegishi
+from meta_icl.papers.minegishi2025_multi_phase_circuits import PRESETS
+from meta_icl.papers.minegishi2025_multi_phase_circuits.claims import judged
+from meta_icl.papers.minegishi2025_multi_phase_circuits.config import SETTINGS, VARIANTS
+from meta_icl.papers.minegishi2025_multi_phase_circuits.figures import drawn, sweep
 from meta_icl.plotting import draw, tree
 
 STEPS = np.array([0, *log_spaced(100_000, 120, first=100)])
@@ -38,7 +41,7 @@ def planted(*jumps, scc=0.79, ncc=1 / 3, heads=1, layers=2, last=3):
 def as_published():
     three, one = ((0.34, 2.6), (0.77, 3.0), (1.0, 3.4)), ((1.0, 3.0),)
     late = {t: ((1 / t, 2.6), (0.6, 3.0), (1.0, 3.4 + t / 20)) for t in (2, 4, 6, 9, 12)}
-    found = {name: planted(*three) for name in ("default", *minegishi.VARIANTS[1:], "layers=3")}
+    found = {name: planted(*three) for name in ("default", *VARIANTS[1:], "layers=3")}
     found |= {f"T={t}": planted(*jumps, ncc=1 / t) for t, jumps in late.items()} | {"T=1": planted(*one)}
     found |= {"K=32": planted((0.93, 2.6), (1.0, 3.4), scc=0.935), "p_B=0.25": planted((0.5, 2.8), (1.0, 3.0))}
     found |= {name: planted((0.33, 2.6), (1.0, 3.4), scc=0.65) for name in ("K=128", "K=256", "eps=0.5", "eps=0.75")}
@@ -54,7 +57,7 @@ def as_published():
 
 
 def verdicts(found):
-    return {claim.id.removeprefix("minegishi2025/M"): claim.verdict for claim in minegishi.judged(found)}
+    return {claim.id.removeprefix("minegishi2025/M"): claim.verdict for claim in judged(found)}
 
 
 def test_published_courses_confirm():
@@ -72,7 +75,7 @@ def test_networks_that_have_learned_nothing_confirm_nothing(level):
             uniform = np.broadcast_to(np.array(UNIFORM)[:, None, None], arrays["scores"].shape)
             arrays["scores"] = uniform + 0.001 * rng.normal(size=uniform.shape)
     assert {id for id, verdict in verdicts(found).items() if verdict == "holds"} == {"1"}  # about untrained networks
-    assert draw(minegishi.drawn(found)["phases"])
+    assert draw(drawn(found)["phases"])
 
 
 def test_a_network_that_stays_in_the_second_phase():
@@ -84,7 +87,7 @@ def test_a_network_that_stays_in_the_second_phase():
 
 def test_figures_show_what_was_planted():
     found = as_published()
-    shown = minegishi.drawn(found)
+    shown = drawn(found)
     for chart in shown.values():
         assert tree(chart)
     assert [series.name for series in shown["phases"].series] == ["before", "phase 1", "phase 2", "phase 3"]
@@ -97,7 +100,7 @@ def test_figures_show_what_was_planted():
     assert [chart.title for chart in shown["circuits"].charts] == ["Layer 1", "Layer 2"]
     assert len(shown["circuits_heads_2"].charts) == 4 and shown["circuits_heads_4"].columns == 4
     accuracy, circuits = shown["variants"].panels
-    assert len(accuracy.y_labels) == len(minegishi.VARIANTS)
+    assert len(accuracy.y_labels) == len(VARIANTS)
     np.testing.assert_allclose(accuracy.matrix[0], [0.34, 0.77, 0.79, 1], atol=0.01)
     np.testing.assert_allclose(circuits.matrix[0], [0.1, 0.8, 0.9, 0.1, 0.9, 0.26], atol=1e-9)
     maps, classes, noise, bursty = (chart.panels[0] for chart in shown["phase_diagrams"].charts)
@@ -108,7 +111,7 @@ def test_figures_show_what_was_planted():
 
 
 def test_every_preset_names_known_settings():
-    for config in minegishi.PRESETS.values():
-        assert set(config.extra) < set(minegishi.SETTINGS)
-    assert next(iter(minegishi.sweep("p_bursty").items())) == (0.0, "default")
-    assert "induction" not in minegishi.sweep("n_tasks").values()
+    for config in PRESETS.values():
+        assert set(config.extra) < set(SETTINGS)
+    assert next(iter(sweep("p_bursty").items())) == (0.0, "default")
+    assert "induction" not in sweep("n_tasks").values()

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from meta_icl.papers import rossi2024_understanding_icl as paper
+from meta_icl.papers.rossi2024_understanding_icl import PRESETS
+from meta_icl.papers.rossi2024_understanding_icl.experiments import published
+from meta_icl.papers.rossi2024_understanding_icl.figures import alignment_slider, lstm_alignment_figure
 from meta_icl.plotting import draw, tree
 from meta_icl.runs import Run
 
@@ -32,10 +34,10 @@ def published_in(chart):
 
 
 def test_final_alignment_stands_beside_the_training(run):
-    slider = paper.alignment_slider(run)
+    slider = alignment_slider(run)
     (_, without), (c, grid) = slider.frames
     assert c == 10 and not any(published_in(chart) for chart in without.charts)
-    known = next(row for row in paper.published()["alignment_final"] if row["context"] == 10)
+    known = next(row for row in published()["alignment_final"] if row["context"] == 10)
     errors, cosine = map(published_in, grid.charts)
     assert errors == {
         "published final, predictions": [known["final_l2_predictions"]] * 2,
@@ -47,7 +49,7 @@ def test_final_alignment_stands_beside_the_training(run):
 
 
 def test_published_alignment_of_lstms_stands_beside_ours(run):
-    grid = paper.lstm_alignment_figure(run)
+    grid = lstm_alignment_figure(run)
     expected = {"uni": (0.756, 0.759, 0.791), "bi": (0.765, 0.959, 0.968)}  # cosines of one, three and five layers
     cosine = published_in(grid.charts[2])
     for kind, values in expected.items():
@@ -62,5 +64,5 @@ def test_published_alignment_of_lstms_stands_beside_ours(run):
 
 @pytest.mark.parametrize("preset", ["demo", "small"])
 def test_the_slider_begins_where_the_published_curve_is_known(preset):
-    contexts = paper.PRESETS[preset].contexts
-    assert min(contexts) in {row["context"] for row in paper.published()["alignment_final"]}
+    contexts = PRESETS[preset].contexts
+    assert min(contexts) in {row["context"] for row in published()["alignment_final"]}

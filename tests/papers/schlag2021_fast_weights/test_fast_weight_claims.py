@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from meta_icl.papers.schlag2021_fast_weights import Marked, rule_model
+from meta_icl.papers.schlag2021_fast_weights.experiments import Marked, rule_model
 from meta_icl.prompt import Prompt
 
 D = 3

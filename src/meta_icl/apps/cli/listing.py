@@ -20,7 +20,7 @@ class Listed:
 
 
 def papers() -> list[Listed]:
-    """All papers; the folder listing is the registry, names that start with `_` are no papers."""
+    """All papers, a folder each; the listing is the registry, names that start with `_` are no papers."""
     return _listed("meta_icl.papers")
 
 
@@ -60,9 +60,13 @@ def results(folder: Path, paper: str) -> dict[str, Any] | None:
 
 
 def _listed(package: str) -> list[Listed]:
-    folder = importlib.resources.files(package)
-    names = sorted(item.name.removesuffix(".py") for item in folder.iterdir() if item.name.endswith(".py"))
-    return [_read(name, folder.joinpath(f"{name}.py").read_text("utf-8")) for name in names if not name.startswith("_")]
+    found = []
+    for item in importlib.resources.files(package).iterdir():
+        file = item.joinpath("__init__.py") if item.is_dir() else item
+        if file.is_file() and file.name.endswith(".py") and not item.name.startswith("_"):
+            name = item.name.removesuffix(".py")
+            found.append(_read(name, file.read_text("utf-8")))
+    return sorted(found, key=lambda listed: listed.name)
 
 
 def _read(name: str, source: str) -> Listed:

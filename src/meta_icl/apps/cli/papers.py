@@ -7,9 +7,9 @@ from pathlib import Path
 
 from meta_icl.apps.cli import listing, tables
 from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.runs.claims import VERDICTS
 
 EXAMPLES = ("", "--json", "--results results")
-VERDICTS = ("holds", "fails", "not decided")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """`meta-icl report RUN [RUN ...]`: one self-contained HTML file of one run, or of several side by side."""
 
 import dataclasses
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 
 import tyro
 
-from meta_icl.apps.cli import listing
 from meta_icl.apps.cli.options import parse, print_json
+from meta_icl.apps.cli.own_paper import load_paper
 from meta_icl.errors import BadInput
 from meta_icl.runs import Claim, Run, default_root, find_run
 
@@ -105,4 +104,4 @@ def paper_of(run: Run) -> Any:
     name = run.config.get("paper")
     if not isinstance(name, str):
         raise BadInput(f"run {run.folder} is neither the reproduction of a paper nor a training")
-    return importlib.import_module(f"meta_icl.papers.{listing.find_paper(name)}")
+    return load_paper(name).module

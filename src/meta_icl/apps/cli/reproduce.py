@@ -1,7 +1,6 @@
 """`meta-icl reproduce PAPER`: train, measure, judge the claims, write the report."""
 
 import dataclasses
-import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Any
 
 import tyro
 
-from meta_icl.apps.cli import listing, report, results, tables
+from meta_icl.apps.cli import report, results, tables
 from meta_icl.apps.cli.options import console, parse, print_json
+from meta_icl.apps.cli.own_paper import load_paper
 from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root
@@ -23,6 +23,7 @@ EXAMPLES = (
     "rossi2024 --preset smoke --root /tmp/runs",
     "vonoswald2022 --seeds 5 --claims VO-1 VO-2 --strict",
     "rossi2024 --set steps=2000 batch=256 --workers 2",
+    "./my_paper --preset small",
 )
 
 
@@ -34,7 +35,8 @@ class Options:
     """
 
     paper: tyro.conf.Positional[str]
-    """Name of the paper, its beginning, or a word of its topic and the year (`titans2025`; see `meta-icl papers`)."""
+    """Name of the paper, its beginning, or a word of its topic and the year (`titans2025`; see `meta-icl papers`); or
+    your own: a folder or a file of the same form (`./my_paper`, `./my_paper.py`)."""
     preset: str = "small"
     """Size of the experiments."""
     seeds: int | None = None
@@ -58,16 +60,16 @@ class Options:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Options, arguments, command="reproduce", examples=EXAMPLES)
-    name = listing.find_paper(options.paper)
     require(options.workers is None or options.workers >= 0, "--workers", options.workers, "zero or more")
     if options.workers is not None:
         os.environ["META_ICL_WORKERS"] = str(options.workers)
     use_compilation_cache()
-    paper = importlib.import_module(f"meta_icl.papers.{name}")
+    found = load_paper(options.paper)
+    name, paper = found.name, found.module
     config = configured(paper, options)
     for id in options.claims:  # a wrong id is told long before the claims are there
         choose("claim", id, [*paper.IDS, *(f"{name.split('_')[0]}/{known}" for known in paper.IDS)])
-    described = {"paper": name, "preset": options.preset, "config": config}
+    described = {"paper": found.recorded, "preset": options.preset, "config": config}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
             paper.run(config, run)

@@ -14,7 +14,8 @@ INTRODUCTION = """# Results
 The last real run of every paper, as it came out: claims that fail stay. The preset is `small` where a name ends with
 no other. `claims.json` holds all checks with the measured value of every seed; `provenance.json` the commits, versions
 and times; `config.json` is what was asked for. `meta-icl reproduce PAPER --results results` makes them again, and this
-page.
+page. A claim is "not decided" where the preset cannot say, and "not converged" where too few seeds reached what their
+training aims at: then what they measured is recorded, not judged.
 """
 
 
@@ -50,6 +51,8 @@ def _section(folder: Path) -> str:
     provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
     counts = Counter(claim.verdict for claim in claims)
     verdicts = f"{counts['holds']} hold, {counts['fails']} fail, {counts['not decided']} not decided"
+    if counts["not converged"]:
+        verdicts += f", {counts['not converged']} not converged"
     commit, minutes = str(provenance["code"].get("commit"))[:10], provenance["wall_seconds"] / 60
     drawn = sorted((folder / "figures").glob("*.svg"))
     links = ", ".join(f"[{path.stem.replace('_', ' ')}]({folder.name}/figures/{path.name})" for path in drawn)
@@ -59,12 +62,17 @@ def _section(folder: Path) -> str:
 
 
 def _told(claim: Claim) -> str:
-    """The statement, with the first checks that miss or the reason why nothing is decided."""
+    """The statement, with the first checks that miss or the reason why nothing is decided, and what was revised."""
     text = claim.statement
-    missed = [check for check in claim.checks if not check.holds] if claim.verdict == "fails" else []
+    missed = [check for check in claim.checks if check.verdict == "fails"] if claim.verdict == "fails" else []
     if missed:
         told = [f"{check.quantity}: expected {check.expected}, measured {check.measured_text}" for check in missed[:3]]
         text += " -- missed: " + "; ".join(told) + ("; ..." if len(missed) > 3 else "")
     if claim.undecided:
         text += f" -- {claim.undecided}"
+    short = [guard for guard in claim.guards if not all(guard.seeds)]
+    if short and not claim.undecided:
+        text += " -- " + "; ".join(guard.text for guard in short[:3]) + ("; ..." if len(short) > 3 else "")
+    if claim.revised:
+        text += f" -- revised: {claim.revised}"
     return text.replace("|", "\\|")  # a bar would end the cell

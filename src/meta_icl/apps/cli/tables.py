@@ -8,7 +8,8 @@ from rich.text import Text
 
 from meta_icl.runs import Claim
 
-STYLES = {"holds": "green", "fails": "red", "not decided": "yellow"}
+STYLES = {"holds": "green", "fails": "red", "not decided": "yellow", "not converged": "magenta"}
+MARKS = {"holds": "✓", "fails": "✗", "not converged": "○"}
 
 
 def claim_table(title: str, claims: Sequence[Claim]) -> Table:
@@ -17,14 +18,13 @@ def claim_table(title: str, claims: Sequence[Claim]) -> Table:
     table.columns[0].no_wrap = table.columns[6].no_wrap = True
     for claim in claims:
         statement = Text(claim.statement)
-        for remark in (claim.undecided, claim.note):
-            if remark:
-                statement.append(f"\n{remark}", style="dim")
+        for heading, remark in claim.remarks.items():
+            statement.append(f"\n{'Revised: ' if heading == 'Revised' else ''}{remark}", style="dim")
         head = [Text(claim.id), statement, Text(claim.verdict, style=STYLES[claim.verdict])]
         for check in claim.checks or [None]:
             cells = [Text()] * 4
             if check is not None:
-                mark = Text("✓", style="green") if check.holds else Text("✗", style="red")
+                mark = Text(MARKS[check.verdict], style=STYLES[check.verdict])
                 cells = [Text(check.quantity), Text(check.expected), Text(check.measured_text), mark]
             table.add_row(*head[:2], *cells, head[2])
             head = [Text()] * 3

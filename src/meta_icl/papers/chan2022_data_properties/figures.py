@@ -1,0 +1,56 @@
+"""The figures of Chan et al. (2022), drawn from a finished run."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from meta_icl.plotting import Bars, Chart, Grid, Lines, Series, over_seeds
+from meta_icl.runs import Run
+
+from .config import FAMILIES
+from .experiments import Seeds, final, load, sweep
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """Accuracies over training, and at the end of it against every property that was varied."""
+    found = load(run)
+    out: dict[str, Chart] = {
+        "training": Grid("While it learns", [over_training(found, kind) for kind in ("ic", "ic_published", "iw")], 3)
+    }
+    ends = [chart for field in FAMILIES for chart in at_the_end(found, field)]
+    if ends:
+        out["properties"] = Grid("At the end of training", ends, 2)
+    return out
+
+
+def over_training(found: Mapping[str, Seeds], kind: str) -> Lines:
+    """One accuracy over training: burstiness, and the recurrent network."""
+    shown = {f"p_bursty = {value}": seeds for value, seeds in sweep(found, "glyphs", "p_bursty").items()}
+    shown |= {"recurrent": found["glyphs lstm"]} if "glyphs lstm" in found else {}
+    series = [
+        over_seeds(name, seeds[0]["step"][1:], np.stack([a[kind][1:] for a in seeds], -1))
+        for name, seeds in shown.items()
+    ]
+    titles = {"ic": "IC, distinct classes", "ic_published": "IC, classes with replacement", "iw": "IW"}
+    levels = [] if kind == "iw" else [("chance", 0.5)]
+    return Lines(titles[kind], "training step", "accuracy", series, log_x=True, h_lines=levels)
+
+
+def at_the_end(found: Mapping[str, Seeds], field: str) -> list[Chart]:
+    """IC and IW accuracy against one property, where two values of it were trained."""
+    sweeps = {data: v for data in ("glyphs", "gaussian") if len(v := sweep(found, data, field)) > 1}
+    if field == "drawings":
+        names = [
+            f"{kind.upper()}, {data}, {value}" for data, v in sweeps.items() for value in v for kind in ("ic", "iw")
+        ]
+        values = [final(seeds, kind) for v in sweeps.values() for seeds in v.values() for kind in ("ic", "iw")]
+        return [Bars("Variation within classes", "", "accuracy", names, values)] if sweeps else []
+    kinds = ("ic", "iw", "iw_common") if field == "zipf" else ("ic", "iw")
+    series = [
+        Series(f"{kind.upper().replace('_COMMON', ' (common classes)')}, {data}", list(v),
+               [final(seeds, kind) for seeds in v.values()])
+        for data, v in sweeps.items() for kind in kinds
+    ]  # fmt: skip
+    titles = {"p_bursty": "Burstiness", "n_classes": "Number of classes", "polysemy": "Labels per class",
+              "zipf": "Exponent of the Zipf law"}  # fmt: skip
+    return [Lines(titles[field], field, "accuracy", series, log_x=field == "n_classes")] if series else []

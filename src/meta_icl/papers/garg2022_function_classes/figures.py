@@ -1,0 +1,67 @@
+"""The figures of Garg et al. (2022), drawn from a finished run."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from meta_icl.plotting import Bars, Chart, Grid, Lines, Series
+from meta_icl.runs import Run
+
+from .config import Training
+from .experiments import BASELINE_KS, part_arrays, trainings_of
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """Errors by position, tests under changed prompts, and the reference learners at full size."""
+    out: dict[str, Chart] = {"reference_learners": reference_figure(run), "trees": trees_figure(run)}
+    for t in trainings_of(run):
+        arrays = part_arrays(run, t.name)
+        out[t.name.replace(".", "")] = error_figure(t, arrays)
+        if "skewed_error" in arrays:
+            out[f"{t.name}-changed".replace(".", "")] = changed_figure(t, arrays)
+    return out
+
+
+def error_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
+    k, last = np.arange(arrays["error"].shape[2]), arrays["error"][-1]
+    series = [Series("decoder", k, np.median(last, 0), arrays["band_low"], arrays["band_high"])]
+    for name in ("bayes", "least_squares"):
+        if name in arrays and not (t.noise and name == "least_squares"):
+            series.append(Series(name.replace("_", " "), k, arrays[name], style="dashed"))
+    caption = "Squared error over that of the zero predictor; band: 90 % bootstrap interval over prompts, first seed."
+    return Lines(
+        f"Error by number of examples: {t.name}", "examples k", "e_k", tuple(series), log_y=True, caption=caption
+    )
+
+
+def changed_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
+    charts = []
+    for name in ("skewed", "half", "noisy"):
+        k = np.arange(arrays[f"{name}_error"].shape[1])
+        series = (
+            Series("decoder", k, np.median(arrays[f"{name}_error"], 0)),
+            Series("least squares", k, np.minimum(arrays[f"{name}_least_squares"], 10), style="dashed"),
+            Series("three neighbours", k, arrays[f"{name}_neighbours"], style="dotted"),
+        )
+        charts.append(Lines(f"{name} prompts", "examples k", "e_k", series))
+    return Grid(f"Changed prompts (Figs. 4, 8): {t.name}", tuple(charts), 3)
+
+
+def reference_figure(run: Run) -> Chart:
+    found = part_arrays(run, "baseline-linear")
+    labels = {"squares": "least squares", "averaging": "averaging", "neighbours": "three neighbours"}
+    charts = []
+    for name in ("plain", "skewed", "half", "orthants"):
+        series = tuple(Series(label, BASELINE_KS, found[f"{name}_{key}"]) for key, label in labels.items())
+        charts.append(Lines(f"{name} prompts", "examples k", "e_k", series, log_y=False))
+    return Grid("Reference learners, d = 20", tuple(charts), 2)
+
+
+def trees_figure(run: Run) -> Chart:
+    names, values = [], []
+    for inputs in ("raw", "sign"):
+        arrays = part_arrays(run, f"baseline-trees-{inputs}")
+        for name in ("greedy", "boosted"):
+            names.append(f"{name}, {inputs}")
+            values.append(float(arrays[name][0]))
+    return Bars("Decision trees, 100 examples (Fig. 5b)", "learner", "e_100", names, values)

@@ -1,0 +1,179 @@
+"""What is trained and measured: attention-only transformers, and the circuits in their patterns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meta_icl.algorithms import every_item_ceiling, label_ceilings
+from meta_icl.analysis.circuits import accuracy_plateaus, circuit_mask, circuit_scores, log_spaced, shuffled_labels
+from meta_icl.models import AttentionStack, Induction, ItemIndex, Learner, Window
+from meta_icl.models.clamped import Clamped
+from meta_icl.prompt import answer_batch, answer_positions
+from meta_icl.runs import Run
+from meta_icl.sweeps import run_parts
+from meta_icl.tasks import MetaClassification, meta_classification
+from meta_icl.tasks.meta_classification import rank_law
+from meta_icl.training import OnTask, Optimiser, cross_entropy, every_position_cross_entropy, train
+from meta_icl.training.replicas import make_replicas
+
+from .config import SETTINGS, VARIANTS, Config, Setting
+
+TRAIN_KEY, P = 0, 65
+CIRCUITS = ("NCC", "SCC", "FCC")
+SHUFFLES = ("permutation", "derangement", "iid")
+Seeds = Sequence[Mapping[str, np.ndarray]]  # what every seed of a setting left behind
+
+
+def learner_of(setting: Setting, n_labels: int, n_context: int) -> Callable[..., Any]:
+    """The description of the network of a setting."""
+    stack = AttentionStack(**setting.stack)
+    content = {"d_label": 63, "fixed_labels": True} if setting.content_labels else {}
+    layout = (ItemIndex if setting.positions == "item" else Window)(setting.all_labels, P)
+    learner = Learner(Induction(n_labels, stack, n_hidden=setting.n_hidden, **content), layout)
+    if setting.circuit is None:
+        return learner
+    return Clamped(learner, visible=partial(circuit_mask, setting.circuit, n_context))
+
+
+def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """One seed of one setting: accuracies, with shuffled labels too, and circuit scores, while it learns."""
+    setting = SETTINGS[name]
+    world = partial(meta_classification, **setting.world)
+    key = jax.random.key(TRAIN_KEY)
+    task = make_replicas(world, Optimiser(), key, [seed], {})[0][0].task
+    assert isinstance(task, MetaClassification)
+    n_labels = setting.world.get("n_labels", 32)
+    steps = max(1, round(setting.share * config["steps" if name == "default" else "extra_steps"]))
+    trained = train(
+        world,
+        learner_of(setting, n_labels, task.n_context),
+        steps=steps,
+        key=key,
+        seeds=[seed],
+        batch=config["batch"],
+        objective=every_position_cross_entropy if setting.all_labels else cross_entropy,
+        optimiser=Optimiser("sgd", learning_rate=setting.learning_rate),
+        record=log_spaced(steps, config["records"], first=max(1, min(100, steps // 4))),
+        probes={"at": OnTask(partial(measures, config=dict(config), n_labels=n_labels, every=setting.all_labels))},
+        store=part,
+    )
+    history = {name.removeprefix("at/"): v[:, 0] if v.ndim > 1 else v for name, v in trained.history.items()}
+    return history | ceilings_of(task, config["n_ceiling"], setting.all_labels)
+
+
+def measures(
+    predictor: Any, task: MetaClassification, key: Any, *, config: Mapping[str, Any], n_labels: int, every: bool
+) -> dict[str, Any]:
+    """Accuracy (and that of every map), random-label accuracies, scores "3 layers heads", mean patterns "l h t t"."""
+    keys = jax.random.split(key, 4)
+    drawn = task.sample_with_classes(config["n_eval"], key=keys[0])
+    prompts = drawn.prompts
+
+    def right(prompts: Any) -> Any:
+        return (jnp.argmax(answer_batch(predictor, prompts), -1) == prompts.y[:, -1]).astype(float)
+
+    correct = right(prompts)
+    member = jax.nn.one_hot(drawn.tasks, task.labels.shape[0])
+    out = {"accuracy": correct.mean(), "by_task": (correct @ member) / jnp.maximum(member.sum(0), 1)}
+    few = jax.tree.map(lambda leaf: leaf[: config["n_shuffled"]], prompts)
+    if task.n_context <= 6:
+        for i, kind in enumerate(SHUFFLES):
+            if kind != "derangement" or task.n_context > 1:
+                out[kind] = right(shuffled_labels(few, kind, n_labels=n_labels, key=keys[1 + i])).mean()
+    if every:
+        answers = answer_positions(predictor, prompts)
+        out["by_item"] = (jnp.argmax(answers, -1) == prompts.y).mean(0)
+    shown = jax.tree.map(lambda leaf: leaf[: config["n_traced"]], prompts)
+    patterns = jax.vmap(lambda prompt: predictor.trace(prompt.hidden())[1]["pattern"])(shown)
+    return out | {"scores": jnp.stack(circuit_scores(patterns)).mean(1), "patterns": patterns.mean(0)}
+
+
+def ceilings_of(task: MetaClassification, n: int, every: bool) -> dict[str, np.ndarray]:
+    """The ceilings of the seed's own world; none where classes are not equally frequent."""
+    labels = np.asarray(task.labels)
+    law = np.asarray(rank_law(len(labels), task.beta), np.float64)
+    out = {"ceilings": np.full(3, np.nan)}
+    if float(task.alpha) == 0:
+        options = {"repeats": task.repeats, "p_bursty": float(task.p_bursty), "distinct_query": task.distinct_query}
+        found = label_ceilings(labels, task.n_context, task_law=law / law.sum(), n_samples=n, **options)
+        out = {"ceilings": np.array(found)}
+    return out | ({"by_item_ceiling": every_item_ceiling(labels, task.n_context, n_samples=n)} if every else {})
+
+
+def part_name(name: str) -> str:
+    """A setting's name as that of a folder."""
+    return name.replace(" ", "_").replace(",", "")
+
+
+def run(config: Config, run: Run) -> None:
+    """Every seed of the default setting, then those of the others."""
+    shared = asdict(config)
+    names = [("default", config.seeds), *((name, config.extra_seeds) for name in config.extra)]
+    parts = {
+        f"{part_name(name)}-seed{seed}": {"name": name, "seed": seed, "config": shared}
+        for name, seeds in names
+        for seed in range(seeds)
+    }
+    run_parts(run, train_setting, parts)
+    run.save_json("variants", variant_rows(load(run)))
+
+
+# What claims and figures read of a finished run.
+
+
+def load(run: Run) -> dict[str, Seeds]:
+    """What the seeds of every trained setting left behind."""
+    parts = run.parts().items()
+    found = {
+        name: [part.load_arrays("result") for of, part in parts if of.startswith(f"{part_name(name)}-seed")]
+        for name in SETTINGS
+    }
+    return {name: seeds for name, seeds in found.items() if seeds}
+
+
+@dataclass(frozen=True)
+class Course:
+    """The course of one seed: its plateaus (accuracy, record index) and its end."""
+
+    arrays: Mapping[str, np.ndarray]
+    levels: tuple[float, ...]
+    records: tuple[int, ...]
+
+    def at(self, phase: int, score: int, layer: int) -> float:
+        """A circuit score (mean over heads) in a phase, from 1; -1 is the end; NaN if the phase does not exist."""
+        index = -1 if phase == -1 else (self.records[phase - 1] if phase <= len(self.records) else None)
+        return np.nan if index is None else float(self.arrays["scores"][index, score, layer].mean())
+
+    def level(self, phase: int) -> float:
+        return self.levels[phase - 1] if phase <= len(self.levels) else np.nan
+
+    def value(self, name: str, phase: int) -> float:
+        """A recorded number in a phase or, -1, at the end."""
+        if phase == -1:
+            return float(self.arrays[name][-1])
+        return float(self.arrays[name][self.records[phase - 1]]) if phase <= len(self.records) else np.nan
+
+
+def course(arrays: Mapping[str, np.ndarray]) -> Course:
+    found = accuracy_plateaus(arrays["step"], arrays["accuracy"])
+    records = tuple(int(np.argmin(np.abs(arrays["step"] - 10**p.time))) for p in found)
+    return Course(arrays, tuple(p.height for p in found), records)
+
+
+def variant_rows(found: Mapping[str, Seeds]) -> dict[str, dict[str, float]]:
+    """Plateaus, own SCC ceiling, final accuracy and final scores (means over heads) of every seed of every variant."""
+    rows = {}
+    for name in (name for name in VARIANTS if name in found):
+        for i, arrays in enumerate(found[name]):
+            c = course(arrays)
+            row = {"P1": c.level(1), "P2": c.level(2), "SCC": float(arrays["ceilings"][1])}
+            row["end"] = c.value("accuracy", -1)
+            for layer in range(2):
+                row |= {f"{letter}{layer + 1}": c.at(-1, score, layer) for score, letter in enumerate("BLC")}
+            rows[f"{name}, seed {i}"] = row
+    return rows

@@ -1,0 +1,160 @@
+"""The figures of Minegishi et al. (2025), drawn from a finished run."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from meta_icl.analysis.circuits import accuracy_plateaus, phase_numbers
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
+from meta_icl.runs import Run
+
+from .config import SETTINGS, Setting
+from .experiments import CIRCUITS, SHUFFLES, Course, Seeds, course, load, variant_rows
+
+KNOBS = {"n_tasks": ("T", "Maps", 3), "n_classes": ("K", "Classes", 64), "eps": ("eps", "Noise of items", 0.1),
+         "p_bursty": ("p_B", "Share of queries from the context", 0.0)}  # fmt: skip
+
+
+def sweep(knob: str) -> dict[float, str]:
+    """The settings that differ from the default in one field of `KNOBS` alone, by its value, in order."""
+    found = {KNOBS[knob][2]: "default"}
+    found |= {s.world[knob]: name for name, s in SETTINGS.items() if set(s.world) == {knob} and s == Setting(s.world)}
+    return dict(sorted(found.items()))
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """Accuracy with the ceilings and by phase, circuit scores, random labels, patterns, variants, and the settings."""
+    return drawn(load(run))
+
+
+def drawn(found: Mapping[str, Seeds]) -> dict[str, Chart]:
+    """The figures of what was recorded of every trained setting."""
+    seeds = found["default"]
+    shown = max((course(arrays) for arrays in seeds), key=lambda one: len(one.records))
+    out: dict[str, Chart] = {
+        "accuracy": accuracy_figure(seeds),
+        "phases": phase_figure(shown),
+        "circuits": circuit_figure("Circuits while training (Fig. 4)", seeds),
+        "random_labels": shuffled_figure(seeds),
+        "patterns": pattern_figure(shown),
+        "variants": variant_figure(found),
+    }
+    for name in (name for name in found if name.startswith("heads=")):
+        # One seed: which head is which differs from seed to seed.
+        title = f"Circuits with {name.removeprefix('heads=')} heads, first seed (Figs. 9, 17)"
+        out[f"circuits_{name.replace('=', '_')}"] = circuit_figure(title, found[name][:1])
+    diagrams = [diagram for knob in KNOBS if (diagram := phase_diagram(knob, found)) is not None]
+    if diagrams:
+        out["phase_diagrams"] = Grid("Accuracy by setting (rows) and step (Figs. 7, 15)", diagrams, 2)
+    others = {name: arrays[0] for name, arrays in found.items() if name != "default"}
+    return out | ({"settings": settings_figure(others)} if others else {})
+
+
+def accuracy_figure(seeds: Seeds) -> Chart:
+    series = [Series(f"seed {i}", a["step"][1:], a["accuracy"][1:]) for i, a in enumerate(seeds)]
+    lines = [(name, float(np.median([a["ceilings"][i] for a in seeds]))) for i, name in enumerate(CIRCUITS)]
+    caption = (
+        "Lines: the best accuracies from the query alone, with the set of labels, and in full (median over worlds)."
+    )
+    return Lines("Accuracy in three phases (Fig. 2)", "training step", "accuracy", series, log_x=True, caption=caption,
+                 h_lines=lines)  # fmt: skip
+
+
+def phase_figure(shown: Course) -> Chart:
+    """The accuracy of one seed, coloured by phase, and the ceilings of its own world."""
+    steps, accuracy = shown.arrays["step"], shown.arrays["accuracy"]
+    numbers = phase_numbers(steps, accuracy, accuracy_plateaus(steps, accuracy))
+    series = []
+    for phase in np.unique(numbers):
+        at = np.flatnonzero(numbers == phase)
+        at = np.append(at, at[-1] + 1)[: len(steps) - at[0]]  # up to the first record of the next, without a gap
+        at = at[steps[at] > 0]
+        series.append(Series(f"phase {phase}" if phase else "before", steps[at], accuracy[at]))
+    levels = [(name, float(c)) for name, c in zip(CIRCUITS, shown.arrays["ceilings"], strict=True) if np.isfinite(c)]
+    caption = (
+        "The seed with the most plateaus. Phases are parted where the accuracy is half way between two plateaus."
+        " Lines: the best accuracies in this seed's world from the query alone, with the set of labels, and in full."
+    )
+    return Lines("Phases of one seed (Figs. 2, 3)", "training step", "accuracy", series, log_x=True, caption=caption,
+                 h_lines=levels)  # fmt: skip
+
+
+def circuit_figure(title: str, seeds: Seeds) -> Chart:
+    """The three scores of every layer (rows) and head (columns) over the logarithm of the step."""
+    layers, heads = seeds[0]["scores"].shape[2:]
+    charts = [
+        Lines(f"Layer {layer + 1}" + (f", head {head + 1}" if heads > 1 else ""), "training step", "attention", [
+            over_seeds(name, seeds[0]["step"][1:], np.stack([a["scores"][1:, i, layer, head] for a in seeds], -1))
+            for i, name in enumerate(("bigram", "label attention", "chunk-example"))
+        ], log_x=True)
+        for layer in range(layers) for head in range(heads)
+    ]  # fmt: skip
+    return Grid(title, charts, heads if heads > 1 else layers)
+
+
+def shuffled_figure(seeds: Seeds) -> Chart:
+    series = [
+        over_seeds(name, seeds[0]["step"][1:], np.stack([a[name][1:] for a in seeds], -1))
+        for name in ("accuracy", *SHUFFLES)
+    ]
+    return Lines("Accuracy with other labels in the context (Fig. 6)", "training step", "accuracy", series, log_x=True)
+
+
+def pattern_figure(shown: Course) -> Chart:
+    """Mean attention on every plateau and at the end (rows), in every layer and head (columns)."""
+    patterns, steps = shown.arrays["patterns"], shown.arrays["step"]
+    names = [f"{'xl'[i % 2]}{i // 2 + 1}" for i in range(patterns.shape[-1] - 1)] + ["q"]
+    moments = [(f"plateau {i + 1}", record) for i, record in enumerate(shown.records)] + [("end", len(steps) - 1)]
+    rows = []
+    for moment, record in moments:
+        panels = [
+            Panel(f"{moment}, layer {layer + 1}, head {head + 1}", pattern, names, names)
+            for layer, heads in enumerate(patterns[record])
+            for head, pattern in enumerate(heads)
+        ]
+        rows.append(Heatmaps(f"{moment.capitalize()}, step {steps[record]:,.0f}", panels, diverging=False))
+    caption = "One seed. Rows read, columns are read. Patterns are means over prompts."
+    return Grid("Attention on the plateaus and at the end (Fig. 4)", rows, 1, caption)
+
+
+def variant_figure(found: Mapping[str, Seeds]) -> Chart:
+    rows = variant_rows(found)
+    panels = [
+        Panel(title, [[row[column] for column in columns] for row in rows.values()], columns, list(rows))
+        for title, columns in (
+            ("accuracy", ("P1", "P2", "SCC", "end")),
+            ("final circuit", ("B1", "L1", "C1", "B2", "L2", "C2")),
+        )
+    ]
+    caption = (
+        "One row per seed. P1, P2: plateaus; SCC: the best accuracy from the set of labels in that seed's world. B:"
+        " bigram, L: label attention, C: chunk-example, of layers 1 and 2. Published at the end: C1 and L2 both high."
+    )
+    return Heatmaps("Variants: plateaus and final circuit", panels, caption, False, shared_scale=True)
+
+
+def phase_diagram(knob: str, found: Mapping[str, Seeds]) -> Chart | None:
+    """Accuracy by the value of a knob (rows) and step (columns, the last one too), the median over seeds; none for a
+    single value."""
+    values = {value: found[name] for value, name in sweep(knob).items() if name in found}
+    if len(values) < 2:
+        return None
+    last = int(max(seeds[0]["step"][-1] for seeds in values.values()))
+    marks = [k * 10**power for power in range(len(str(last))) for k in (1, 2, 5)]
+    columns = [*(n for n in marks if min(100, last // 4) <= n < last), last]
+    rows = [np.median([at_steps(arrays, columns) for arrays in seeds], 0) for seeds in values.values()]
+    letter, title, _ = KNOBS[knob]
+    names = [f"{n}" if n < 1_000 else f"{n / 1_000:g}k" for n in columns]
+    panel = Panel(f"{letter} by step", rows, names, [f"{value:g}" for value in values])
+    return Heatmaps(title, [panel], diverging=False)
+
+
+def at_steps(arrays: Mapping[str, np.ndarray], steps: Sequence[int]) -> np.ndarray:
+    """The accuracy at given steps, linear in their logarithm; NaN outside of the training."""
+    times = np.log10(arrays["step"][1:])
+    return np.interp(np.log10(steps), times, arrays["accuracy"][1:], left=np.nan, right=np.nan)
+
+
+def settings_figure(others: Mapping[str, Mapping[str, np.ndarray]]) -> Chart:
+    series = [Series(name, a["step"][1:], a["accuracy"][1:]) for name, a in others.items()]
+    return Lines("Other settings", "training step", "accuracy", series, log_x=True)

@@ -1,0 +1,36 @@
+"""In-context learning and induction heads (Olsson et al., 2022): the metrics, on repeated random tokens.
+
+Transformer Circuits Thread, 2022 (arXiv 2209.11895). Claims. In attention-only models of two layers, heads that match
+prefixes and copy appear at the moment at which in-context learning does; one layer has neither, unless its keys are
+smeared over neighbours; removing those heads removes in-context learning.
+
+Setting. The published runs see 15 billion tokens of text, which is beyond a workstation and not offline. Here: a start
+token, then a block of distinct random tokens out of 64 again and again, of 13 to 25 tokens in training (with one length
+for all, one layer copies by position alone: measured, its score is that of two layers; with 13 lengths it still narrows
+the place down, to a score near -3) and of 25, four times, where models are measured; the score of in-context learning
+is the loss on the last copy less that on the first, in nats (a table of bigrams has 0, perfect copying -log 40 or
+more). Widths, rate and batch are chosen here. Prefix matching sums the attention to all earlier successors (its bounded
+form). Heads are removed together, since several match prefixes and stand in for each other (measured: without the best
+one nothing is lost); the effect of each alone is in the figure `ablation`. What the change of two layers consists of
+(O2, O3, O5) is asked of the seeds that have it: a score of -1 nat or less at the end.
+
+Command: `meta-icl reproduce olsson2022`. Times: see `TIMES`.
+"""
+
+from .claims import claims
+from .config import Config
+from .experiments import run
+from .figures import figures
+
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+
+TIMES = {"smoke": "1 CPU-min", "small": "26 CPU-min", "paper": "1 GPU-hour (synthetic tokens only)"}
+IDS = tuple(f"O{i}" for i in range(1, 6))
+
+PRESETS = {
+    "smoke": Config(
+        seeds=1, steps=4, batch=4, n_tokens=12, period=5, shortest=3, width=8, heads=2, records=2, n_eval=4
+    ),
+    "small": Config(),
+    "paper": Config(seeds=5, steps=20_000, batch=256, n_tokens=512, width=256, heads=8, n_eval=512),
+}

@@ -1,0 +1,50 @@
+"""Pretraining task diversity and the emergence of non-Bayesian in-context learning (Raventos et al., NeurIPS 2023).
+
+Claims. A decoder pretrained on linear regressions from a finite pool of M tasks answers like the Bayesian with that
+pool as prior (dMMSE) when M is small, and like the Bayesian with the Gaussian prior (ridge) when M is large: beyond a
+threshold M* more training brings it closer to ridge on new tasks, below it further away. In between it does better on
+new tasks than any smoothing of dMMSE.
+
+Setting. w ~ N(0, I_D), x ~ N(0, I_D), y = w.x + N(0, 0.25), D = 8, K = 16 points; tokens (0, x) and (y, 0); loss on
+all K noisy targets. Base decoder: 8 layers, width 128, 2 heads, no bias in the maps in and out; Adam 1e-3 with a
+triangular rate, 500,000 steps of 256 prompts. Errors are over D and averaged over the K positions; Delta(a, b) is the
+mean squared difference of two predictors over D.
+
+Shrunk in `small`: D = 4, K = 8, noise variance 0.125 (the same ratio of signal to noise), 2 layers of width 64, larger
+initial weights, 20,000 steps of 64 prompts by Muon at a rate of 3e-3. V-1 is measured at M = 8, V-2, V-7 and V-8 at the
+ends of M = 8 .. 1024.
+
+Command: `meta-icl reproduce raventos2023`. Times on two CPU cores: see `TIMES`.
+"""
+
+from .claims import claims
+from .config import Config, Training
+from .experiments import run
+from .figures import figures
+
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+
+TIMES = {"smoke": "1 CPU-min", "small": "19 CPU-min", "paper": "weeks (GPU)"}
+IDS = ("B-1", *(f"V-{i}" for i in range(1, 14)))
+_LADDER = tuple(2**i for i in range(1, 21))
+_PAPER = (
+    *(Training(m, batch=batch) for batch in (256, 512) for m in _LADDER),
+    *(Training(m, steps=1_000_000) for m in _LADDER[11:17]),
+    *(Training(m, "small", batch=batch) for batch in (256, 512) for m in _LADDER),
+    *(
+        Training(m, model, batch=batch)
+        for model in ("base-wide", "small-wide", "small-deep")
+        for batch in (256, 512)
+        for m in _LADDER[8:17]
+    ),
+    *(Training(m, "large", d, batch) for d in (8, 16, 32) for batch in (256, 512) for m in (*_LADDER[11:18], 2**20)),
+    *(Training(m, batch=b, weight_decay=w) for w in (1e-4, 1e-3, 1e-2) for b in (256, 512) for m in _LADDER[8:17]),
+)
+
+PRESETS = {
+    "smoke": Config(
+        n_eval=12, n_baseline=50, trainings=tuple(Training(m, "mini", 2, 4, 6) for m in (2, 4, 8))
+    ),
+    "small": Config(),
+    "paper": Config(n_eval=16_384, optimiser="adam", learning_rate=1e-3, init_std=0.02, trainings=_PAPER),
+}  # fmt: skip

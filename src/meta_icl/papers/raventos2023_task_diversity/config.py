@@ -1,0 +1,39 @@
+"""The sizes that a reproduction of Raventós et al. (2023) is configured by."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Training:
+    """One pretraining; `m` is the size of the pool of tasks, K = 2 d the number of points."""
+
+    m: int
+    model: str = "base"
+    d: int = 8
+    batch: int = 256
+    steps: int = 500_000
+    weight_decay: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The name of the part."""
+        decay = f"-wd{self.weight_decay:g}" if self.weight_decay else ""
+        return f"{self.model}-D{self.d}-M{self.m}-B{self.batch}-S{self.steps}{decay}"
+
+    @property
+    def noise_variance(self) -> float:
+        """0.25 at D = 8, with the ratio of signal to noise kept."""
+        return 0.25 * self.d / 8
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the experiments."""
+
+    seeds: int = 1
+    n_eval: int = 1_000
+    n_baseline: int = 20_000
+    optimiser: str = "muon"
+    learning_rate: float = 3e-3
+    init_std: float = 0.125  # 1 / sqrt(64); GPT-2's 0.02 is for wider networks
+    trainings: tuple[Training, ...] = tuple(Training(m, "tiny", 4, 64, 20_000) for m in (8, 64, 1_024))

@@ -1,0 +1,156 @@
+"""What is trained and measured: single layers of fast-weight rules, and recall of several mixers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from meta_icl.evaluation import errors_by_position
+from meta_icl.evaluation.league import Arena, arena, play, roster
+from meta_icl.models import Concatenated, Intervention, Learner, Trace, mixers
+from meta_icl.prompt import Prompt
+from meta_icl.runs import Run
+from meta_icl.sweeps import run_parts
+from meta_icl.tasks import FunctionRegression, Linear, LinearRegression, Normal
+from meta_icl.training import Optimiser, half_mse, labelled_cross_entropy, train
+
+from .config import Config
+
+RULES = ("linear_attention", "deltanet", "mesa")  # one layer each
+RECALL = ("attention", "deltanet", "gated_deltanet", "mesa")
+SINGLE = ("deltanet", "linear_attention")  # one layer, with and without convolution
+STYLES = (
+    *("attention", "linear_attention", "retnet", "gla", "mamba", "mamba2", "deltanet", "gated_deltanet", "rwkv7"),
+    *("mesa", "ttt_linear", "mlstm", "lstm"),
+)
+CG_STEPS = (0, 1, 5, 10, 20, 30)
+
+
+class Marked(Concatenated):
+    """Tokens (x, y, 1, 1) of the examples and (x, 0, 0, 1) of the query; the answer is the last channel of the query.
+
+    With a constant and a mark a linear layer can gate what it writes, as a bias would.
+    """
+
+    def encode(self, prompt: Prompt) -> Float[Array, "n d"]:
+        example = (jnp.arange(prompt.x.shape[0]) < prompt.x.shape[0] - 1)[:, None] * jnp.ones((1, 1), prompt.x.dtype)
+        return jnp.concatenate([prompt.x, prompt.y * example, example, jnp.ones_like(example)], axis=1)
+
+
+class OneLayer(eqx.Module):
+    """A mixer as a network."""
+
+    mixer: Any
+
+    def __call__(
+        self, tokens: Float[Array, "t d"], interventions: Sequence[Intervention] = ()
+    ) -> tuple[Float[Array, "t d"], Trace]:
+        del interventions  # it names no sites
+        return mixers.mix(self.mixer, tokens), Trace({})
+
+
+@dataclass(frozen=True)
+class OneMixer:
+    """Describes a `OneLayer`."""
+
+    mixer: Any
+    width: int
+
+    def __call__(self, *, key: Key[Array, ""]) -> OneLayer:
+        return OneLayer(self.mixer(self.width, key=key))
+
+
+@dataclass(frozen=True)
+class PlainMesa(mixers.Mesa):
+    """Mesa whose keys keep their length."""
+
+    unit_keys: ClassVar[bool] = False
+
+
+def rule_model(name: str, d: int) -> Learner:
+    """One head with keys of width d and values of one channel."""
+    kinds = {"linear_attention": mixers.LinearAttention, "deltanet": mixers.DeltaNet, "mesa": PlainMesa}
+    shape: dict[str, Any] = {"n_heads": 1, "d_key": d, "d_value": 1, "conv": 0, "feature": "identity"}
+    return Learner(OneMixer(kinds[name](**shape, output_norm=False, chunk_size=2 * d + 1), d + 3), Marked())
+
+
+# What is computed.
+
+
+def rule_part(part: Run, *, name: str, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Errors over d "seeds positions" of one trained layer, at its best rate."""
+    d, steps, seeds = config["d"], config["rule_steps"], config["seeds"]
+    task = LinearRegression(d=d, n_context=2 * d, x_law=Normal())
+    schedule: dict[str, Any] = {"schedule": "cosine", "schedule_steps": steps, "warmup_steps": max(1, steps // 20)}
+    trained = train(
+        task,
+        rule_model(name, d),
+        steps=steps,
+        key=jax.random.key(0),
+        seeds=seeds,
+        batch=config["rule_batch"],
+        optimiser=Optimiser("adam", clip_norm=1.0, **schedule),
+        objective=half_mse,
+        sweep={"optimiser.learning_rate": tuple(config["rule_rates"])},
+        record=max(1, steps // 10),
+        store=part,
+    )
+    losses = trained.history["loss"][-1].reshape(-1, seeds)
+    best = int(np.argmin(losses.mean(axis=1)))
+    prompts = task.sample_batch(config["rule_eval"], key=jax.random.key(1))
+    positions = (d // 2, d, 3 * d // 2, 2 * d)
+    members = [trained[best * seeds + i] for i in range(seeds)]
+    errors = [errors_by_position(member, prompts, positions=positions).mean(axis=0) / d for member in members]
+    return {"losses": losses, "rate": np.array(config["rule_rates"][best]), "t": np.array(positions)} | {
+        "errors": np.stack([np.asarray(e) for e in errors])
+    }
+
+
+def recall_part(part: Run, *, name: str, n_layers: int, conv: bool, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """One mixer in the recall arena; of Mesa also the losses by the number of steps of conjugate gradient."""
+    ground, mixer = arena("mqar", config["length"]), roster(config["chunk_size"])[name]
+    sizes = _sizes(config) | {"n_layers": n_layers, "steps": config["steps"]}
+
+    def cg_losses(predictor: Any, key: Key[Array, ""]) -> Float[Array, " steps"]:
+        def loss(steps: int) -> Array:
+            model = ground.model(replace(mixer, cg_steps=steps), config["d_model"], n_layers, 4)
+            skeleton = eqx.filter_eval_shape(model, key=key)
+            same = jax.tree.unflatten(jax.tree.structure(skeleton), jax.tree.leaves(predictor))
+            return labelled_cross_entropy(same, ground.task, config["n_eval"], key)
+
+        return jnp.stack([loss(steps) for steps in CG_STEPS])
+
+    measures = {"cg": cg_losses} if name == "mesa" and conv and n_layers > 1 else {}
+    mixer = mixer if conv else replace(mixer, conv=0)
+    return play(ground, mixer, key=jax.random.key(0), measures=measures, store=part, **sizes)
+
+
+def style_part(part: Run, *, name: str, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """One mixer on linear functions, scored after 2 d examples and at one to four times the training length."""
+    d, n = config["length"] // 8, config["length"] // 2 - 1
+    scored = {"2d": 2 * d, "1x": n, "2x": 2 * n, "4x": 4 * n}
+    ground = Arena(FunctionRegression(Linear(d), n), {k: FunctionRegression(Linear(d), m) for k, m in scored.items()})
+    sizes = _sizes(config) | {"n_layers": 2, "steps": config["style_steps"]}
+    return play(ground, roster(config["chunk_size"])[name], key=jax.random.key(0), store=part, **sizes)
+
+
+def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in ("batch", "seeds", "d_model", "n_eval", "rates")}
+
+
+def run(config: Config, run: Run) -> None:
+    """All trainings: single layers, recall, styles."""
+    shared = {"config": {field: getattr(config, field) for field in Config.__dataclass_fields__}}
+    run_parts(run, rule_part, {f"rule-{name}": {"name": name} | shared for name in RULES})
+    recall = {f"recall-{name}": {"name": name, "n_layers": 2, "conv": True} | shared for name in RECALL}
+    for conv in (True, False):
+        parts = {f"single-{name}-conv={conv}": {"name": name, "n_layers": 1, "conv": conv} | shared for name in SINGLE}
+        recall |= parts
+    run_parts(run, recall_part, recall)
+    run_parts(run, style_part, {f"style-{name}": {"name": name} | shared for name in STYLES})
+    run.save_arrays("sizes", {"d": np.array(config.d)})

@@ -1,0 +1,35 @@
+"""The figures of Schlag et al. (2021), drawn from a finished run."""
+
+import numpy as np
+
+from meta_icl.algorithms import hebbian_error
+from meta_icl.plotting import Bars, Chart, Lines, Series, over_seeds
+from meta_icl.runs import Run
+
+from .experiments import CG_STEPS, RECALL, RULES, SINGLE, STYLES
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """Single layers and their closed forms, recall, conjugate gradient, styles by length."""
+    d, arrays = int(run.load_arrays("sizes")["d"]), {name: run.part_arrays(f"rule-{name}") for name in RULES}
+    t = np.arange(0, arrays["mesa"]["t"][-1] + 1)
+    curves = [over_seeds(name, a["t"], a["errors"].T, style="points") for name, a in arrays.items()]
+    curves += [
+        Series("one gradient step", t, hebbian_error(t, d), style="dashed"),
+        Series("least squares", t, np.maximum(0, 1 - t / d), style="dashed"),
+    ]
+    names = [*(f"recall-{n}" for n in RECALL), *(f"single-{n}-conv={c}" for n in SINGLE for c in (True, False))]
+    scores = np.stack([run.part_arrays(name)["score/1x"] for name in names])
+    styles = {name: run.part_arrays(f"style-{name}") for name in STYLES}
+    lengths = np.array([1, 2, 4])
+    by_length = [over_seeds(name, lengths, np.stack([a[f"score/{n}x"] for n in lengths])) for name, a in styles.items()]
+    cg = [over_seeds("Mesa", np.array(CG_STEPS), run.part_arrays("recall-mesa")["cg"].T)]
+    low, high = scores.min(axis=1), scores.max(axis=1)
+    return {
+        "rules": Lines("One trained layer on linear regression", "examples", "error / d", tuple(curves)),
+        "recall": Bars("Associative recall", "", "accuracy", names, np.median(scores, axis=1), low, high),
+        "styles": Lines(
+            "Linear functions by length", "length / training length", "error", tuple(by_length), log_x=True
+        ),
+        "cg": Lines("Mesa by steps of conjugate gradient", "steps", "loss, nats", tuple(cg)),
+    }

@@ -1,0 +1,40 @@
+"""The figures of Singh et al. (2024), drawn from a finished run."""
+
+import numpy as np
+
+from meta_icl.plotting import Bars, Chart, Grid, Lines, Series, over_seeds
+from meta_icl.runs import Run
+
+from .config import HEADS
+from .experiments import free_seeds
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """Losses, heads, clamps and the toy."""
+    free = free_seeds(run)
+    steps = free[0]["step"][1:]
+    losses = [
+        over_seeds(test, steps, np.stack([a[f"{test}_loss"][1:] for a in free], -1))
+        for test in ("train", "label_pairs", "drawings", "classes")
+    ]
+    heads = [Series(f"head {h}", steps, free[0]["strength"][1:, h]) for h in range(HEADS)]
+    names = [f"head {h}" for h in range(HEADS)]
+    clamped = [
+        Series(name.rsplit("-K", 1)[0], part["step"][1:], part["train_loss"][1:])
+        for name in run.parts()
+        if name != "toy" and (part := run.part_arrays(name)) is not None and name.endswith("seed0")
+    ]
+    toy = [
+        Series(name, np.arange(losses.shape[1]), np.median(losses / losses[:, :1], 0))
+        for name, losses in run.part_arrays("toy").items()
+    ]
+    level = [("ln 2", float(np.log(2)))]
+    return {
+        "loss": Lines("Loss among the context's labels (Fig. 2)", "training step", "nats", losses, True, h_lines=level),
+        "heads": Grid("Heads of layer 2, first seed (Fig. 3)", (
+            Lines("Strength", "training step", "induction strength", heads, True),
+            Bars("Accuracy of a head alone", "", "accuracy", names, free[0]["alone"]),
+        ), 2),
+        "clamps": Lines("Training with clamps (Fig. 7)", "training step", "nats", clamped, True, h_lines=level),
+        "toy": Lines("Rank-one toy (Fig. 6)", "step", "loss / first loss, median", toy, log_y=True),
+    }  # fmt: skip

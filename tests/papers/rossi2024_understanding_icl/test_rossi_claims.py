@@ -1,0 +1,32 @@
+"""The guard of the claims of Rossi et al.: layers that did not reach the loss of gradient descent are not judged."""
+
+import numpy as np
+
+from meta_icl.papers.rossi2024_understanding_icl.claims import claim_alignment, claims_rollouts, trained
+from meta_icl.papers.rossi2024_understanding_icl.experiments import DAMPENINGS, LOOPS
+
+
+def layer(ratios, error=1e-5):
+    """A seed whose loss is off by more than 1 % has a tenth of the alignment."""
+    off = np.where(np.array(ratios) > 1.01, 0.1, error)
+    return {"final/loss": 0.2 * np.array(ratios), "final/gd_loss": np.array(0.2), "final/prediction_error": off,
+            "final/gradient_error": off, "final/cosine": 1 - off}  # fmt: skip
+
+
+def test_alignment_is_judged_on_converged_layers():
+    two_of_three = claim_alignment({2: layer((1.0, 1.0, 1.0)), 10: layer((1.0, 1.5, 1.001))})
+    assert two_of_three.verdict == "holds"
+    assert [check.measured_text.endswith("(2 of 3 seeds)") for check in two_of_three.checks] == [False] * 3 + [True] * 3
+    assert claim_alignment({10: layer((1.0, 1.5, 1.5))}).verdict == "not converged"
+    assert claim_alignment({10: layer((1.0, 1.0, 1.0), error=0.1)}).verdict == "fails"
+
+
+def test_the_looped_layer_is_judged_where_it_converged():
+    losses = np.ones((3, len(DAMPENINGS), LOOPS))
+    losses[:, np.array(DAMPENINGS) > 0.7, -1] = np.inf
+    stuck = losses.copy()
+    stuck[0, :, -1] = np.inf  # the seed that did not converge diverges at every dampening
+    rollouts = {"dampening": np.array(DAMPENINGS), "gd": losses, "trained": stuck, "trained_y": losses}
+    _, looped = claims_rollouts(rollouts, trained(layer((2.0, 1.0, 1.0))))
+    assert looped.verdict == "holds" and looped.checks[0].measured == (0.0, 0.7, 0.7)
+    assert claims_rollouts(rollouts, trained(layer((2.0, 2.0, 1.0))))[1].verdict == "not converged"
