@@ -234,6 +234,12 @@ class Widget(_Shown):
 Chart: TypeAlias = Lines | Heatmaps | Bars | Grid | Slider | Widget
 
 
+def deciding(figures: Mapping[str, Chart], claims: Mapping[str, str]) -> dict[str, Chart]:
+    """The figures, each with the claims that it decides, {name: "R-2 R-3"}; figures that are not drawn do not count."""
+    named = {name: tuple(claims[name].split()) for name in figures if name in claims}
+    return {n: replace(chart, decides=named[n]) if n in named else chart for n, chart in figures.items()}
+
+
 def still(chart: Chart) -> Chart:
     """The chart as it stands where nothing can move: a slider's start frame, a widget's static chart."""
     if isinstance(chart, Slider):

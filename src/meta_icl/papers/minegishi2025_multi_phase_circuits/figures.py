@@ -83,7 +83,7 @@ def circuit_figure(title: str, seeds: Seeds) -> Chart:
     """The three scores of every layer (rows) and head (columns) over the logarithm of the step."""
     layers, heads = seeds[0]["scores"].shape[2:]
     charts = [
-        Lines(f"Layer {layer + 1}" + (f", head {head + 1}" if heads > 1 else ""), "training step", "attention", [
+        Lines(f"Layer {layer + 1}" + (f", head {head + 1}" if heads > 1 else ""), "training step", "mean attention", [
             over_seeds(name, seeds[0]["step"][1:], np.stack([a["scores"][1:, i, layer, head] for a in seeds], -1))
             for i, name in enumerate(("bigram", "label attention", "chunk-example"))
         ], log_x=True)
