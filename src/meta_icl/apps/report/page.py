@@ -131,7 +131,7 @@ def write_comparison(path: str | PathLike[str], *, runs: Sequence[Reported], tit
     _write(path, title, [header, *sections], [drawn.node for drawn in figures])
 
 
-def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Sequence[dict[str, Any]]) -> None:
+def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Sequence[Mapping[str, Any]]) -> None:
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
