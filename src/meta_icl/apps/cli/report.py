@@ -96,7 +96,10 @@ def training(run: Run) -> dict[str, Any]:
 
     parts = {name: part.config["arguments"] for name, part in run.parts().items()}
     results = {name: part.load_arrays("result") for name, part in run.parts().items()}
-    return of_training(run.config, losses_by_point(parts, results), summaries(parts, results))
+    curves = losses_by_point(parts, results)
+    steps = next(iter(results.values()))["history/step"]
+    shown = {label: (steps[len(steps) - len(losses) :], losses) for label, losses in curves.items()}
+    return of_training(run.config, shown, summaries(parts, results))
 
 
 def paper_of(run: Run) -> Any:

@@ -243,23 +243,18 @@ def train_part(part: Run, *, training: dict, seeds: list, sweep: dict) -> dict[s
     return history | to_arrays(trained.stacked, "predictor")
 
 
-def losses_by_point(
-    parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]
-) -> dict[str, tuple[Any, Any]]:
-    """{point of the sweep in words: (recorded steps "n", losses "n seeds")}; records without a loss are left out."""
+def losses_by_point(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """{point of the sweep in words: losses "records seeds"}, from the second record on: the first has none."""
     import numpy as np
 
     found: dict[str, list[Any]] = {}
-    steps: dict[str, Any] = {}
     for name, arguments in parts.items():
         points = itertools.product(*arguments["sweep"].values(), arguments["seeds"])  # as `make_replicas` orders them
-        recorded, losses = results[name]["history/step"], results[name]["history/loss"]
-        first = min(1, len(losses) - 1)  # the first record stands before any step
-        for point, curve in zip(points, np.asarray(losses)[first:].T, strict=True):
+        losses = np.asarray(results[name]["history/loss"])
+        for point, curve in zip(points, losses[min(1, len(losses) - 1) :].T, strict=True):
             label = point_label(dict(zip(arguments["sweep"], point, strict=False)))  # without the seed
             found.setdefault(label, []).append(curve)
-            steps[label] = np.asarray(recorded)[first:]
-    return {label: (steps[label], np.stack(curves, -1)) for label, curves in found.items()}
+    return {label: np.stack(curves, -1) for label, curves in found.items()}
 
 
 def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -274,7 +269,7 @@ def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapp
             "lowest": float(losses[-1].min()),
             "highest": float(losses[-1].max()),
         }
-        for label, (_, losses) in losses_by_point(parts, results).items()
+        for label, losses in losses_by_point(parts, results).items()
     ]
 
 
