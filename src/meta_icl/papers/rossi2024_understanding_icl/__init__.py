@@ -19,9 +19,9 @@ Command: `meta-icl reproduce rossi2024`. Times on two CPU cores: see `TIMES`.
 from .claims import claims
 from .config import Config
 from .experiments import run
-from .figures import figures
+from .figures import figures, story
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run", "story"]
 
 TIMES = {"demo": "1.5 min", "smoke": "2 min", "small": "20 CPU-min", "paper": "hours (GPU)"}
 IDS = tuple(f"R-{i}" for i in range(1, 13))
