@@ -42,7 +42,7 @@ class Attention(MixerDescription):
     are shared by the heads (default: one each). `project=False` leaves out W_O: head i adds to its own channels.
     `query_is_key=False` keeps the last row, the query, out of the keys. `window`: the last so many tokens are seen.
     `qk_norm` stands on the queries and keys of every head, or of all heads together with `qk_norm_whole`. `smeared`:
-    keys are s k_j + (1 - s) k_{j-1} with a learned sigmoid per head (Olsson et al., 2022). `softcap` bounds scores by
+    keys are s k_j + (1 - s) k_{j-1} with a learned sigmoid per group (Olsson et al., 2022). `softcap` bounds scores by
     c tanh(s / c). `biases` are those of queries, keys and values, `bias_out` that of W_O; they start at zero.
     """
 
@@ -90,17 +90,12 @@ class Attention(MixerDescription):
         w_q, w_k, w_v = (self.init((n, d_model, k), d_model, key=key) for n, key in zip((h, g, g), keys, strict=False))
         w_o = (self.init_out or self.init)((h, k, d_model), h * k, key=keys[3]) if self.project else None
         b_q, b_k, b_v = (jnp.zeros((n, k)) if self.biases else None for n in (h, g, g))
-        norms = (None, None)
-        if self.qk_norm is not None:
-            norms = tuple(self.qk_norm(n * k if self.qk_norm_whole else k) for n in (h, g))
-        return AttentionLayer(
-            *(w_q, w_k, w_v, w_o, b_q, b_k, b_v),
-            jnp.zeros(d_model) if self.bias_out else None,
-            *norms,
-            jnp.zeros(h) if self.smeared else None,
-            jnp.zeros(()) if self.kind == "mixed" else None,
-            self,
-        )
+        b_o = jnp.zeros(d_model) if self.bias_out else None
+        widths = [n * k if self.qk_norm_whole else k for n in (h, g)]
+        q_norm, k_norm = (None if self.qk_norm is None else self.qk_norm(width) for width in widths)
+        smear = jnp.zeros(g) if self.smeared else None
+        mix = jnp.zeros(()) if self.kind == "mixed" else None
+        return AttentionLayer(w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o, q_norm, k_norm, smear, mix, self)
 
 
 class AttentionLayer(eqx.Module):
