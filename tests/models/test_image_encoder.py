@@ -51,7 +51,7 @@ def encoded(network, image):
     ],
 )
 def test_encoder_against_numpy(config, x64):
-    network = eqx.filter_jit(config)(key=jax.random.key(0))
+    network = eqx.filter_jit(config)(config.d_out, key=jax.random.key(0))
     rng = np.random.default_rng(0)
     network = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape) if leaf.ndim == 2 else leaf, network)
     images = rng.normal(size=(2, config.side**2))

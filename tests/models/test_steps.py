@@ -55,6 +55,7 @@ NETWORKS = {
     ),
     "one group": network_of(Attention(4, n_groups=1, qk_norm=Norm(), qk_norm_whole=True)),
     "smeared": network_of(Attention(2, smeared=True, rotary=Rotary(pairs="neighbours"), project=False), 2),
+    "smeared groups": network_of(Attention(4, n_groups=2, smeared=True)),
     "smeared window": network_of(Attention(2, smeared=True, window=3)),
     "elu": network_of(Attention(2, kind="elu", n_groups=1), 2),
     "elu with a cache": network_of(Attention(2, kind="elu", rotary=TURNED)),
