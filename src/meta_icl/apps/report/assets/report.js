@@ -221,7 +221,9 @@
 
   // A claim that a link points to unfolds; then its place, and once more when all around it is drawn.
   function land(smooth) {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    let name = location.hash.slice(1);
+    try { name = decodeURIComponent(name); } catch (error) { /* a name with a bare % is taken as it is */ }
+    const target = document.getElementById(name);
     if (!target) return;
     if (target.tagName === "DETAILS") { target.hidden = false; target.open = true; }
     target.querySelectorAll(".mount").forEach(mountRoot);
