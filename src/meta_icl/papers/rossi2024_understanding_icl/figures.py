@@ -175,7 +175,8 @@ def dampening_slider(run: Run) -> Chart:
         for name, values in plotted.get(dampening, {}).items():
             if name in ("trained", "gd"):
                 known = {int(k): float(v) for k, v in values.items() if v is not None and float(v) < 3}
-                series.append(Series(f"published, {name}", list(known), list(known.values()), published=True))
+                label = {"trained": "published, trained", "gd": "published, gradient step"}[name]
+                series.append(Series(label, list(known), list(known.values()), published=True))
         frames.append((dampening, Lines(f"dampening {dampening}", "loops", "half-MSE", tuple(series), log_y=True)))
     title, caption = "Looping one layer under dampening (Fig. 13)", "Curves end where the loss passes 3."
     return Slider(title, "dampening", tuple(frames), 3, caption)
