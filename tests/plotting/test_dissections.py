@@ -65,6 +65,10 @@ def test_eigenvalues_of_products():
     first, second = (cell.series[0] for cell in chart.charts if isinstance(cell, Lines))
     np.testing.assert_allclose(sorted(zip(first.x, first.y, strict=True)), [(0, -2), (0, 2)], atol=1e-12)
     assert sorted(second.x) == pytest.approx([-1, 3])
+    seeds = weight_products({"W": np.stack([rotation, np.eye(2)])})
+    np.testing.assert_array_equal(seeds.charts[0].panels[0].matrix, rotation)
+    assert [s.name for s in seeds.charts[1].series] == ["seed 0", "seed 1"]
+    np.testing.assert_allclose(seeds.charts[1].series[1].x, [1, 1])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,7 @@ def test_eigenvalues_of_products():
         (lambda: attention_explorer(PATTERNS), "of shape (steps, prompts, layers, heads, queries, keys)"),
         (lambda: attention_explorer(np.zeros((10, 1, 1, 1, 300, 300))), "400000 at most"),
         (lambda: attention_explorer(PATTERNS[:, None], prompts=[["a"]]), "1 prompts of 3 tokens"),
-        (lambda: weight_products({"W": np.zeros((2, 3))}), "product W must be a square matrix"),
+        (lambda: weight_products({"W": np.zeros((2, 3))}), "product W must be a square matrix, or one per seed"),
         (lambda: Lines("t", "x", "y", (), spans=(("late", 2, 1),)), "its start, then its end"),
     ],
 )

