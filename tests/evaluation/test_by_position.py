@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from meta_icl.models.decoder import block
 from sklearn.neighbors import KNeighborsClassifier
 
 from meta_icl.algorithms import Averaging, EveryPosition, LeastSquares, Ridge, greedy_tree
@@ -28,8 +27,7 @@ from meta_icl.evaluation import (
     weight_alignment,
     with_query,
 )
-from meta_icl.models import Decoder, Interleaved, Learner
-from meta_icl.models.trace import Tap
+from meta_icl.models import Interleaved, Learner, garg
 from meta_icl.prompt import Prompt
 from meta_icl.tasks import FunctionRegression, Linear
 
@@ -123,7 +121,7 @@ def test_decodability_leaves_the_state_itself_out():
 
 def test_patching_and_pruning():
     """A patched mean equals overwriting by hand; the pruned head is the one whose output is zero."""
-    learner = Learner(Decoder(8, 2, 2, 9, d_in=3, init_std=0.5), layout=Interleaved())(key=jax.random.key(1))
+    learner = Learner(garg(3, 8, 2, 2, 9, init_std=0.5), layout=Interleaved())(key=jax.random.key(1))
     prompts = Prompt(PROMPTS.prompts.x[:6, 1:], PROMPTS.prompts.y[:6, 1:])
     tasks = jnp.asarray([0, 1, 0, 1, 0, 1])
 
@@ -141,7 +139,7 @@ def test_patching_and_pruning():
     def rise(one, mean):
         net, (_, trace) = learner.network, learner.trace(one)
         h = trace["resid_post"][0].at[-1].set(mean)
-        h = block(net.config, jax.tree.map(lambda leaf: leaf[1], net.blocks), h, Tap((), 1))
+        h = net.block(1)(h)
         return jnp.sum(jnp.square(net.read(h)[-1] - one.y[-1])) - loss(one, ())
 
     expected = np.zeros((2, 2))

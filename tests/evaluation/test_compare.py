@@ -18,7 +18,7 @@ from meta_icl.evaluation import (
     reads_hidden_target,
     sensitivities,
 )
-from meta_icl.models import Learner, Transformer
+from meta_icl.models import Learner, von_oswald
 from meta_icl.prompt import Ensemble, Prompt, answer_batch
 from meta_icl.tasks import LinearRegression, RandomPoints, RepeatedTokens, Uniform
 from meta_icl.training import train
@@ -61,7 +61,7 @@ def test_loss_agrees_with_the_closed_form_within_its_interval():
 
 
 def test_an_ensemble_is_its_members():
-    members = eqx.filter_vmap(lambda key: Learner(Transformer(4, init_scale=1.0))(key=key))(jax.random.split(KEY, 3))
+    members = eqx.filter_vmap(lambda key: Learner(von_oswald(4, init_scale=1.0))(key=key))(jax.random.split(KEY, 3))
     ensemble = Ensemble(members)
     prompts = TASK.sample_batch(4, key=KEY)
     answers = answer_batch(ensemble, prompts)

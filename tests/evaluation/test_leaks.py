@@ -20,7 +20,7 @@ from meta_icl.algorithms import (
     lasso,
 )
 from meta_icl.evaluation import compare, leaks, reads_hidden_target, reads_later_rows
-from meta_icl.models import Interleaved, Learner, Transformer
+from meta_icl.models import Interleaved, Learner, von_oswald
 from meta_icl.prompt import PlacedPrompt, Prompt
 from meta_icl.tasks import LinearRegression, RandomPoints
 
@@ -78,9 +78,9 @@ def test_honest_predictors_are_left_alone(predictor):
 
 
 def test_networks_are_judged_as_predictors():
-    causal = Learner(Transformer(2, n_layers=1, init_scale=1.0), Interleaved())(key=KEY)
+    causal = Learner(von_oswald(2, n_layers=1, init_scale=1.0), Interleaved())(key=KEY)
     assert leaks(causal, PROMPT).row is not None  # von Oswald's attention sees all rows
-    assert leaks(Learner(Transformer(3, init_scale=1.0))(key=KEY), PROMPT) == (False, None)
+    assert leaks(Learner(von_oswald(3, init_scale=1.0))(key=KEY), PROMPT) == (False, None)
 
 
 def test_labels_are_judged_too():

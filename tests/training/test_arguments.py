@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from meta_icl.errors import BadInput
-from meta_icl.models import Learner, Transformer
+from meta_icl.models import Architecture, Learner, von_oswald
 from meta_icl.prompt import Prompt, Task, TokenTask
 from meta_icl.tasks import LinearRegression, Mqar, RandomPoints, RepeatedTokens
 from meta_icl.training import Optimiser, arguments, objectives, train
@@ -124,7 +124,7 @@ POINTS = RandomPoints(d=2, n_context=3, n_labels=4)
         ({"optimiser": optax.adam(1e-3), "sweep": {"optimiser.learning_rate": (1e-3,)}}, "unknown field"),
         ({"model": 3}, "model must be a description"),
         ({"model": lambda prompt: prompt.query.x}, "model must draw a predictor from a key"),
-        ({"model": Transformer}, r"an instance, as Transformer\(d_model=..\)"),
+        ({"model": Architecture}, r"an instance, as Architecture\(d_model=..\)"),
         ({"task": LinearRegression}, r"an instance, as LinearRegression\(d=.., n_context=..\)"),
         ({"task": 3}, "task must be a task"),
         ({"steps": -1}, "steps must be an integer from 0"),
@@ -167,4 +167,4 @@ def test_replicas_check_seeds_too():
 def test_a_token_task_is_refused_where_pairs_are_asked_for():
     assert isinstance(RepeatedTokens(n_tokens=5, period=3), TokenTask)
     with pytest.raises(BadInput, match="scores pairs"):
-        quick(RepeatedTokens(n_tokens=5, period=3), Learner(Transformer(4)), objective="half_mse")
+        quick(RepeatedTokens(n_tokens=5, period=3), Learner(von_oswald(4)), objective="half_mse")

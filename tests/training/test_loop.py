@@ -16,13 +16,13 @@ import pytest
 from meta_icl.algorithms import GradientDescent, best_rate
 from meta_icl.errors import BadInput
 from meta_icl.evaluation import loss_on, mean_loss
-from meta_icl.models import Learner, Transformer
+from meta_icl.models import Learner, von_oswald
 from meta_icl.prompt import Ensemble, Prompt, answer_batch
 from meta_icl.tasks import LinearRegression, Uniform
 from meta_icl.training import Optimiser, from_arrays, half_mse, record_steps, to_arrays, train
 
 TASK = LinearRegression(d=3, n_context=4, x_law=Uniform(half_range=1.0))
-MODEL = Learner(Transformer(4))
+MODEL = Learner(von_oswald(4))
 
 
 class Memory:
@@ -193,7 +193,7 @@ def test_checkpoint_of_another_model_is_refused():
     store = Memory()
     quick(store=store)
     with pytest.raises(BadInput, match="another model"):
-        train(TASK, Learner(Transformer(4, n_layers=2)), steps=12, key=jax.random.key(0), batch=8, store=store)
+        train(TASK, Learner(von_oswald(4, n_layers=2)), steps=12, key=jax.random.key(0), batch=8, store=store)
 
 
 def test_swept_values_are_those_of_separate_trainings():
@@ -208,9 +208,9 @@ def test_swept_values_are_those_of_separate_trainings():
 
 
 def test_frozen_leaves_stay():
-    trained = quick(freeze=lambda m: [m.network.layers.w_q], optimiser=Optimiser(weight_decay=0.0))
+    trained = quick(freeze=lambda m: [m.network.blocks[0].mixer.w_q], optimiser=Optimiser(weight_decay=0.0))
     first = quick(steps=0)[0]
-    np.testing.assert_array_equal(trained[0].network.layers.w_q, first.network.layers.w_q)
+    np.testing.assert_array_equal(trained[0].network.blocks[0].mixer.w_q, first.network.blocks[0].mixer.w_q)
     assert not np.array_equal(trained[0].network.layers.w_k, first.network.layers.w_k)
 
 
@@ -281,7 +281,7 @@ def test_training_learns_the_gradient_step():
 
 SCRIPT = """
 import os, signal, sys, jax, numpy as np
-from meta_icl.models import Learner, Transformer
+from meta_icl.models import Learner, von_oswald
 from meta_icl.runs import Run
 from meta_icl.tasks import LinearRegression
 from meta_icl.training import loop, train
@@ -294,7 +294,7 @@ def killed(step, steps, loss):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with Run.open(sys.argv[1], {"what": "kill"}) as run:
-    net = train(LinearRegression(d=3, n_context=4), Learner(Transformer(4)), steps=6000, key=jax.random.key(0),
+    net = train(LinearRegression(d=3, n_context=4), Learner(von_oswald(4)), steps=6000, key=jax.random.key(0),
                 batch=8, record=40, store=run, progress=killed)
     history = {f"history/{name}": values for name, values in net.history.items()}
     run.save_arrays("result", history | to_arrays(net.stacked, "net"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from meta_icl.errors import BadInput
-from meta_icl.models import Decoder
+from meta_icl.models import garg
 from meta_icl.training import Optimiser
 
 
@@ -21,18 +21,23 @@ def orthogonalised(gradient):
 
 
 def test_muon_turns_hidden_maps_only(x64):
-    network = eqx.filter_eval_shape(Decoder(4, 2, 2, 5, d_in=3), key=jax.random.key(0))  # compiles nothing
+    network = eqx.filter_eval_shape(garg(3, 4, 2, 2, 5), key=jax.random.key(0))  # compiles nothing
     shapes = eqx.filter(network, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     rng = np.random.default_rng(0)
     params, gradient = (jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), shapes) for _ in range(2))
     optimiser = Optimiser("muon", learning_rate=0.01).build()
     step, _ = jax.jit(optimiser.update)(gradient, optimiser.init(params), params)
-    for name in ("w_qkv", "w_o", "w_in", "w_out"):
-        for found, g in zip(getattr(step.blocks, name), getattr(gradient.blocks, name), strict=True):
+    (moved,), (given,) = step.blocks, gradient.blocks
+    maps = [(getattr(moved.mixer, name), getattr(given.mixer, name)) for name in ("w_q", "w_k", "w_v", "w_o")]
+    maps += [(getattr(moved.feed_forward, name), getattr(given.feed_forward, name)) for name in ("w_in", "w_out")]
+    for moves, gradients in maps:  # every layer's, and every head's, matrix by itself
+        flat = (leaf.reshape(-1, *leaf.shape[-2:]) for leaf in (moves, gradients))
+        for found, g in zip(*flat, strict=True):
             wanted = -0.01 * 0.2 * max(g.shape) ** 0.5 * orthogonalised(np.asarray(g))
             np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-9)
     ahead = 1 + 0.9 * (1 - 0.9) / (1 - 0.9**2)  # optax lets Adam look ahead here too (Nesterov); after one step
-    for found, g in ((step.blocks.ln_1, gradient.blocks.ln_1), (step.read_in.weight, gradient.read_in.weight)):
+    norms = moved.norm_mixer.scale, given.norm_mixer.scale
+    for found, g in (norms, (step.embedding.map.weight, gradient.embedding.map.weight)):
         np.testing.assert_allclose(found, -0.01 * ahead * np.sign(g), rtol=1e-5)
 
 

@@ -10,7 +10,6 @@ far from what the network ever saw may come from the zero itself.
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -115,8 +114,7 @@ def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
 
 def _each(subject: Subject, site: str, masks: Any) -> np.ndarray:
     """The losses "prompts sets" with each of some masks "sets layers ..." of a site set to zero."""
-    one = jax.jit(lambda mask: subject.losses((Intervention(site, mask),)))
-    return np.stack([np.asarray(one(jnp.asarray(mask))) for mask in masks], axis=1)
+    return np.stack([np.asarray(subject.losses((Intervention(site, mask),))) for mask in masks], axis=1)
 
 
 def _together(subject: Subject, lost: np.ndarray, layers: tuple[int, ...], whole: np.ndarray) -> dict[str, np.ndarray]:

@@ -28,27 +28,11 @@ def check(subject: Subject) -> None:
 
 def measure(subject: Subject) -> dict[str, np.ndarray]:
     """`entropy`, `previous`, `first`, `self` "prompts layers heads", and the first prompt's `maps` "l h q k"."""
-
-    def read(trace: Any) -> dict[str, Any]:
-        size = jnp.abs(trace["pattern"])
-        total = size.sum(-1, keepdims=True)
-        shares = size / jnp.where(total > 0, total, 1)
-        q, k = shares.shape[-2:]
-        readers = jnp.arange(1, q)
-        earlier = jnp.minimum(readers - 1, k - 1)
-        own = jnp.where(readers < k, shares[..., readers, jnp.minimum(readers, k - 1)], 0)
-        return {
-            "entropy": -jnp.sum(shares * jnp.log(jnp.where(shares > 0, shares, 1)), -1)[..., 1:].mean(-1),
-            "previous": shares[..., readers, earlier].mean(-1),
-            "first": shares[..., 1:, 0].mean(-1),
-            "self": own.mean(-1),
-        }
-
-    measured = subject.traced(read)
+    measured = subject.traced(_shares)
     shape = subject.shape_of_trace()
     if shape["pattern"].shape[-2] <= LONGEST_MAP:
         first = jax.tree.map(lambda leaf: leaf[:1], subject.tokens())
-        measured["maps"] = subject.traced(lambda trace: trace["pattern"], tokens=first)[0]
+        measured["maps"] = subject.traced(_maps, tokens=first)[0]
     return measured | {"layers": np.array(shape.layers_of("pattern"))}
 
 
@@ -95,3 +79,24 @@ def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
             diverging=False,
         )
     return charts
+
+
+def _shares(trace: Any) -> dict[str, Any]:
+    """Every number of all heads, on average over readers."""
+    size = jnp.abs(trace["pattern"])
+    total = size.sum(-1, keepdims=True)
+    shares = size / jnp.where(total > 0, total, 1)
+    q, k = shares.shape[-2:]
+    readers = jnp.arange(1, q)
+    earlier = jnp.minimum(readers - 1, k - 1)
+    own = jnp.where(readers < k, shares[..., readers, jnp.minimum(readers, k - 1)], 0)
+    return {
+        "entropy": -jnp.sum(shares * jnp.log(jnp.where(shares > 0, shares, 1)), -1)[..., 1:].mean(-1),
+        "previous": shares[..., readers, earlier].mean(-1),
+        "first": shares[..., 1:, 0].mean(-1),
+        "self": own.mean(-1),
+    }
+
+
+def _maps(trace: Any) -> Any:
+    return trace["pattern"]

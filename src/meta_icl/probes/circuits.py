@@ -11,6 +11,7 @@ where nothing is taken from.
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,27 +36,33 @@ def check(subject: Subject) -> None:
 
 def measure(subject: Subject) -> dict[str, np.ndarray]:
     """`bigram`, `label`, `chunk` "prompts l h", and the same without the first token as `.._corrected`."""
-    labels, items = jnp.asarray(subject.labels_at), _items(subject)
-    first_is_item = any(0 in own for _, own in items)
+    items = tuple((label, tuple(own)) for label, own in _items(subject))
+    scores = _Scores(tuple(int(at) for at in subject.labels_at), items)
+    return subject.traced(scores) | {"layers": np.array(subject.shape_of_trace().layers_of("pattern"))}
 
-    def read(trace: Any) -> dict[str, Any]:
+
+class _Scores(eqx.Module):
+    """The scores of all heads for prompts whose labels and items stand at these places."""
+
+    labels: tuple[int, ...] = eqx.field(static=True)
+    items: tuple[tuple[int, tuple[int, ...]], ...] = eqx.field(static=True)
+
+    def __call__(self, trace: Any) -> dict[str, Any]:
         pattern = trace["pattern"]
-
-        def scores(pattern: Any, rest: Any) -> dict[str, Any]:
-            chunks = [pattern[..., label, jnp.asarray(own)].sum(-1) / rest[..., label] for label, own in items]
-            return {
-                "bigram": pattern[..., -1, -1] / rest[..., -1],
-                "label": pattern[..., -1, labels].sum(-1) / rest[..., -1],
-                "chunk": sum(chunks) / len(chunks),
-            }
-
-        found = scores(pattern, jnp.ones_like(pattern[..., 0]))
-        if not first_is_item:
+        found = self.of(pattern, jnp.ones_like(pattern[..., 0]))
+        if not any(0 in own for _, own in self.items):  # the first token is none of the examples'
             rest = jnp.maximum(1 - pattern[..., 0], 1e-6)
-            found |= {f"{name}_corrected": value for name, value in scores(pattern, rest).items()}
+            found |= {f"{name}_corrected": value for name, value in self.of(pattern, rest).items()}
         return found
 
-    return subject.traced(read) | {"layers": np.array(subject.shape_of_trace().layers_of("pattern"))}
+    def of(self, pattern: Any, rest: Any) -> dict[str, Any]:
+        """The scores as shares of the attention that is left."""
+        chunks = [pattern[..., label, jnp.asarray(own)].sum(-1) / rest[..., label] for label, own in self.items]
+        return {
+            "bigram": pattern[..., -1, -1] / rest[..., -1],
+            "label": pattern[..., -1, jnp.asarray(self.labels)].sum(-1) / rest[..., -1],
+            "chunk": sum(chunks) / len(chunks),
+        }
 
 
 def _items(subject: Subject) -> list[tuple[int, list[int]]]:

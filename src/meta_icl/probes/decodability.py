@@ -11,6 +11,7 @@ What it says. What can be decoded need not be used; what cannot be decoded by ne
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,8 +37,7 @@ def check(subject: Subject) -> None:
 
 def measure(subject: Subject) -> dict[str, np.ndarray]:
     """`example` "layers", the share of examples whose class is decoded; `answer` "layers" for labels; `chance`."""
-    at = jnp.asarray(subject.labels_at)
-    states = subject.traced(lambda trace: {"own": trace["resid_post"][:, at], "query": trace["resid_post"][:, -1]})
+    states = subject.traced(_States(tuple(int(at) for at in subject.labels_at)))
     own = np.moveaxis(states["own"], 1, 0)  # layers prompts m d
     layers, prompts, m, d = own.shape
     keep = slice(MOST)
@@ -97,3 +97,13 @@ def _decoded(states: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 def _largest_share(classes: np.ndarray) -> float:
     return float(np.unique(classes, return_counts=True)[1].max() / len(classes))
+
+
+class _States(eqx.Module):
+    """The stream after every layer at the examples' labels, and at the query."""
+
+    labels: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, trace: Any) -> dict[str, Any]:
+        stream = trace["resid_post"]
+        return {"own": stream[:, jnp.asarray(self.labels)], "query": stream[:, -1]}

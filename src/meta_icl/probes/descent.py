@@ -34,7 +34,7 @@ def check(subject: Subject) -> None:
 def measure(subject: Subject) -> dict[str, np.ndarray]:
     """`contexts` "n", `loss` "n" of the model, and `NAME/loss`, `NAME/difference`, `NAME/cosine` of references."""
     full = subject.prompts.x.shape[1] - 1
-    contexts = sorted({max(1, full // 4), max(1, full // 2), full})
+    contexts = sorted({max(1, full // 2), full})
     found: dict[str, list[float]] = {"loss": []}
     for n in contexts:
         prompts = truncated(subject.prompts, n)

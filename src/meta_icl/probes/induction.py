@@ -12,6 +12,7 @@ say what chance gives (Olsson et al., 2022; Singh et al., 2024).
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,32 +45,40 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
     """`prefix` and `copying` "sequences l h", `eigenvalue` "l h" for tokens; `induction` "prompts l h" for labels."""
     layers = np.array(subject.shape_of_trace().layers_of("pattern"))
     if not subject.is_language:
-        pattern = subject.traced(lambda trace: trace["pattern"])
+        pattern = subject.traced(_pattern)
         y = np.asarray(subject.prompts.y)
         matches = jnp.asarray(y[:, :-1] == y[:, -1:])[:, None, None]
         return {"layers": layers, "induction": np.asarray(induction_strength(jnp.asarray(pattern), matches))}
     tokens, period = repeated(subject)
-    network, with_output = subject.network, "z" in subject.shape_of_trace() and hasattr(subject.network, "read")
+    network = subject.network
     mixers = [network.block(int(i)).mixer for i in layers] if hasattr(network, "block") else []
     plain = bool(mixers) and all(isinstance(mixer, AttentionLayer) for mixer in mixers)
+    writes = jnp.stack([_writes(mixer) for mixer in mixers]) if plain and hasattr(network, "read") else None
+    measured = jax.tree.map(np.asarray, _scores(network, tokens, period, writes)) | {"layers": layers}
+    if plain:
+        measured["eigenvalue"] = _eigenvalues(network, layers, mixers)
+    return measured
+
+
+@eqx.filter_jit
+def _scores(network: Any, tokens: Any, period: int, writes: Any) -> dict[str, Any]:
+    """Prefix matching, and with the heads' maps into the stream copying by output, of every sequence."""
 
     def one(sequence: Any) -> dict[str, Any]:
         _, trace = network(sequence)
         found = {"prefix": prefix_matching(trace["pattern"], period)}
-        if with_output and plain:
-            writes = jnp.stack([_writes(mixer) for mixer in mixers])
-            heads = jnp.einsum("lhtk,lhkd->lhtd", trace["z"], writes)
-            found["copying"] = jax.lax.map(
-                lambda pair: jax.vmap(lambda h, p: output_copying(network.read(h), p, sequence))(*pair),
-                (heads, trace["pattern"]),
-            )
+        if writes is not None:
+
+            def copying(head: tuple[Any, Any, Any]) -> Any:
+                z, maps, pattern = head
+                return output_copying(network.read(z @ maps), pattern, sequence)
+
+            heads = (trace["z"], writes, trace["pattern"])
+            flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), heads)
+            found["copying"] = jax.lax.map(copying, flat).reshape(trace["z"].shape[:2])
         return found
 
-    found = jax.jit(lambda sequences: jax.lax.map(one, sequences))(tokens)
-    measured = {name: np.asarray(value) for name, value in found.items()} | {"layers": layers}
-    if plain:
-        measured["eigenvalue"] = _eigenvalues(network, layers, mixers)
-    return measured
+    return jax.lax.map(one, tokens)
 
 
 def repeated(subject: Subject) -> tuple[Any, int]:
@@ -146,3 +155,7 @@ def _eigenvalues(network: Any, layers: np.ndarray, mixers: list[AttentionLayer])
         writes = np.asarray(_writes(mixer), np.float64)
         scores.append(eigenvalue_copying(*map(jnp.asarray, (embed, scale[None, :, None] * v, writes, unembed))))
     return np.stack(scores)
+
+
+def _pattern(trace: Any) -> Any:
+    return trace["pattern"]

@@ -10,6 +10,7 @@ its answer in directions that the read-out does not see until the end.
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,14 +33,7 @@ def check(subject: Subject) -> None:
 
 def measure(subject: Subject) -> dict[str, np.ndarray]:
     """`loss` "prompts layers" after every layer, and losses of references "prompts" or "prompts layers"."""
-    network, layout = subject.network, subject.model.layout
-
-    def one(item: tuple[Any, Any]) -> Any:
-        prompt, tokens = item
-        stream = network(tokens)[1]["resid_post"]
-        return jax.vmap(lambda h: loss_of_answer(layout.read(network.read(h), prompt), prompt))(stream)
-
-    losses = jax.jit(lambda items: jax.lax.map(one, items, batch_size=8))((subject.prompts, subject.tokens()))
+    losses = _after_layers(subject.model, subject.prompts, subject.tokens())
     found = {"loss": np.asarray(losses)}
     if not subject.is_language and jnp.issubdtype(subject.prompts.y.dtype, jnp.inexact):
         rate = sample_best_rate(subject.prompts)
@@ -82,3 +76,15 @@ def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
 
 def _losses(predictor: Any, prompts: Any) -> np.ndarray:
     return np.asarray(jax.vmap(lambda prompt: loss_of_answer(predictor(prompt.hidden()), prompt))(prompts))
+
+
+@eqx.filter_jit
+def _after_layers(model: Any, prompts: Any, tokens: Any) -> Any:
+    network, layout = model.network, model.layout
+
+    def one(item: tuple[Any, Any]) -> Any:
+        prompt, own = item
+        stream = network(own)[1]["resid_post"]
+        return jax.vmap(lambda h: loss_of_answer(layout.read(network.read(h), prompt), prompt))(stream)
+
+    return jax.lax.map(one, (prompts, tokens), batch_size=8)

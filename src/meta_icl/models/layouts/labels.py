@@ -26,6 +26,7 @@ class LabelLayout(Layout):
     """Items alone, without any position: for networks with rotary ones. A label's vector is zero."""
 
     takes_labels: ClassVar[bool] = True
+    tokens_per_pair: ClassVar[int] = 2
     every_item: bool = eqx.field(static=True, default=False)
 
     @property
