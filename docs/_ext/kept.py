@@ -99,7 +99,8 @@ def read(folder: Path) -> Paper:
     tree = ast.parse(source)
     head, *paragraphs = re.split(r"\n\s*\n", ast.get_docstring(tree) or folder.name)
     head = " ".join(head.split())
-    title, _, citation = head.rstrip(".").rpartition(" (")
+    cited = re.fullmatch(r"(.*?) \(([^()]*)\)(.*?)\.?", head)
+    title, citation = (cited[1] + cited[3], cited[2]) if cited else (head, "")
     values = {node.targets[0].id: node.value for node in tree.body
               if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}  # fmt: skip
     runs = [path.parent for path in sorted(RESULTS.glob(f"{folder.name}*/claims.json"))]
@@ -107,7 +108,7 @@ def read(folder: Path) -> Paper:
     return Paper(
         folder.name,
         title,
-        citation.rstrip(")"),
+        citation,
         paragraphs,
         ast.literal_eval(values["TIMES"]),
         ast.literal_eval(values["FINDING"]),

@@ -38,11 +38,16 @@ def _imported(tree: ast.AST, path: Path) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            inner = [f"meta_icl.{alias.name}" for alias in node.names if (SOURCE / alias.name).is_dir()]
-            found += inner if node.module == "meta_icl" else [node.module]
+            inner = [f"meta_icl.{alias.name}" for alias in node.names]
+            found += [name for name in inner if _is_room(name)] if node.module == "meta_icl" else [node.module]
         else:
             found += _imported(node, path)
     return found
+
+
+def _is_room(module: str) -> bool:
+    place = SOURCE / module.split(".")[1]
+    return place.is_dir() or place.with_suffix(".py").is_file()
 
 
 def levels(edges: Edges) -> dict[str, int]:
