@@ -19,6 +19,11 @@ def require(condition: bool, field: str, value: Any, allowed: str) -> None:
         raise BadInput(f"{field} must be {allowed}, got {value!r}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 160 characters of it, for a message of one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
 def choose(kind: str, name: str, known: Iterable[str]) -> str:
     """Return `name` if it is among the `known` names of a `kind`, else raise `BadInput` with the nearest one."""
     names = sorted(known)

@@ -78,9 +78,13 @@ def test_frequencies_of_llama3(base):
 
 def test_harmless_keys_are_ignored_and_strange_ones_noted():
     config = CONFIGS["llama"] | {"torch_dtype": "bfloat16", "is_llama_config": True, "rope_interleaved": False}
+    config |= {"auto_map": {"AutoModel": "custom.Model"}}  # code of the model's own, which is never run
     shape, notes = shape_of(config)
     assert shape == shape_of(CONFIGS["llama"])[0]
-    assert notes == ["is_llama_config = True in the model's configuration is ignored"]
+    assert notes == [
+        "auto_map = {'AutoModel': 'custom.Model'} in the model's configuration is ignored",
+        "is_llama_config = True in the model's configuration is ignored",
+    ]
 
 
 WRONG = [

@@ -2,6 +2,7 @@
 
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 from gguf_files import config_of as gguf_config
@@ -38,6 +39,17 @@ def test_a_checkpoint_there_and_back(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"cannot write .*file"):
         write_checkpoint(tmp_path / "file", config_of(shape), stored)
+
+
+@pytest.mark.parametrize(("narrow", "name"), [("norm", "float32"), ("", "bfloat16")])
+def test_the_widest_type_is_stated(tmp_path, narrow, name):
+    """As what the library then loads all tensors, so that none is rounded."""
+    stored = random_tensors(CONFIGS["qwen3"])
+    stored = {n: a.astype(ml_dtypes.bfloat16) if narrow in n else a for n, a in stored.items()}
+    write_checkpoint(tmp_path, CONFIGS["qwen3"], stored)
+    again = read_checkpoint(tmp_path)
+    assert again.config["torch_dtype"] == name
+    assert all(again.tensors[n].dtype == a.dtype for n, a in stored.items())
 
 
 def test_gguf_to_a_folder(tmp_path, capsys):

@@ -6,12 +6,16 @@ import numpy as np
 from safetensors.numpy import save_file
 
 GPT2 = {"model_type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 8, "layer_norm_epsilon": 1e-5}
+GPT2 |= {"n_inner": 20, "n_positions": 12, "vocab_size": 10}
 LLAMA = {
     "model_type": "llama",
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "hidden_size": 8,
+    "intermediate_size": 12,
+    "vocab_size": 10,
+    "max_position_embeddings": 64,
     "rms_norm_eps": 1e-6,
     "rope_theta": 100.0,
 }

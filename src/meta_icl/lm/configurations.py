@@ -16,7 +16,7 @@ ACTIVATIONS = {
 # Keys of every model that change nothing of what it computes, or only how it was or will be trained and sampled.
 _HARMLESS = """
 _name_or_path _attn_implementation _attn_implementation_autoset _commit_hash _experts_implementation architectures
-attention_dropout attn_pdrop auto_map bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
+attention_dropout attn_pdrop bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
 cls_token_id decoder_start_token_id do_sample dtype embd_pdrop embd_dropout eos_token_id forced_bos_token_id
 forced_eos_token_id hidden_dropout id2label initializer_range is_decoder is_encoder_decoder label2id max_length
 max_new_tokens model_type n_ctx output_attentions output_hidden_states output_scores pad_token_id prefix

@@ -25,7 +25,7 @@ ARCHITECTURES = {
     "gemma3_text": "Gemma3ForCausalLM", "gpt_neox": "GPTNeoXForCausalLM", "olmo2": "Olmo2ForCausalLM",
     "smollm3": "SmolLM3ForCausalLM", "phi3": "Phi3ForCausalLM",
 }  # fmt: skip
-TYPES = {np.dtype(np.float32): "float32", np.dtype(np.float16): "float16", np.dtype(ml_dtypes.bfloat16): "bfloat16"}
+KINDS = (np.float64, np.float32, ml_dtypes.bfloat16, np.float16)  # the widest first
 
 
 def write_checkpoint(
@@ -39,7 +39,8 @@ def write_checkpoint(
     folder = Path(folder)
     require(not (folder / "config.json").exists(), "folder", str(folder), "one without a model: it has a config.json")
     arrays = {name: np.ascontiguousarray(tensors[name]) for name in tensors}
-    kinds = {TYPES.get(array.dtype, "float32") for array in arrays.values()}
+    kinds = [np.dtype(kind) for kind in KINDS if any(array.dtype == kind for array in arrays.values())]
+    require(bool(kinds), "types of the tensors", [str(a.dtype) for a in arrays.values()][:3], "floating point")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
@@ -58,7 +59,7 @@ def write_checkpoint(
         write_json(folder / "tokenizer.json", json.loads(tokenizer.library.to_str()))
         write_json(folder / "tokenizer_config.json", _tokenizer_config(config, tokenizer))
     named = {"architectures": [ARCHITECTURES[config["model_type"]]]}
-    write_json(folder / "config.json", named | {"torch_dtype": min(kinds)} | dict(config))
+    write_json(folder / "config.json", named | {"torch_dtype": kinds[0].name} | dict(config))
 
 
 def _tokenizer_config(config: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:

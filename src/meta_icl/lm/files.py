@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from meta_icl.errors import BadInput, require
+from meta_icl.errors import BadInput, first_line, require
 from meta_icl.lm import gguf
 from meta_icl.lm.configurations import shape_of
 from meta_icl.lm.gguf import Stored
@@ -48,7 +48,7 @@ class Tensors(Mapping[str, np.ndarray]):
         try:
             array = self._stored[name].read()
         except (SafetensorError, OSError) as error:
-            raise BadInput(f"{name} of {self._source} cannot be read ({_line(error)})") from None
+            raise BadInput(f"{name} of {self._source} cannot be read ({first_line(error)})") from None
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         require(bad == 0, f"{name} of {self._source}", f"{bad} NaN or infinite values of {array.size}", "finite")
         return array
@@ -121,7 +121,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, OSError, RecursionError) as error:
-        raise BadInput(f"{path} is not JSON ({_line(error)})") from None
+        raise BadInput(f"{path} is not JSON ({first_line(error)})") from None
     require(isinstance(value, dict), str(path), type(value).__name__, "a JSON object")
     return value
 
@@ -172,7 +172,7 @@ def _stored(files: Mapping[Path, list[str] | None]) -> dict[str, Stored]:
             slices = {name: opened.get_slice(name) for name in names}
             described = {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
         except (SafetensorError, OSError) as error:
-            raise BadInput(f"{path} is damaged or cut short ({_line(error)})") from None
+            raise BadInput(f"{path} is damaged or cut short ({first_line(error)})") from None
         for name in names if wanted is None else wanted:
             if name not in described:
                 raise BadInput(f"{path} has no tensor {name!r}, which {INDEX} places there")
@@ -255,7 +255,3 @@ def _stale(name: str, tensor: Stored, embedding: Stored) -> str:
     same = tensor.shape == embedding.shape and np.array_equal(tensor.read(), embedding.read())
     how = "and equals it" if same else "but DIFFERS from it"
     return f"{name} is ignored: the configuration ties the read-out to the embedding ({name} is in the file {how})"
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from meta_icl.errors import BadInput, choose, require
+from meta_icl.errors import BadInput, choose, first_line, require
 from meta_icl.lm.shapes import Rotary
 
 LLAMA_NAMES = {
@@ -135,7 +135,7 @@ def _opened(path: Path, changed: int, size: int) -> GgufFile:
         metadata = {name: field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
     except Exception as error:  # the library raises whatever its parsing runs into
-        raise BadInput(f"{path} is damaged or cut short ({type(error).__name__}: {_line(error)})") from None
+        raise BadInput(f"{path} is damaged or cut short ({type(error).__name__}: {first_line(error)})") from None
     parts = metadata.get("split.count", 1)
     require(parts == 1, f"parts of {path.name}", parts, "1: join split files first (llama-gguf-split --merge)")
     return GgufFile(path, metadata, tensors)
@@ -287,7 +287,7 @@ def _values(tensor: Any) -> np.ndarray:
     try:
         return dequantize(tensor.data, tensor.tensor_type)
     except (NotImplementedError, ValueError) as error:
-        raise BadInput(f"{tensor.name} has the type {kind}, which cannot be read ({_line(error)})") from None
+        raise BadInput(f"{tensor.name} has the type {kind}, which cannot be read ({first_line(error)})") from None
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:
@@ -314,7 +314,3 @@ def _unpermuted(w: np.ndarray, heads: int) -> np.ndarray:
 def _short(value: Any) -> float:
     """A float32 of the metadata as the decimal number that was meant: 1e-5, not 9.99999974e-6."""
     return float(str(np.float32(value)))
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or ["no reason given"])[0][:120]

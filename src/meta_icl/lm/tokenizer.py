@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from meta_icl.errors import BadInput, require
+from meta_icl.errors import BadInput, first_line, require
 from meta_icl.lm.gguf import open_gguf
 from meta_icl.lm.packages import located
 
@@ -113,7 +113,7 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
         text = file.read_text(encoding="utf-8-sig")
         described = json.loads(text)
     except (ValueError, OSError, RecursionError) as error:
-        raise BadInput(f"{file} cannot be read ({_line(error)})") from None
+        raise BadInput(f"{file} cannot be read ({first_line(error)})") from None
     require(isinstance(described, dict), str(file), type(described).__name__, "a JSON object")
     with _panics_as_bad_input(file):
         found = Tokenizer(Library.from_str(text), file.name)
@@ -139,11 +139,7 @@ def _panics_as_bad_input(path: Path) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise BadInput(f"{path} cannot be read as a tokenizer ({_line(error)})") from None
+        raise BadInput(f"{path} cannot be read as a tokenizer ({first_line(error)})") from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

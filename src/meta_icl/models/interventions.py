@@ -37,7 +37,7 @@ def ablate_head(site: str, layer: int, head: int, *, n_layers: int, n_heads: int
     return Intervention(site, mask)
 
 
-def restricted(visible: Bool[Array | np.ndarray, "l t t"]) -> Intervention:
+def restricted(visible: Bool[Array | np.ndarray, "l t s"]) -> Intervention:
     """Every head attends to the entries (layer, reader, read) where `visible` holds, and to nothing else."""
     return Intervention("scores", ~jnp.asarray(visible)[:, None], -jnp.inf)
 

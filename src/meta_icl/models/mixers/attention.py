@@ -265,7 +265,7 @@ class AttentionLayer(eqx.Module):
         return groups if shared == 1 else jnp.repeat(groups, shared, axis=0)
 
     def pattern(
-        self, scores: Float[Array, "*h q s"], seen: Bool[Array, "q s"] | None, empty: bool = False
+        self, scores: Float[Array, "*h q s"], seen: Bool[Array, "#q s"] | None, empty: bool = False
     ) -> Float[Array, "*h q s"]:
         """The weights with which values are summed."""
         kind = self.config.kind

@@ -19,9 +19,9 @@ Command: `meta-icl reproduce rossi2024`. Times on two CPU cores: see `TIMES`.
 from .claims import claims
 from .config import Config
 from .experiments import run
-from .figures import figures
+from .figures import figures, story
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run", "story"]
 
 FINDING = (
     "a trained linear layer makes the predictions of one gradient step at every context length (R-2, R-4), and looped "

@@ -45,6 +45,21 @@ def figures(run: Run) -> dict[str, Chart]:
     return out
 
 
+def story(run: Run) -> dict[str, str]:
+    """What the first screen of the report says: question, answer, figure."""
+    layers = [run.part_arrays(f"layer-D5-C{c}") for c in contexts_of(run)]
+    ratios = [float(np.median(arrays["final/loss"] / arrays["final/gd_loss"])) for arrays in layers]
+    worst = max(ratios, key=lambda ratio: abs(ratio - 1))
+    cosine = min(float(np.median(arrays["final/cosine"])) for arrays in layers)
+    lengths = f"{min(contexts_of(run))} to {max(contexts_of(run))}"
+    return {
+        "question": "Is a trained layer of linear self-attention a step of gradient descent on its prompt?",
+        "answer": f"Its loss is {worst:.3f} times that of one gradient step, at worst, for context lengths {lengths}; "
+        f"the gradients of both point the same way (cosine at least {cosine:.4f}).",
+        "figure": "loss_by_context",
+    }
+
+
 def moving_task_figure(run: Run) -> Chart:
     arrays = run.part_arrays("layer-D1-C10")
     return moving_task(

@@ -44,7 +44,7 @@
       width: undefined, height, autosize: true,
       annotations: beside, showlegend: Boolean(node.layout.showlegend) && !room,
       xaxis: merged(node.layout.xaxis), yaxis: merged(node.layout.yaxis),
-      margin: { l: 56, r: map ? 8 : 14 + room, t: 10, b: 44, pad: 2 },
+      margin: { l: 56, r: map ? (map.showscale === false ? 4 : 8) : 14 + room, t: 10, b: 44, pad: 2 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5, color: "@ink" },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: narrow ? 11 : 12 } },
@@ -60,7 +60,7 @@
   // Numbers stand in the cells of a heat map where they fit, colours tell the rest.
   function fitted(data, width) {
     return data.map((trace) => {
-      if (!trace.texttemplate || (width - 110) / trace.z[0].length >= 36) return trace;
+      if (!trace.texttemplate || mapWidth(trace, width) / trace.z[0].length >= 36) return trace;
       const { texttemplate, ...without } = trace;
       return without;
     });
@@ -93,9 +93,16 @@
       return (next) => plot(next, element);
     },
     grid(node, element) {
-      if (node.names) {
-        const legend = make("p", "mi-names", element);
-        node.names.forEach((name) => make("span", "", legend, `<i style="color:var(--${name.colour.slice(1)})">${sign(name)}</i> ${name.text}`));
+      const legend = node.names ? make("p", "mi-names", element) : null;
+      const name = (names) => {
+        const shown = (one) => `<span><i style="color:var(--${one.colour.slice(1)})">${sign(one)}</i> ${one.text}</span>`;
+        if (legend) legend.innerHTML = (names || []).map(shown).join("");
+      };
+      name(node.names);
+      if (node.scale) {
+        const [low, high, colours] = node.scale;
+        const shown = (value) => `${Number(value.toPrecision(3))}`.replace("-", "−");
+        make("p", "mi-scale", element, `${shown(low)} <i style="background:linear-gradient(90deg,${colours.join(",")})"></i> ${shown(high)}`);
       }
       const grid = make("div", "mi-grid", element);
       grid.style.setProperty("--columns", node.columns);
@@ -104,10 +111,13 @@
         const title = make("p", "mi-title", box, cell.title);
         return { title, update: mount(cell.node, make("div", "", box)) };
       });
-      return (next) => next.cells.forEach((cell, i) => {
-        cells[i].title.innerHTML = cell.title;
-        cells[i].update(cell.node);
-      });
+      return (next) => {
+        name(next.names);
+        next.cells.forEach((cell, i) => {
+          cells[i].title.innerHTML = cell.title;
+          cells[i].update(cell.node);
+        });
+      };
     },
     slider(node, element) {
       const controls = make("div", "mi-controls", element);
@@ -175,6 +185,7 @@
   function alike(a, b) {
     if (a.kind !== b.kind || a.kind === "slider" || a.kind === "widget") return false;
     if (a.kind === "plot") return true;
+    if (Boolean(a.names) !== Boolean(b.names) || Boolean(a.scale) !== Boolean(b.scale)) return false;
     return a.cells.length === b.cells.length && a.cells.every((cell, i) => alike(cell.node, b.cells[i].node));
   }
 
@@ -335,7 +346,8 @@
     const paper = css.getPropertyValue("--paper").trim();
     const box = mountPlace.getBoundingClientRect();
     const parts = [];
-    for (const element of mountPlace.querySelectorAll(".mi-plot, svg, .mi-title, .mi-names span, .mi-controls output, .mi-arrows figcaption")) {
+    const kinds = ".mi-plot, svg, .mi-title, .mi-names span, .mi-controls output, .mi-arrows figcaption";
+    for (const element of [mountPlace, ...mountPlace.querySelectorAll("*")].filter((one) => one.matches(kinds))) {
       if (element.tagName === "svg" && element.closest(".mi-plot")) continue;
       const at = element.getBoundingClientRect();
       const [x, y] = [at.left - box.left, at.top - box.top];
@@ -355,8 +367,14 @@
       } else {
         const style = getComputedStyle(element);
         const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
-        text.textContent = element.textContent;
-        Object.entries({ x, y: y + at.height * 0.75, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-family": "sans-serif", fill: style.color })
+        const key = element.querySelector("i"); // the sign of a curve has its colour
+        const words = [...(key ? [[key.textContent, getComputedStyle(key).color]] : []), [key ? element.textContent.slice(key.textContent.length) : element.textContent, style.color]];
+        words.forEach(([part, fill]) => {
+          const span = text.appendChild(document.createElementNS(text.namespaceURI, "tspan"));
+          span.textContent = part;
+          span.setAttribute("fill", fill);
+        });
+        Object.entries({ x, y: y + at.height * 0.75, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-family": "sans-serif" })
           .forEach(([name, value]) => text.setAttribute(name, value));
         parts.push(new XMLSerializer().serializeToString(text));
       }
