@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meta_icl.lm.decoders import load_decoder, save_decoder
     from meta_icl.lm.files import Checkpoint, read_checkpoint
     from meta_icl.lm.networks import load_language_model
     from meta_icl.lm.tokenizer import Tokenizer, Tokens, read_tokenizer, tokenized
@@ -13,16 +12,13 @@ __all__ = [
     "Checkpoint",
     "Tokenizer",
     "Tokens",
-    "load_decoder",
     "load_language_model",
     "read_checkpoint",
     "read_tokenizer",
-    "save_decoder",
     "tokenized",
 ]
 
 _HOMES = {
-    "decoders": ("load_decoder", "save_decoder"),
     "files": ("Checkpoint", "read_checkpoint"),
     "networks": ("load_language_model",),
     "tokenizer": ("Tokenizer", "Tokens", "read_tokenizer", "tokenized"),
