@@ -129,7 +129,7 @@ def test_a_part_that_failed_is_not_taken_again(run):
 
 def test_a_part_that_a_worker_of_another_process_failed_at_ends_the_call(run, monkeypatch):
     """Nobody takes it, so the parent must not wait for it."""
-    monkeypatch.setattr(local, "_start", lambda *_: subprocess.Popen([sys.executable, "-c", ""], stdin=-1))
+    monkeypatch.setattr(local, "start_worker", lambda *_: subprocess.Popen([sys.executable, "-c", ""], stdin=-1))
     monkeypatch.setattr(local, "_waiting", lambda *_: (keep_error(run.part_folder("one"), BadInput("no")), False)[1])
     with pytest.raises(BadInput, match=r"^part one: no$"):
         run_parts(run, jobs.square, {"one": {"x": 1.0}}, workers=2, progress=False)

@@ -33,6 +33,7 @@ def run_on_workers(
     n_workers: int,
     progress: Progress,
     grace: float = GRACE_SECONDS,
+    time_limit: float | None = None,
 ) -> None:
     """Have worker processes compute the named parts by a function, in this order; returns when all are done."""
     run.save_json(ORDER, list(names))
@@ -43,7 +44,7 @@ def run_on_workers(
     for folder in folders.values():
         (folder / ERROR).unlink(missing_ok=True)
     try:
-        workers += [_start(run.folder, function) for _ in range(n_workers)]
+        workers += [start_worker(run.folder, function, time_limit) for _ in range(n_workers)]
         while folders:
             for name in [name for name, folder in folders.items() if is_done(folder)]:
                 del folders[name]
@@ -59,7 +60,7 @@ def run_on_workers(
             # A worker leaves when it finds every part done or taken; a part that is open again, because its worker
             # died, needs another.
             if len(workers) < n_workers and _waiting(folders, workers):
-                workers.append(_start(run.folder, function))
+                workers.append(start_worker(run.folder, function, time_limit))
             alive = {worker.pid for worker in workers}
             progress.running({name: folder for name, folder in folders.items() if last_holder(folder) in alive})
             if folders:
@@ -68,12 +69,18 @@ def run_on_workers(
         _stop(workers, grace)
 
 
-def _start(folder: Path, function: Callable[..., Any]) -> subprocess.Popen[bytes]:
+def start_worker(
+    folder: Path, function: Callable[..., Any], time_limit: float | None = None, part: str | None = None
+) -> subprocess.Popen[bytes]:
+    """A worker process on the parts of a run, or on one of them; close its standard input to have it stop."""
+    command = [sys.executable, "-P", "-m", WORKER, str(folder.resolve()), function_name(function), "--watch-stdin"]
+    command += [] if time_limit is None else ["--time-limit", str(time_limit)]
+    command += [] if part is None else ["--part", part]
     # In a session of its own, so that Ctrl-C reaches the parent alone, which passes it on. The pipe to its standard
     # input ends when this process does, however that happens.
     with open(folder / LOG, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", WORKER, str(folder.resolve()), function_name(function), "--watch-stdin"],
+            command,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

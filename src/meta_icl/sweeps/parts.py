@@ -17,7 +17,9 @@ from meta_icl.sweeps.work import GRACE_SECONDS, PartFailed, compute, find_functi
 
 STOPPING = "stopping at the next checkpoint; press Ctrl-C again to stop at once; the same command goes on from there"
 
-__all__ = ["PartFailed", "run_parts"]
+Executor = Callable[[Run, Sequence[str], Callable[..., Any], Progress, float | None], None]
+
+__all__ = ["Executor", "PartFailed", "run_parts"]
 
 
 def run_parts(
@@ -30,6 +32,8 @@ def run_parts(
     cost: Mapping[str, float] | None = None,
     steps: int | None = None,
     grace: float = GRACE_SECONDS,
+    time_limit: float | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Call `function(part, **arguments) -> {name: array}` for every `{name: arguments}` and return the arrays.
 
@@ -39,7 +43,8 @@ def run_parts(
     computes them in this process, unless jax already computes in it with other threads than a worker's, on which bits
     depend: then in one worker. `progress`: True shows a bar, False nothing, None a bar on a terminal and a line per
     part elsewhere; where all parts log as many `steps`, the bar moves with them. After Ctrl-C workers have `grace`
-    seconds to reach a checkpoint; those that need longer are stopped, and go on from their last one.
+    seconds to reach a checkpoint; those that need longer are stopped, and go on from their last one. A part that takes
+    longer than `time_limit` seconds has failed. An `executor` computes the parts elsewhere, in place of `workers`.
 
     Raises `PartFailed` with the end of the traceback if a part fails, `BadInput` for bad input, and
     `KeyboardInterrupt` after Ctrl-C, once the workers have saved their checkpoints.
@@ -56,15 +61,18 @@ def run_parts(
             raise BadInput(f"{name_of_function} is not the function given: parts need a top-level function of a module")
         wanted = default_workers() if workers is None else workers
         # By default even a single open part, such as the last one of a run that was killed, has a worker.
-        here = (wanted == 0 or workers == 1) and compute_like_a_worker()
+        here = executor is None and time_limit is None and (wanted == 0 or workers == 1) and compute_like_a_worker()
         with (
             Progress(len(parts), len(parts) - len(unfinished), progress, steps) as shown,
             graceful_interrupts(STOPPING),
         ):
             if here:
                 _run_here(run, unfinished, function, shown)
+            elif executor is not None:
+                executor(run, unfinished, function, shown, time_limit)
             else:
-                run_on_workers(run, unfinished, function, min(max(wanted, 1), len(unfinished)), shown, grace)
+                n_workers = min(max(wanted, 1), len(unfinished))
+                run_on_workers(run, unfinished, function, n_workers, shown, grace, time_limit)
     return {name: run.part_arrays(name) for name in parts}
 
 

@@ -68,7 +68,7 @@ def read_plan(path: Path) -> Plan:
 def points_of(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
     """The points of a [sweep] table, the last name changing fastest; one empty point of an empty table.
 
-    Raises `BadInput` for empty, repeated or unequally long columns, bad ranges, names given twice and points told alike.
+    Raises `BadInput` for empty, repeated or unequally long columns, bad ranges, names given twice, points told alike.
     """
     for part in sweep:
         choose("part of [sweep]", part, ("grid", "zip", "random"))
@@ -87,9 +87,8 @@ def points_of(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
         clash = [other for other in names if other == name or other.startswith(f"{name}.")]
         if len(clash) > 1:
             raise BadInput(f"sweep: {name} is given twice{'' if clash[-1] == name else f', also as {clash[-1]}'}")
-    require(
-        math.prod(map(len, axes)) <= MOST_POINTS, "points of the sweep", math.prod(map(len, axes)), "10,000 at most"
-    )
+    n_points = math.prod(map(len, axes))
+    require(n_points <= MOST_POINTS, "points of the sweep", n_points, "10,000 at most")
     points = [dict(pair for one in ones for pair in one.items()) for ones in itertools.product(*axes)]
     alike = [label(point) for point in points]
     if len(set(alike)) < len(alike):
@@ -138,9 +137,8 @@ def label(point: Point) -> str:
 def names_of(points: Sequence[Point]) -> list[str]:
     """Names for folders: the place of each point, which keeps them apart and in order, and what it is."""
     width = len(str(max(len(points) - 1, 0)))
-    words = [
-        re.sub(r"[^A-Za-z0-9_.=+,-]+", "_", label(point).replace(", ", ",").replace(" = ", "=")) for point in points
-    ]
+    told = [label(point).replace(", ", ",").replace(" = ", "=") for point in points]
+    words = [re.sub(r"[^A-Za-z0-9_.=+,-]+", "_", text) for text in told]
     return [f"{place:0{width}},{word}"[:LONGEST_NAME].rstrip(",") for place, word in enumerate(words)]
 
 
@@ -183,9 +181,8 @@ def _range(name: str, stated: Any) -> Callable[[np.random.Generator], float]:
     one = isinstance(stated, Mapping) and len(stated) == 1
     bounds = next(iter(stated.values())) if one else None
     pair = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))
-    require(
-        pair and bounds[0] < bounds[1], f"sweep.random {name}", stated, "{ uniform = [low, high] } or { log = ... }"
-    )
+    known = pair and bounds[0] < bounds[1] and {*stated} <= {"uniform", "log"}
+    require(known, f"sweep.random {name}", stated, "{ uniform = [low, high] } or { log = [low, high] }")
     (low, high), logarithmic = bounds, "log" in stated
     require(math.isfinite(low) and math.isfinite(high), f"sweep.random {name}", stated, "of finite bounds")
     require(not logarithmic or low > 0, f"sweep.random {name}", stated, "of positive bounds on a log scale")
@@ -194,10 +191,7 @@ def _range(name: str, stated: Any) -> Callable[[np.random.Generator], float]:
     ends = [low - margin, high + margin]
 
     def draw(random: np.random.Generator) -> float:
-        if logarithmic:
-            value = math.exp(random.uniform(*map(math.log, ends)))
-        else:
-            value = random.uniform(*ends)
+        value = math.exp(random.uniform(*map(math.log, ends))) if logarithmic else random.uniform(*ends)
         return min(max(round(value) if whole else float(f"{value:.{DIGITS}g}"), low), high)
 
     return draw

@@ -5,7 +5,8 @@
 Any number of workers can share a run: each takes the first part that is neither done nor failed nor locked, and locks
 die with their process. It computes nothing but that function, whatever the folder says, and with -P imports nothing
 from the current folder. With `--watch-stdin` the worker stops when its standard input ends, that is, when its parent
-dies.
+dies. With `--part NAME` it computes that one alone. A part that takes longer than `--time-limit` seconds has failed, and
+the worker ends; from the part's last checkpoint the next call goes on.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,15 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("function", help="module:name of the function of the parts")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
+    parser.add_argument("--part", help="compute this part alone")
+    parser.add_argument("--time-limit", type=float, help="seconds that a part may take")
     arguments = parser.parse_args()
     if arguments.watch_stdin:
         threading.Thread(target=_stop_when_stdin_ends, daemon=True).start()
     try:
         with graceful_interrupts():
-            work(arguments.folder, find_function(arguments.function))
+            function = find_function(arguments.function)
+            work(arguments.folder, function, only=arguments.part, time_limit=arguments.time_limit)
     except KeyboardInterrupt:
         return 130
     except CannotWrite as error:
@@ -54,10 +58,12 @@ def main() -> int:
     return 0
 
 
-def work(folder: Path, function: Callable[..., Any]) -> None:
-    """Compute every part of the run that is neither done nor failed nor locked by another process."""
+def work(
+    folder: Path, function: Callable[..., Any], *, only: str | None = None, time_limit: float | None = None
+) -> None:
+    """Compute every part of the run, or `only` one, that is neither done nor failed nor locked by another process."""
     run = Run.load(folder)
-    names = run.load_json(ORDER) if run.has(ORDER) else sorted(run.parts())
+    names = [only] if only else run.load_json(ORDER) if run.has(ORDER) else sorted(run.parts())
     for name in names:
         if stop_requested():
             raise KeyboardInterrupt
@@ -74,7 +80,28 @@ def work(folder: Path, function: Callable[..., Any]) -> None:
             raise
         with part:
             if not failed(place):  # looked at under the lock: its error is there before the lock of who failed is gone
-                compute(part, function)
+                with _limited(place, time_limit):
+                    compute(part, function)
+
+
+@contextmanager
+def _limited(place: Path, seconds: float | None) -> Iterator[None]:
+    """End this process, with an error kept for its parent, if what is inside takes longer than so many seconds."""
+
+    def end() -> None:
+        with suppress(CannotWrite):
+            keep_error(place, TimeoutError(f"took longer than {seconds:g} s; its last checkpoint is kept"))
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end) if seconds is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 def _stop_when_stdin_ends() -> None:
