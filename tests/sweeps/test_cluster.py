@@ -1,4 +1,4 @@
-"""Parts on Dask, with a scheduler and workers on this machine; the scripts of batch systems, with dask-jobqueue's own."""
+"""Parts on Dask, with a scheduler and workers on this machine; scripts of batch systems beside dask-jobqueue's own."""
 
 import re
 import signal
@@ -78,7 +78,7 @@ def test_parts_on_two_workers_of_dask_of_which_one_is_killed(tmp_path, monkeypat
         run.finish()
         # What fails is told by its name, when the others are done; a part that takes too long has failed.
         again = Run.open(tmp_path / "fails", {"a": 1})
-        with pytest.raises(BadInput, match="^part one: x must not be 1, got 1$"):
+        with pytest.raises(BadInput, match=r"^part one: x must not be 1, got 1$"):
             run_parts(again, jobs.fail, {"one": {"x": 1.0}, "two": {"x": 2.0}}, executor=on_dask(address))
         assert again.parts()["two"].done
         again.close()

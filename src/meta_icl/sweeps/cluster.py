@@ -2,8 +2,8 @@
 
 The folder must be on a file system that all machines share; nothing else passes between them but names. The part's lock
 and `DONE` decide who computes it, so whatever dies (a task, a machine, the scheduler, the client), the same command
-finishes what is left. Dask comes with the extra `cluster` and is imported when it is asked for; it pickles what it sends,
-so that everybody who can reach its scheduler can run code there.
+finishes what is left. Dask comes with the extra `cluster` and is imported when it is asked for; it pickles what it
+sends, so that everybody who can reach its scheduler can run code there.
 """
 
 import os

@@ -5,8 +5,8 @@
 Any number of workers can share a run: each takes the first part that is neither done nor failed nor locked, and locks
 die with their process. It computes nothing but that function, whatever the folder says, and with -P imports nothing
 from the current folder. With `--watch-stdin` the worker stops when its standard input ends, that is, when its parent
-dies. With `--part NAME` it computes that one alone. A part that takes longer than `--time-limit` seconds has failed, and
-the worker ends; from the part's last checkpoint the next call goes on.
+dies. With `--part NAME` it computes that one alone. A part that takes longer than `--time-limit` seconds has failed,
+and the worker ends; from the part's last checkpoint the next call goes on.
 """
 
 import argparse

@@ -90,7 +90,8 @@ def train(
     `Optimiser`, one of optax, a name, or the learning rate of Adam; `objective` a function, its name, or that of the
     task's kind (half the mean squared error for real targets). What `model` answers is checked against what the task
     asks before anything is trained. `sweep` varies number fields of the task or the optimiser, as a grid, for example
-    {"task.noise": (0, 0.1), "optimiser.learning_rate": (1e-3, 1e-2)}. `training.arguments` reads all of these.
+    {"task.noise": (0, 0.1), "optimiser.learning_rate": (1e-3, 1e-2)}, or as a list of points, [{"task.noise": 0.1}].
+    `training.arguments` reads all of these.
     `record` is the spacing of records, or the steps themselves; at each, `probes[name](predictor, eval key)` is
     evaluated (`OnTask` probes see the task too). A probe that is a module hands its arrays to the compiled program as
     arguments; those of a closure are constants, which every compilation works on. `freeze(predictor)` names the leaves

@@ -33,16 +33,17 @@ def make_replicas(
     optimiser: Optimiser | Given,
     key: Key[Array, ""],
     seeds: Any,
-    sweep: Mapping[str, Sequence[float]],
+    sweep: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]],
 ) -> tuple[list[Replica], list[dict[str, float]]]:
     """All combinations of seeds and swept values, with a label each, such as {"seed": 3, "task.noise": 0.1}.
+
+    `sweep` is a grid, {name: values}, or a list of points, [{name: value}].
 
     Swept names are "task.FIELD" or "optimiser.FIELD", the field a dotted path.
     """
     seeds = seed_numbers(seeds)
     replicas, labels = [], []
-    for values in itertools.product(*sweep.values()):
-        point = dict(zip(sweep, values, strict=True))
+    for point in points_of(sweep):
         for seed in seeds:
             seed_key = jax.random.fold_in(key, seed)
             init_key, data_key, eval_key, world_key = (jax.random.fold_in(seed_key, i) for i in range(4))
@@ -57,6 +58,13 @@ def make_replicas(
             replicas.append(Replica(parts["task"], parts["optimiser"], init_key, data_key, eval_key))
             labels.append({"seed": seed, **point})
     return replicas, labels
+
+
+def points_of(sweep: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The points of a grid, the last name changing fastest, or those of a list."""
+    if not isinstance(sweep, Mapping):
+        return [dict(point) for point in sweep]
+    return [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
 
 
 def seed_numbers(seeds: Any) -> list[int]:

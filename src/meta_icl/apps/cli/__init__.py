@@ -17,6 +17,7 @@ COMMANDS = {
     "papers": "the papers, their claims, times and last verdicts",
     "reproduce": "train, measure and judge the claims of a paper",
     "train": "train any model on any task, over seeds and sweeps",
+    "sweep": "run a plan of trainings or reproductions, here or on a cluster",
     "compare": "compare a trained run with reference algorithms on the same prompts",
     "league": "sequence mixers on the same prompts, each at its own best rate",
     "probe": "look inside a trained run or a language model",

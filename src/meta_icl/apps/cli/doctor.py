@@ -24,6 +24,7 @@ EXTRAS = {  # extra -> what it adds, and the module that shows whether it is the
         "models of PyTorch as predictors, and other architectures of the Hugging Face library",
         ("torch", "transformers", "datasets"),
     ),
+    "cluster": ("sweeps on Dask and on batch systems", ("dask", "distributed", "dask_jobqueue")),
     "notebooks": ("execute and render the notebooks", ("jupytext", "nbclient", "nbconvert")),
     "dev": ("tests, linters and the type checker", ("pytest", "hypothesis", "beartype", "importlinter")),
 }

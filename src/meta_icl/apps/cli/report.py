@@ -67,6 +67,10 @@ def told_by(run: Run, claims: Sequence[Claim] | None = None) -> dict[str, Any]:
     provenance = run.provenance | {"preset": run.config.get("preset"), "config": run.config.get("config", run.config)}
     if run.config.get("command") == "train":
         return training(run) | {"title": run.name, "provenance": provenance}
+    if run.config.get("command") == "sweep":
+        from meta_icl.apps.cli.sweep import told
+
+        return told(run) | {"title": run.name, "provenance": provenance}
     from meta_icl.apps.report import Story
 
     paper = paper_of(run)

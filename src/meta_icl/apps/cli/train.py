@@ -318,7 +318,7 @@ def parts_of(config: Mapping[str, Any], *, together: bool) -> dict[str, dict[str
 
 
 def train_part(
-    part: Run, *, training: dict, seeds: list, sweep: dict, sizes: Mapping[str, str] | None = None
+    part: Run, *, training: dict, seeds: list, sweep: dict | list, sizes: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Train the given seeds and points; the history, and the trained predictors by tree path."""
     import jax
@@ -347,13 +347,16 @@ def train_part(
 
 def losses_by_point(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """{point of the sweep in words: losses "records seeds"}, from the second record on: the first has none."""
+    from meta_icl.training.replicas import points_of
+
     found: dict[str, list[Any]] = {}
     for name, arguments in parts.items():
-        points = itertools.product(*arguments["sweep"].values(), arguments["seeds"])  # as `make_replicas` orders them
+        points = [
+            p for p in points_of(arguments["sweep"]) for _ in arguments["seeds"]
+        ]  # as `make_replicas` orders them
         losses = np.asarray(results[name]["history/loss"])
         for point, curve in zip(points, losses[min(1, len(losses) - 1) :].T, strict=True):
-            here = dict(zip(arguments["sweep"], point, strict=False))  # without the seed
-            found.setdefault(point_label(arguments.get("sizes", {}) | here), []).append(curve)
+            found.setdefault(point_label(arguments.get("sizes", {}) | point), []).append(curve)
     return {label: np.stack(curves, -1) for label, curves in found.items()}
 
 

@@ -1,0 +1,281 @@
+"""`meta-icl sweep FILE.toml`: a plan of trainings or reproductions, shown first, then run here or on a cluster."""
+
+import contextlib
+import dataclasses
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from meta_icl.apps.cli import planned, report, tables, train
+from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.which import checked_name
+from meta_icl.errors import choose, require
+from meta_icl.runs import Run, default_root
+from meta_icl.runs.claims import VERDICTS
+from meta_icl.runs.config import config_hash
+from meta_icl.sweeps import PartFailed, compute_like_a_worker, default_workers, run_parts, use_compilation_cache
+from meta_icl.sweeps.cluster import QUEUES, on_dask, queue_cluster
+from meta_icl.sweeps.parts import Executor
+from meta_icl.sweeps.plan import read_plan
+
+EXAMPLES = (
+    "rates.toml",
+    "rates.toml --dry-run",
+    "rates.toml --yes --workers 2 --retries 1 --time-limit 600",
+    "rates.toml --yes --on dask:tcp://10.0.0.1:8786",
+    "rates.toml --on slurm --jobs 8 --dry-run",
+)
+PROBED_STEPS = 20  # of the first group, to tell how long the sweep takes
+POINTS_SHOWN = 12  # of the plan, before it is run
+CURVES_SHOWN = 8  # in the report: those of the best points
+
+
+@dataclass(frozen=True)
+class Options:
+    """Run a sweep: a TOML file with [task], [model], [optimiser], steps, batch, seeds, or with [paper], and [sweep].
+
+    [sweep.grid] holds lists of which every combination is taken (task.noise = [0, 0.1]), [sweep.zip] lists of one
+    length that are read side by side, [sweep.random] draws, seed and ranges (optimiser.learning_rate = { log = [1e-4,
+    1e-1] }). The plan is shown first. Points that differ only in numbers share one compiled training. The same command
+    again finishes what was interrupted, wherever it ran. A cluster needs the extra `cluster` and a folder of runs that
+    all its machines share; batch systems take the options of dask-jobqueue from [cluster], such as cores, memory and
+    walltime.
+    """
+
+    file: tyro.conf.Positional[Path]
+    """The TOML file."""
+    on: Annotated[str, tyro.conf.arg(metavar="WHERE")] = "local"
+    """Where it runs: local, dask:ADDRESS of a scheduler, or a batch system (slurm, pbs, lsf, sge)."""
+    jobs: int = 4
+    """Jobs that a batch system is asked for."""
+    yes: bool = False
+    """Do not ask."""
+    dry_run: bool = False
+    """Show the plan, and the script of a batch system's jobs, and stop."""
+    retries: int = 0
+    """How often to go on when a part has failed, from its last checkpoint."""
+    time_limit: float | None = None
+    """Seconds that one part may take (default: any)."""
+    workers: int | None = None
+    """Worker processes here (default: one per core, as many as fit into memory)."""
+    root: Path = dataclasses.field(default_factory=default_root)
+    """Folder of the runs."""
+    json: bool = False
+    """Print JSON for machines."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; exit status 3 if a training has diverged."""
+    options = parse(Options, arguments, command="sweep", examples=EXAMPLES)
+    require(options.workers is None or options.workers >= 0, "--workers", options.workers, "zero or more")
+    require(options.jobs >= 1, "--jobs", options.jobs, "a positive integer")
+    require(options.retries >= 0, "--retries", options.retries, "zero or more")
+    require(
+        options.time_limit is None or options.time_limit > 0, "--time-limit", options.time_limit, "positive seconds"
+    )
+    where, _, address = options.on.partition(":")
+    choose("--on", where, ("local", "dask", *QUEUES))
+    require((where == "dask") == bool(address), "--on", options.on, "local, dask:ADDRESS or a batch system")
+    use_compilation_cache()
+    compute_like_a_worker()
+    plan = read_plan(options.file)
+    cluster = planned.table("cluster", plan.settings.get("cluster", {}))
+    work = planned.work_of(plan)
+    name = checked_name(str(plan.settings.get("name", re.sub(r"[^A-Za-z0-9_.-]+", "_", options.file.stem)))) or ""
+    folder = options.root / f"{name}-{config_hash(work.config)}"
+    workers = workers_here(options.workers, work.bytes_per_process) if where == "local" else None
+    begun = folder.exists()
+    if options.dry_run or not (options.yes or begun):
+        require(options.dry_run or sys.stdin.isatty(), "--yes", False, "given where nobody can be asked")
+        show_plan(work, workers, folder)
+        if where in QUEUES:
+            with queue_cluster(where, cluster) as made:
+                say(made.job_script())
+        if options.dry_run or input("run it? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 0
+    with (
+        Run.open(options.root, work.config, name=name) as run,
+        executor_on(where, address, cluster, options) as executor,
+    ):
+        names = run.parts()  # keep their arrangement, also where there is now an accelerator or none
+        separate = work.parts(False)
+        together = not set(names) <= set(separate) if names else where == "local" and default_workers() == 0
+        parts = work.parts(together)
+        results = compute(run, work, parts, workers, executor, options)
+        if not run.done:
+            run.finish()
+        content = report.told_by(run)
+        report.write(run.folder / "report.html", content)
+        diverged = run.diverged
+    rows = points_told(run, parts, results)
+    if options.json:
+        print_json({"run": run.folder, "points": rows, "diverged": diverged})
+    else:
+        columns = [column.replace("_", " ") for column in rows[0]]
+        tables.show(tables.plain_table(columns, [list(row.values()) for row in rows]))
+        say(f"run      {run.folder}\nreport   {run.folder / 'report.html'}")
+        for part, step in diverged.items():
+            say(f"diverged {part}: NaN or infinite when seen at step {step}")
+    return 3 if diverged else 0
+
+
+def compute(
+    run: Run,
+    work: planned.Work,
+    parts: Mapping[str, Mapping[str, Any]],
+    workers: int | None,
+    executor: Executor | None,
+    options: Options,
+) -> dict[str, dict[str, np.ndarray]]:
+    """The results of all parts; goes on where parts have failed as often as was asked for."""
+    progress = False if "papers" in work.config and (workers or 0) <= 1 else None  # a paper shows its own
+    for left in range(options.retries, -1, -1):
+        try:
+            return run_parts(
+                run,
+                work.function,
+                parts,
+                workers=workers,
+                progress=progress,
+                steps=work.steps,
+                time_limit=options.time_limit,
+                executor=executor,
+            )
+        except PartFailed as error:
+            if left == 0:
+                raise
+            print(f"{str(error).splitlines()[0]} trying again", file=sys.stderr, flush=True)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def workers_here(asked: int | None, bytes_per_process: float) -> int:
+    """As many worker processes as asked for, else one per core, and no more than fit into what memory is free."""
+    if asked is not None:
+        return asked
+    try:
+        found = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:  # not on Linux: nothing is known of memory
+        found = None
+    fitting = default_workers() if found is None else int(int(found[1]) * 1024 // bytes_per_process)
+    return min(default_workers(), max(1, fitting))
+
+
+@contextlib.contextmanager
+def executor_on(where: str, address: str, cluster: Mapping[str, Any], options: Options) -> Iterator[Executor | None]:
+    """What computes the parts elsewhere; `None` for this machine."""
+    if where == "local":
+        yield None
+    elif where == "dask":
+        yield on_dask(address)
+    else:
+        with queue_cluster(where, cluster) as made:
+            made.scale(jobs=options.jobs)
+            yield on_dask(made.scheduler_address)
+
+
+def show_plan(work: planned.Work, workers: int | None, folder: Path) -> None:
+    """Tell how many runs there are, in which groups, and how long they will take."""
+    parts = work.parts(False)
+    told = "\n".join(
+        [*list(parts)[:POINTS_SHOWN], *([f"... {len(parts)} in all"] if len(parts) > POINTS_SHOWN else [])]
+    )
+    cores = "a cluster" if workers is None else f"{workers} process{'es' if workers > 1 else ''}"
+    points = sum(len(group.places) for group in work.groups)
+    say(f"{told}\n{points} points, {len(parts)} runs, {len(work.groups)} groups of equal shape, on {cores}")
+    say(f"at least {work.bytes_per_process / 1e9:.2g} GB of memory per process; run {folder}")
+    if "groups" not in work.config:
+        say("times: see `meta-icl papers NAME`")
+        return
+    start, per_prompt = probed_seconds(work)
+    prompts = [training["steps"] * training["batch"] for training in (part["training"] for part in parts.values())]
+    total = len(parts) * start + per_prompt * sum(prompts)
+    each = (
+        f"about {total / max(workers, 1):.0f} s" if workers is not None else f"about {total:.0f} s of one core in all"
+    )
+    say(f"{each}, if all runs take what the first does ({start:.1f} s to start, {per_prompt:.2g} s a prompt)")
+
+
+def probed_seconds(work: planned.Work) -> tuple[float, float]:
+    """How long the first part takes to start and, once it runs, for each prompt, by a few of its steps."""
+    import jax
+
+    from meta_icl import training
+
+    first = next(iter(work.parts(False).values()))
+    config = first["training"]
+    task = train.task_of(config)
+    began, times = time.perf_counter(), []
+    training.train(
+        task,
+        train.model_of(config),
+        steps=2 * PROBED_STEPS,
+        key=jax.random.key(0),
+        seeds=first["seeds"],
+        batch=config["batch"],
+        optimiser=train.optimiser_of(config),
+        objective=train.objective_of(config, train.drawn(task)),
+        sweep=first["sweep"],
+        record=PROBED_STEPS,
+        progress=lambda *_: times.append(time.perf_counter()),
+    )
+    return times[-2] - began, (times[-1] - times[-2]) / PROBED_STEPS / config["batch"]
+
+
+def points_told(
+    run: Run, parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row per point: of trainings the median of the final losses over seeds and their range, of papers verdicts."""
+    if "papers" in run.config:
+        return [
+            {"point": parts[name]["point"] or name} | {verdict: int(results[name][verdict]) for verdict in VERDICTS}
+            for name in parts
+        ]
+    return [
+        {
+            "point": label or "-",
+            "seeds": losses.shape[1],
+            "initial_loss": float(np.median(losses[0])),
+            "final_loss": float(np.median(losses[-1])),
+            "lowest": float(np.min(losses[-1])),
+            "highest": float(np.max(losses[-1])),
+        }
+        for label, losses in train.losses_by_point(parts, results).items()
+    ]
+
+
+def told(run: Run) -> dict[str, Any]:
+    """What a report shows of a sweep: the table of its points, and the learning curves of the best of them."""
+    from meta_icl.apps.report import Story, Table, of_training
+
+    parts = {name: part.config["arguments"] for name, part in run.parts().items()}
+    results = {name: run.part_arrays(name) for name in parts}
+    rows = points_told(run, parts, results)
+    if "papers" in run.config:
+        table = Table("Verdicts by point of the sweep", list(rows[0]), [list(row.values()) for row in rows])
+        return {"figures": {}, "tables": [table], "story": Story("What do the claims depend on?"), "kind": "sweep"}
+    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, arguments in parts.items():
+        for label, losses in train.losses_by_point({name: arguments}, results).items():
+            steps = np.asarray(results[name]["history/step"])[-len(losses) :]
+            earlier = [curves[label][1]] if label in curves else []
+            curves[label] = steps, np.concatenate([*earlier, losses], axis=1)
+    ranked = sorted(curves, key=lambda label: np.nan_to_num(np.median(curves[label][1][-1]), nan=np.inf))
+    trainings = [group["training"] for group in run.config["groups"]]
+    alike = {
+        key: {"name": " or ".join(sorted({training[key]["name"] for training in trainings}))}
+        for key in ("model", "task")
+    }
+    config = {
+        "seeds": run.config["seeds"],
+        "steps": max(training["steps"] for training in trainings),
+        "objective": " or ".join(sorted({training["objective"] for training in trainings})),
+        **alike,
+    }
+    return of_training(config, {label: curves[label] for label in ranked[:CURVES_SHOWN]}, rows) | {"kind": "sweep"}
