@@ -380,3 +380,10 @@ def test_the_part_of_a_dead_worker_may_be_finished_by_another(run):
     (run.folder / "workers.log").touch()
     with pytest.raises(PartFailed, match="a worker failed"):
         _explain(run, stranger, {"a": folder}, deaths)
+
+
+def test_a_part_that_takes_too_long_has_failed(run):
+    with pytest.raises(PartFailed, match=r"part a failed:\n.*TimeoutError: took longer than 0.5 s"):
+        run_parts(run, jobs.deaf, {"a": {"seconds": 60}}, workers=1, progress=False, time_limit=0.5)
+    assert run.parts()["a"].state == "failed" and holder(run.part_folder("a")) is None
+    assert run_parts(run, jobs.square, {"b": {"x": 2.0}}, workers=1, progress=False, time_limit=60)["b"]["square"] == 4

@@ -16,7 +16,7 @@ import tyro
 from meta_icl.apps.cli import planned, report, tables, train
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.which import checked_name
-from meta_icl.errors import choose, require
+from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root
 from meta_icl.runs.claims import VERDICTS
 from meta_icl.runs.config import config_hash
@@ -93,7 +93,8 @@ def main(arguments: Sequence[str]) -> int:
     workers = workers_here(options.workers, work.bytes_per_process) if where == "local" else None
     begun = folder.exists()
     if options.dry_run or not (options.yes or begun):
-        require(options.dry_run or sys.stdin.isatty(), "--yes", False, "given where nobody can be asked")
+        if not (options.dry_run or sys.stdin.isatty()):
+            raise BadInput("--yes must be given where nobody can be asked (--dry-run shows the plan)")
         show_plan(work, workers, folder)
         if where in QUEUES:
             with queue_cluster(where, cluster) as made:
