@@ -116,10 +116,9 @@ def _ended(worker: subprocess.Popen[bytes]) -> int:
 def _given_up() -> bool:
     """Whether nobody waits for this task any more: its client is gone, or its Dask worker closes."""
     from distributed import get_worker
-    from distributed.worker import thread_state
 
     here = get_worker()
-    task = here.state.tasks.get(thread_state.key)
+    task = here.state.tasks.get(here.get_current_task())
     return here.status.name != "running" or task is None or task.state == "cancelled"
 
 

@@ -179,7 +179,7 @@ def _drawn(table: Any) -> list[Point]:
 def _range(name: str, stated: Any) -> Callable[[np.random.Generator], float]:
     """What draws from { uniform = [low, high] } or { log = [low, high] }, bounds included."""
     one = isinstance(stated, Mapping) and len(stated) == 1
-    bounds = next(iter(stated.values())) if one else None
+    bounds: Any = next(iter(stated.values())) if one else None
     pair = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))
     known = pair and bounds[0] < bounds[1] and {*stated} <= {"uniform", "log"}
     require(known, f"sweep.random {name}", stated, "{ uniform = [low, high] } or { log = [low, high] }")
@@ -188,10 +188,10 @@ def _range(name: str, stated: Any) -> Callable[[np.random.Generator], float]:
     require(not logarithmic or low > 0, f"sweep.random {name}", stated, "of positive bounds on a log scale")
     whole = _is_whole(low) and _is_whole(high)
     margin = 0.5 if whole else 0.0  # so that the bounds are as likely as the numbers between them
-    ends = [low - margin, high + margin]
+    ends = low - margin, high + margin
 
     def draw(random: np.random.Generator) -> float:
-        value = math.exp(random.uniform(*map(math.log, ends))) if logarithmic else random.uniform(*ends)
+        value = math.exp(random.uniform(math.log(ends[0]), math.log(ends[1]))) if logarithmic else random.uniform(*ends)
         return min(max(round(value) if whole else float(f"{value:.{DIGITS}g}"), low), high)
 
     return draw

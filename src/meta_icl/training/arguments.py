@@ -135,10 +135,15 @@ def given_objective(objective: Any, task: Task) -> Objective:
 def given_sweep(sweep: Any) -> dict[str, tuple[float, ...]] | list[dict[str, float]]:
     """{dotted name: values}, from a mapping or pairs; a single number is one point; or a list of points."""
     if isinstance(sweep, list | tuple) and sweep and all(isinstance(point, Mapping) for point in sweep):
-        points = [{name: values[0] for name, values in given_sweep(point).items()} for point in map(dict, sweep)]
+        points = [{name: values[0] for name, values in _given_grid(point).items()} for point in sweep]
         distinct = all(point not in points[:place] for place, point in enumerate(points))
         require(distinct, "sweep", points, "different points")
         return points
+    return _given_grid(sweep)
+
+
+def _given_grid(sweep: Any) -> dict[str, tuple[float, ...]]:
+    """{dotted name: values}."""
     pairs = _pairs("sweep", sweep, '{"task.noise": (0, 0.1)}')
     settled: dict[str, tuple[float, ...]] = {}
     for name, values in pairs.items():
