@@ -73,6 +73,7 @@ def told(capsys, text: str, *options: str) -> dict:
 
 
 def test_points_are_the_library_s_trainings(capsys, monkeypatch):
+    monkeypatch.setattr(planned, "PART_SIZE", 0)  # a part per point and seed
     found = told(capsys, SETTINGS + SWEEP)
     assert [row["point"] for row in found["points"]] == [
         "optimiser.learning_rate = 0.01, task.x_law.half_range = 1",
@@ -106,7 +107,8 @@ def test_points_are_the_library_s_trainings(capsys, monkeypatch):
         assert row == same | {name: pytest.approx(same[name], rel=1e-5) for name in list(row)[2:]}
 
 
-def test_numbers_share_a_training_and_sizes_do_not(folder):
+def test_numbers_share_a_training_and_sizes_do_not(folder, monkeypatch):
+    monkeypatch.setattr(planned, "PART_SIZE", 0)
     grid = "[sweep.grid]\ntask.noise = [0, 0.5]\nmodel.n_layers = [1, 2]\nsteps = [1, 2]\ntask.d = [2]\n"
     (folder / "a.toml").write_text(SETTINGS.replace("steps = 6", "") + grid)
     work = planned.work_of(read_plan(folder / "a.toml"))
@@ -116,6 +118,20 @@ def test_numbers_share_a_training_and_sizes_do_not(folder):
     assert work.steps is None and len(work.parts(False)) == 16 and len(work.parts(True)) == 4
     # 2 layers of 4 matrices of 3 x 3 at most: no more memory than a process takes.
     assert planned.PROCESS_BYTES < work.bytes_per_process < planned.PROCESS_BYTES + 1e5
+
+
+def test_small_points_share_a_part(folder, monkeypatch):
+    """6 steps of 8 prompts, 2 seeds: as many points as make up the size of a part."""
+    (folder / "a.toml").write_text(SETTINGS + "[sweep.grid]\ntask.noise = [0, 1, 2, 3, 4]\n")
+    plan = read_plan(folder / "a.toml")
+    one = planned.work_of(plan)
+    (n,) = {planned.parameters_of(part["training"]) for part in one.parts(False).values()}
+    assert [len(part["sweep"]) for part in one.parts(False).values()] == [5]
+    monkeypatch.setattr(planned, "PART_SIZE", 2.5 * n * 6 * 8 * 2)
+    work = planned.work_of(plan)
+    assert list(work.parts(False)) == [f"{i},task.noise={i},points={min(2, 5 - i)}" for i in (0, 2, 4)]
+    assert [point for part in work.parts(False).values() for point in part["sweep"]] == [*work.groups[0].numbers]
+    assert all(part["seeds"] == [0, 1] for part in work.parts(False).values())
 
 
 @pytest.mark.parametrize(
@@ -166,8 +182,8 @@ def test_the_plan_is_shown_first(capsys, monkeypatch):
     monkeypatch.setattr(sweep, "probed_seconds", lambda work: (2.0, 0.125))
     assert cli.main(["sweep", "a.toml", "--dry-run", "--workers", "2", "--root", "runs"]) == 0
     out = capsys.readouterr().out
-    assert "2 points, 4 runs, 1 groups of equal shape, on 2 processes" in out
-    assert "about 16 s" in out  # (4 * 2 + 4 * 6 * 8 * 0.125) / 2
+    assert "2 points in 1 groups of equal shape; 4 runs in 1 parts on 2 processes" in out
+    assert "about 13 s" in out  # (2 + 4 * 6 * 8 * 0.125) / 2
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "n")
     assert cli.main(["sweep", "a.toml", "--root", "runs"]) == 0

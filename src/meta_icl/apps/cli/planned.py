@@ -20,6 +20,9 @@ from meta_icl.sweeps.plan import Group, Plan, Point, as_text, grouped, label, na
 TABLES = ("task", "model", "optimiser")
 TRAINING = {"steps": int, "batch": int, "seeds": int, "record": int, "stop_when_diverged": bool, "objective": str}
 COPIES = 6  # of the parameters that a training holds: with gradients, moments of Adam, results, a checkpoint
+# Parameters x prompts of a part: some seconds, so that its start, of half a second, is a small share. Smaller points are
+# trained several to a part, by a rule that knows nothing of the machine, so that every machine finds the same parts.
+PART_SIZE = 2e8
 PROCESS_BYTES = 6e8  # of a worker that has imported jax, with its compiled program and batches
 
 
@@ -58,32 +61,38 @@ def trainings(settings: Mapping[str, Any], points: Sequence[Point]) -> Work:
         {"training": training, "sizes": {name: as_text(value) for name, value in group.fixed.items()}}
         for training, group in zip(made, groups, strict=True)
     ]
-    seeds = list(range(settings.get("seeds", 1)))
+    seeds, sizes = list(range(settings.get("seeds", 1))), [parameters_of(training) for training in made]
+    prompts = [training["steps"] * training["batch"] * len(seeds) for training in made]
+    points_each = [
+        min(len(group.places), max(1, int(PART_SIZE / max(1, n * drawn))))
+        for group, n, drawn in zip(groups, sizes, prompts, strict=True)
+    ]
 
     def parts(together: bool) -> dict[str, dict[str, Any]]:
         found: list[tuple[int, str, dict[str, Any]]] = []
-        for one, group in zip(described, groups, strict=True):
-            if together:
-                arguments = {**one, "seeds": seeds, "sweep": list(group.numbers)}
-                found.append((group.places[0], f"{names[group.places[0]]},points={len(group.places)}", arguments))
-                continue
-            for place, numbers in zip(group.places, group.numbers, strict=True):
-                swept = {name: [value] for name, value in numbers.items()}
+        for one, group, most in zip(described, groups, points_each, strict=True):
+            each = len(group.places) if together else most
+            for start in range(0, len(group.places), each):
+                first, numbers = group.places[start], list(group.numbers[start : start + each])
+                if each > 1:
+                    name = f"{names[first]},points={len(numbers)}"
+                    found.append((first, name, {**one, "seeds": seeds, "sweep": numbers}))
+                    continue
+                swept = {name: [value] for name, value in numbers[0].items()}
                 for seed in seeds:
-                    found.append((place, f"{names[place]},seed={seed}", {**one, "seeds": [seed], "sweep": swept}))
+                    found.append((first, f"{names[first]},seed={seed}", {**one, "seeds": [seed], "sweep": swept}))
         return {name: arguments for _, name, arguments in sorted(found, key=lambda one: one[0])}
 
     swept = [{**one, "points": list(group.numbers)} for one, group in zip(described, groups, strict=True)]
     config = {"command": "sweep", "seeds": len(seeds), "groups": swept}
     steps = {training["steps"] for training in made}
-    largest = max(map(parameters_of, made))
     return Work(
         config,
         train.train_part,
         tuple(groups),
         parts,
         steps.pop() if len(steps) == 1 else None,
-        PROCESS_BYTES + COPIES * 4 * largest,
+        PROCESS_BYTES + COPIES * 4 * max(n * each for n, each in zip(sizes, points_each, strict=True)) * len(seeds),
     )
 
 

@@ -189,18 +189,28 @@ def show_plan(work: planned.Work, workers: int | None, folder: Path) -> None:
     )
     cores = "a cluster" if workers is None else f"{workers} process{'es' if workers > 1 else ''}"
     points = sum(len(group.places) for group in work.groups)
-    say(f"{told}\n{points} points, {len(parts)} runs, {len(work.groups)} groups of equal shape, on {cores}")
+    n_runs = sum(members(part) for part in parts.values())
+    say(
+        f"{told}\n{points} points, {n_runs} runs in {len(parts)} parts, {len(work.groups)} groups of equal shape, on {cores}"
+    )
     say(f"at least {work.bytes_per_process / 1e9:.2g} GB of memory per process; run {folder}")
     if "groups" not in work.config:
         say("times: see `meta-icl papers NAME`")
         return
     start, per_prompt = probed_seconds(work)
-    prompts = [training["steps"] * training["batch"] for training in (part["training"] for part in parts.values())]
+    prompts = [members(part) * part["training"]["steps"] * part["training"]["batch"] for part in parts.values()]
     total = len(parts) * start + per_prompt * sum(prompts)
     each = (
         f"about {total / max(workers, 1):.0f} s" if workers is not None else f"about {total:.0f} s of one core in all"
     )
     say(f"{each}, if all runs take what the first does ({start:.1f} s to start, {per_prompt:.2g} s a prompt)")
+
+
+def members(part: Mapping[str, Any]) -> int:
+    """How many runs a part consists of."""
+    from meta_icl.training.replicas import points_of
+
+    return len(part["seeds"]) * len(points_of(part["sweep"])) if "sweep" in part else 1
 
 
 def probed_seconds(work: planned.Work) -> tuple[float, float]:
@@ -226,7 +236,7 @@ def probed_seconds(work: planned.Work) -> tuple[float, float]:
         record=PROBED_STEPS,
         progress=lambda *_: times.append(time.perf_counter()),
     )
-    return times[-2] - began, (times[-1] - times[-2]) / PROBED_STEPS / config["batch"]
+    return times[-2] - began, (times[-1] - times[-2]) / PROBED_STEPS / config["batch"] / members(first)
 
 
 def points_told(
