@@ -231,6 +231,14 @@ def test_retries_go_on_after_a_part_has_failed(capsys, monkeypatch):
     assert "part a failed: trying again" in capsys.readouterr().err
 
 
+def test_two_things_that_vary_are_a_heat_map():
+    rows = [{"point": f"a = {i}, b = {j}", "final_loss": 10.0 * i + j} for j in (5, 6) for i in (1, 2, 3)]
+    (panel,) = sweep.heat_map(rows).panels
+    np.testing.assert_array_equal(panel.matrix, [[15, 16], [25, 26], [35, 36]])
+    assert list(panel.y_labels) == ["a = 1", "a = 2", "a = 3"] and list(panel.x_labels) == ["b = 5", "b = 6"]
+    assert sweep.heat_map(rows[:-1]) is None and sweep.heat_map([{"point": "a = 1", "final_loss": 1.0}]) is None
+
+
 def test_no_more_workers_than_fit_into_memory(monkeypatch):
     monkeypatch.setattr(sweep, "default_workers", lambda: 64)
     assert sweep.workers_here(7, 1e18) == 7

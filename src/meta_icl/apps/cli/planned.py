@@ -20,8 +20,8 @@ from meta_icl.sweeps.plan import Group, Plan, Point, as_text, grouped, label, na
 TABLES = ("task", "model", "optimiser")
 TRAINING = {"steps": int, "batch": int, "seeds": int, "record": int, "stop_when_diverged": bool, "objective": str}
 COPIES = 6  # of the parameters that a training holds: with gradients, moments of Adam, results, a checkpoint
-# Parameters x prompts of a part: some seconds, so that its start, of half a second, is a small share. Smaller points are
-# trained several to a part, by a rule that knows nothing of the machine, so that every machine finds the same parts.
+# Parameters x prompts of a part: some seconds, so that its start, of half a second, is a small share. Smaller points
+# are trained several to a part, by a rule that knows nothing of the machine: every machine finds the same parts.
 PART_SIZE = 2e8
 PROCESS_BYTES = 6e8  # of a worker that has imported jax, with its compiled program and batches
 

@@ -190,9 +190,8 @@ def show_plan(work: planned.Work, workers: int | None, folder: Path) -> None:
     cores = "a cluster" if workers is None else f"{workers} process{'es' if workers > 1 else ''}"
     points = sum(len(group.places) for group in work.groups)
     n_runs = sum(members(part) for part in parts.values())
-    say(
-        f"{told}\n{points} points, {n_runs} runs in {len(parts)} parts, {len(work.groups)} groups of equal shape, on {cores}"
-    )
+    groups = f"{len(work.groups)} groups of equal shape"
+    say(f"{told}\n{points} points in {groups}; {n_runs} runs in {len(parts)} parts on {cores}")
     say(f"at least {work.bytes_per_process / 1e9:.2g} GB of memory per process; run {folder}")
     if "groups" not in work.config:
         say("times: see `meta-icl papers NAME`")
@@ -289,4 +288,23 @@ def told(run: Run) -> dict[str, Any]:
         "objective": " or ".join(sorted({training["objective"] for training in trainings})),
         **alike,
     }
-    return of_training(config, {label: curves[label] for label in ranked[:CURVES_SHOWN]}, rows) | {"kind": "sweep"}
+    content = of_training(config, {label: curves[label] for label in ranked[:CURVES_SHOWN]}, rows) | {"kind": "sweep"}
+    if (losses := heat_map(rows)) is not None:
+        content["figures"]["losses"] = losses
+    return content
+
+
+def heat_map(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """The final losses where two things vary and every combination of them is there; else `None`."""
+    from meta_icl.plotting import Heatmaps, Panel
+
+    pairs = [tuple(str(row["point"]).split(", ")) for row in rows]
+    if any(len(pair) != 2 for pair in pairs):
+        return None
+    down, across = (list(dict.fromkeys(values)) for values in zip(*pairs, strict=True))
+    if min(len(down), len(across)) < 2 or len(down) * len(across) != len(rows):
+        return None
+    found = {pair: row["final_loss"] for pair, row in zip(pairs, rows, strict=True)}
+    matrix = np.array([[found[one, other] for other in across] for one in down])
+    caption = "The median over seeds of the mean loss between the last two records."
+    return Heatmaps("Final loss", [Panel("final loss", matrix, across, down)], caption, diverging=False)
