@@ -231,6 +231,14 @@ def test_retries_go_on_after_a_part_has_failed(capsys, monkeypatch):
     assert "part a failed: trying again" in capsys.readouterr().err
 
 
+def test_a_point_that_diverges_is_named_and_the_others_go_on(capsys):
+    Path("rates.toml").write_text(SETTINGS + "[sweep.grid]\noptimiser.learning_rate = [1e-3, 1e30]\n")
+    assert cli.main(["sweep", "rates.toml", "--yes", "--workers", "0", "--root", "runs", "--json"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert np.isfinite(found["points"][0]["final_loss"]) and found["points"][1]["final_loss"] == "NaN"
+    assert len(found["diverged"]) == 2 and all("1e+30" in point for point in found["diverged"])
+
+
 def test_two_things_that_vary_are_a_heat_map():
     rows = [{"point": f"a = {i}, b = {j}", "final_loss": 10.0 * i + j} for j in (5, 6) for i in (1, 2, 3)]
     (panel,) = sweep.heat_map(rows).panels

@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
             run.finish()
         content = report.told_by(run)
         report.write(run.folder / "report.html", content)
-        diverged = run.diverged
+        diverged = diverged_in(run, parts)
     rows = points_told(run, parts, results)
     if options.json:
         print_json({"run": run.folder, "points": rows, "diverged": diverged})
@@ -122,8 +122,8 @@ def main(arguments: Sequence[str]) -> int:
         columns = [column.replace("_", " ") for column in rows[0]]
         tables.show(tables.plain_table(columns, [list(row.values()) for row in rows]))
         say(f"run      {run.folder}\nreport   {run.folder / 'report.html'}")
-        for part, step in diverged.items():
-            say(f"diverged {part}: NaN or infinite when seen at step {step}")
+        for point, step in diverged.items():
+            say(f"diverged {point}: NaN or infinite when seen at step {step}")
     return 3 if diverged else 0
 
 
@@ -260,6 +260,15 @@ def points_told(
     ]
 
 
+def diverged_in(run: Run, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """{point and seed: the step when it was seen not to be finite}."""
+    found = {}
+    for name, part in run.parts().items():
+        size = train.point_label(parts[name].get("sizes", {}))
+        found |= {", ".join(filter(None, (size, member))): step for member, step in part.diverged.items()}
+    return found
+
+
 def told(run: Run) -> dict[str, Any]:
     """What a report shows of a sweep: the table of its points, and the learning curves of the best of them."""
     from meta_icl.apps.report import Story, Table, of_training
@@ -288,7 +297,9 @@ def told(run: Run) -> dict[str, Any]:
         "objective": " or ".join(sorted({training["objective"] for training in trainings})),
         **alike,
     }
-    content = of_training(config, {label: curves[label] for label in ranked[:CURVES_SHOWN]}, rows) | {"kind": "sweep"}
+    finite = [label for label in ranked if np.isfinite(curves[label][1]).any()] or ranked
+    best = {label: curves[label] for label in finite[:CURVES_SHOWN]}
+    content: dict[str, Any] = of_training(config, best, rows) | {"kind": "sweep"}
     if (losses := heat_map(rows)) is not None:
         content["figures"]["losses"] = losses
     return content
