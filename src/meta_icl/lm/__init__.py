@@ -4,27 +4,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meta_icl.lm.decoders import load_decoder, save_decoder
     from meta_icl.lm.files import Checkpoint, read_checkpoint
-    from meta_icl.lm.networks import load_language_model
+    from meta_icl.lm.networks import load_language_model, save_language_model
     from meta_icl.lm.tokenizer import Tokenizer, Tokens, read_tokenizer, tokenized
 
 __all__ = [
     "Checkpoint",
     "Tokenizer",
     "Tokens",
-    "load_decoder",
     "load_language_model",
     "read_checkpoint",
     "read_tokenizer",
-    "save_decoder",
+    "save_language_model",
     "tokenized",
 ]
 
 _HOMES = {
-    "decoders": ("load_decoder", "save_decoder"),
     "files": ("Checkpoint", "read_checkpoint"),
-    "networks": ("load_language_model",),
+    "networks": ("load_language_model", "save_language_model"),
     "tokenizer": ("Tokenizer", "Tokens", "read_tokenizer", "tokenized"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
