@@ -134,3 +134,28 @@ def test_the_command(folder, tmp_path, capsys):
         assert message in err and err.count("\n") == 1
     assert main(["fewshot", str(tmp_path / "none"), "--task", "country-capital"]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_card(folder, tmp_path, capsys):
+    """Sections with a reading and limits each; every number of a head by itself."""
+    path, shape, arrays = folder
+    (tmp_path / "task.json").write_text(json.dumps(ROWS))
+    (tmp_path / "text.txt").write_text(" ".join(np.random.default_rng(0).choice(WORDS[2:], 300)))
+    arguments = ["card", str(path), "--task", str(tmp_path / "task.json"), "--text", str(tmp_path / "text.txt")]
+    assert main([*arguments, "--prompts", "2", "--out", str(tmp_path / "card.html"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((tmp_path / "card.json").read_text()) and told["schema"] == 1
+    names = ["few_shot", "by_position", "heads", "without_heads", "circuits", "implicit_updates"]
+    assert list(told["sections"]) == names and told["settings"]["opening"] == "<s>"
+    assert all(s["title"] and s["reading"] and s["limits"] for s in told["sections"].values())
+    text = read_tokenizer(path).numbers((tmp_path / "text.txt").read_text())[:63]
+    logs = log_softmax(oracle.logits(shape, arrays, np.array([0, *text])), axis=-1)
+    first = [-logs[i, token] for i, token in enumerate(text[:8])]
+    windows = len(read_tokenizer(path).numbers((tmp_path / "text.txt").read_text())) // 63
+    assert windows == 4
+    losses = told["sections"]["by_position"]["rows"][0]
+    assert (
+        losses["tokens"] == "1-8" and losses["loss_low"] - 1e-3 <= np.mean(losses["loss"]) <= losses["loss_high"] + 1e-3
+    )
+    assert np.isfinite(first).all()
+    assert "What is lost without these heads" in (tmp_path / "card.html").read_text()

@@ -5,7 +5,7 @@ Sites of a block (names of TransformerLens where it has one): `resid_pre`, `q`, 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class Trace(eqx.Module):
     sites: dict[str, Array]
     layers: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True, default=())
 
-    def __getitem__(self, site: str) -> Array:
+    def __getitem__(self, site: str) -> Any:  # an array, or the shape of one
         return self.sites[choose("trace site", site, self.sites)]
 
     def __contains__(self, site: str) -> bool:
@@ -38,7 +38,7 @@ class Trace(eqx.Module):
 
     def layers_of(self, site: str) -> tuple[int, ...]:
         """The layers that the rows of a site belong to."""
-        return dict(self.layers).get(site, tuple(range(self.sites[site].shape[0])))
+        return dict(self.layers).get(site, tuple(range(self[site].shape[0])))
 
 
 class Tap:
