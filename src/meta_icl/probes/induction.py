@@ -81,18 +81,18 @@ def _scores(network: Any, tokens: Any, period: int, writes: Any) -> dict[str, An
     return jax.lax.map(one, tokens)
 
 
-def repeated(subject: Subject) -> tuple[Any, int]:
+def repeated(subject: Subject, period: int = PERIOD, sequences: int = REPEATED) -> tuple[Any, int]:
     """Sequences of an opening token and a block of distinct random tokens twice, and the length of the block.
 
-    The opening token is that of the first prompt: language models put idle attention on it.
+    The block is shorter than `period` where the network has fewer tokens or places. The opening token is that of the first prompt: language models put idle attention on it.
     """
     size = subject.network.embedding.table.shape[0]
     places = getattr(getattr(subject.network, "positions", None), "table", None)
     longest = size - 1 if places is None else min(size - 1, (places.shape[0] - 1) // 2)
-    period, rng = min(PERIOD, longest), np.random.default_rng(0)
+    period, rng = min(period, longest), np.random.default_rng(0)
     require(period >= 2, "network", f"one for {longest} tokens", "one that reads at least five, to repeat two")
     opening = int(np.asarray(subject.prompts.tokens)[0, 0])
-    blocks = [rng.choice(size, period, replace=False) for _ in range(REPEATED)]
+    blocks = [rng.choice(size, period, replace=False) for _ in range(sequences)]
     return jnp.asarray(np.stack([np.concatenate([[opening], block, block]) for block in blocks])), period
 
 
