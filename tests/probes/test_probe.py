@@ -128,7 +128,7 @@ def test_probe_of_a_text(capsys, tmp_path):
     several = ("--examples", "x\np", "y q", "--text", "x\nz")  # examples of two lines stay whole
     status, out, _ = call(capsys, *probe, *several, "--probe", "attention", "implicit_updates", "--no-twin")
     told = json.loads(out)
-    assert status == 0 and [one["text"] for one in told["answer"]][0] in WORDS
+    assert status == 0 and told["answer"][0]["text"] in WORDS
     assert {row["of example"] for row in told["probes"]["implicit_updates"]["model"]} <= {"1: x p", "2: y q"}
     for arguments in (("--text", TEXT), ("--examples", "x p", "y q", "p", "--text", "x")):
         status, out, _ = call(capsys, *probe, *arguments)
