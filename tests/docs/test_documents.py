@@ -8,20 +8,27 @@ from pathlib import Path
 import pytest
 
 from meta_icl.apps.cli import main
+from meta_icl.lm.packages import place
 from meta_icl.runs import Run, write_atomically
 
 ROOT = Path(__file__).parents[2]
 TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
 FILE = re.compile(r"# my_paper/(\w+\.py)\n")  # the first line of a block that is a file of the example of a paper
 FOUND = [(name, block) for name in TEXTS for block in re.findall(r"```python\n(.*?)```", TEXTS[name], re.DOTALL)]
+FETCHED = place("smollm2").exists()
+LOADS = [pytest.mark.slow, pytest.mark.skipif(not FETCHED, reason="meta-icl models get smollm2")]
 FILES = {match[1]: block for _, block in FOUND if (match := FILE.match(block))}
 BLOCKS = [
-    pytest.param(block, id=f"{name}-{index}") for index, (name, block) in enumerate(FOUND) if not FILE.match(block)
+    pytest.param(block, id=f"{name}-{index}", marks=LOADS if "load_language_model(" in block else [])
+    for index, (name, block) in enumerate(FOUND)
+    if not FILE.match(block)
 ]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_example_runs(block):
+    if "import torch" in block:
+        pytest.importorskip("torch")
     exec(compile(block, "example", "exec"), {"__name__": "example"})
 
 
