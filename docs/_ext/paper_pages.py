@@ -210,7 +210,12 @@ def _code(code: str) -> str:
 
 def write(papers: list[Paper], folder: Path, root: str) -> None:
     """Write all these pages into `folder`; files whose text stays are left alone, so that nothing is built again."""
-    index = ["# Papers", "", "Every paper is a folder of the code and a page here, made from it and its kept results.", ""]
+    index = [
+        "# Papers",
+        "",
+        "Every paper is a folder of the code and a page here, made from it and its kept results.",
+        "",
+    ]
     index += ["| paper | what was learned |", "|---|---|"]
     for paper in papers:
         index.append(f"| [{paper.short}]({paper.name}.md): {_cell(_prose(paper.title))} | {_cell(_linked(paper))} |")

@@ -8,7 +8,18 @@ from typing import Any
 # Rooms in the order in which a reader meets them.
 ROOMS = (
     *("prompt", "tasks", "models", "models.mixers", "algorithms", "training", "evaluation", "analysis"),
-    *("analysis.circuits", "analysis.implicit", "probes", "lm", "data", "runs", "sweeps", "plotting", "torch", "errors"),
+    *(
+        "analysis.circuits",
+        "analysis.implicit",
+        "probes",
+        "lm",
+        "data",
+        "runs",
+        "sweeps",
+        "plotting",
+        "torch",
+        "errors",
+    ),
 )
 ESCAPED = re.compile(r"(?<![\\`])([*|_])")  # markup of reStructuredText, which plain docstrings do not mean
 
@@ -34,7 +45,16 @@ def pages() -> dict[str, str]:
     names = [f"| {{py:obj}}`{name} <{_home(getattr(home, name))}.{name}>` |" for name in home.__all__ if name[0] != "_"
              and _home(getattr(home, name)).startswith("meta_icl")]  # fmt: skip
     index = ["# Reference", "", "| room | what stands there |", "|---|---|", *rows, ""]
-    index += ["## At the door", "", "These can be imported from `meta_icl` itself.", "", "| name |", "|---|", *names, ""]
+    index += [
+        "## At the door",
+        "",
+        "These can be imported from `meta_icl` itself.",
+        "",
+        "| name |",
+        "|---|",
+        *names,
+        "",
+    ]
     return found | {"reference/index.md": "\n".join([*index, "```{toctree}", ":hidden:", *ROOMS, "```", ""])}
 
 
