@@ -33,11 +33,11 @@ from meta_icl.analysis.implicit import (
     prefix_readings,
     replacement_error,
 )
-from meta_icl.models import contextual
+from meta_icl.models import Concatenated, contextual
 from meta_icl.plotting import Lines, Series, show
 from meta_icl.training import Optimiser
 
-STEPS = int(os.environ.get("META_ICL_NOTEBOOK_STEPS", "3000"))
+STEPS = int(os.environ.get("META_ICL_NOTEBOOK_STEPS", "5000"))
 N, D = 40, 2
 
 # %% [markdown]
@@ -47,7 +47,8 @@ N, D = 40, 2
 
 # %%
 task = LinearRegression(d=D, n_context=N)
-description = Learner(contextual(d_model=16, d_mlp=64, arrangement="no skip", d_in=D + 1, d_out=1))
+block = contextual(d_model=16, d_mlp=64, arrangement="no skip", d_in=D + 1, d_out=1)
+description = Learner(block, Concatenated(sign=1.0))  # the answer is what the network says, without a sign
 adam = Optimiser(learning_rate=5e-3, schedule="cosine", schedule_steps=STEPS)
 net = train(task, description, steps=STEPS, batch=128, key=key(0), optimiser=adam)
 trained, fresh = net[0], description(key=key(1))
@@ -111,6 +112,6 @@ show(Lines("Error along the chain", "tokens read", "squared error, median over p
 
 # %%
 for name, (size, error) in courses.items():
-    medians = np.median(size, axis=0), np.median(error, axis=0)
-    print(f"{name}: last / second step {medians[0][-1] / medians[0][1]:.3f}, error {medians[1][0]:.3f} without context, "
-          f"{medians[1][-1]:.4f} with all of it")  # fmt: skip
+    steps, errors = np.median(size, axis=0), np.median(error, axis=0)
+    print(f"{name}: last / second step {steps[-1] / steps[1]:.3f}")
+    print(f"    squared error {errors[0]:.3f} without context, {errors[-1]:.3f} with all of it")

@@ -101,3 +101,14 @@ def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
             found.append("")  # an indented block, such as an equation, stands by itself
         found.append(text)
     lines[:] = found
+
+
+def shorten(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None) -> Any:
+    """For `autodoc-process-signature`: jax's arrays by the name under which they are imported."""
+    texts = (text if text is None else text.replace("jaxlib._jax.Array", "Array") for text in (signature, returns))
+    return tuple(texts)
+
+
+def is_field_of_a_tuple(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """For `autodoc-skip-member`: fields of named tuples stand in the signature, and have no text of their own."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
