@@ -80,55 +80,6 @@ class Paper:
         return chosen
 
 
-def told(self) -> str:
-        """Such as "7 hold, 2 fail, 3 not decided"."""
-        return told(self.counts)
-
-    @property
-    def figures(self) -> list[Path]:
-        """The drawings that were kept."""
-        return sorted((self.folder / "figures").glob("*.svg"))
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A paper as its folder tells: names, title, citation, the paragraphs of its docstring, times, what was learned."""
-
-    name: str
-    title: str
-    citation: str
-    paragraphs: list[str]
-    times: dict[str, str]
-    finding: str
-    presets: dict[str, tuple[str, str]]  # preset -> the reason of its deviations, and the deviations as code
-    results: list[Result]
-
-    @property
-    def short(self) -> str:
-        """The name by which the command line knows it, such as `rossi2024`."""
-        return self.name.split("_")[0]
-
-    @property
-    def stated(self) -> dict[str, str]:
-        """The verdict that `finding` states of each claim that it names: `(A-1)` holds, `(not A-2, A-3)` fail."""
-        found = {}
-        for names in re.findall(r"\(([^()]*)\)", self.finding):
-            verdict = "fails" if names.startswith("not ") else "holds"
-            found |= {f"{self.short}/{name.strip()}": verdict for name in names.removeprefix("not ").split(",")}
-        return found
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        """Verdict of every claim: of `small`, or of the first preset that decides what `small` leaves open."""
-        found: dict[str, str] = {}
-        for result in self.results:
-            for claim in result.claims:
-                if found.get(claim.id) in (None, "not decided", "not converged"):
-                    decided = claim.verdict in ("holds", "fails")
-                    found[claim.id] = claim.verdict if decided or claim.id not in found else found[claim.id]
-        return found
-
-
 def told(counts: Counter[str]) -> str:
     """Numbers of verdicts in words; the two that need a training are left out where there are none."""
     parts = [f"{counts['holds']} {'holds' if counts['holds'] == 1 else 'hold'}"]
