@@ -92,9 +92,9 @@ class TorchNetwork(eqx.Module):
     def __call__(
         self, tokens: Float[Array, "t d"], interventions: Sequence[Intervention] = ()
     ) -> tuple[Float[Array, "t d_out"], Trace]:
-        check_sites(interventions, [site for site, _ in self.sites])
         blank = self._run(np.zeros(tokens.shape, tokens.dtype), ())
         shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), blank)
+        check_sites(interventions, Trace(jax.tree.map(jnp.asarray, blank[1])), self.n_layers)
         output, found = jax.pure_callback(self._run, shapes, tokens, tuple(interventions), vmap_method="sequential")
         return output, Trace(found)
 

@@ -255,7 +255,7 @@ def test_durations(seconds, words):
 
 def test_the_scripts_parse(tmp_path):
     assets = resources.files("meta_icl.apps.report") / "assets"
-    for name in ("theme.js", "measures.js", "report.js"):
+    for name in ("theme.js", "measures.js", "report.js", "tools.js"):
         (tmp_path / name).write_text((assets / name).read_text(encoding="utf-8"))
         done = node(["--check", str(tmp_path / name)], return_completed_process=True, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

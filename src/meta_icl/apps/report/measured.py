@@ -67,8 +67,8 @@ def of_comparison(compared: Sequence[Mapping[str, Any]], n_prompts: int) -> dict
         figures[f"losses{suffix}"] = Bars(
             f"Loss on {n_prompts} prompts{at}",
             "predictor",
-            "squared error",
-            list(losses),
+            "half-MSE of the query",
+            [name.replace("_", " ") for name in losses],
             means,
             means - reach,
             means + reach,
@@ -99,8 +99,8 @@ def _curves(title: str, x_label: str, x: Sequence[float], curves: Mapping[str, A
         exact = exact or bool(np.any(means < SHOWN * largest))
         means = np.where(means < SHOWN * largest, np.nan, means)  # rounding, whose decades would hide all others
         style = "line" if name == "trained" else "dashed"
-        series.append(Series(name, x, means, means - 1.96 * errors, means + 1.96 * errors, style))
+        series.append(Series(name.replace("_", " "), x, means, means - 1.96 * errors, means + 1.96 * errors, style))
     caption = f"Means over {n_prompts} prompts, the same for all; bands: 95 % intervals over prompts."
     caption += " Losses of nothing but rounding are not drawn." if exact else ""
-    x_label, y_label = x_label.replace("_", " "), "squared error"
+    x_label, y_label = x_label.replace("_", " "), "half-MSE of the query"
     return Lines(title, x_label, y_label, series, log_y=largest > 0, caption=caption)

@@ -157,6 +157,7 @@ def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Se
 (() => {{
 {_asset("measures.js")}
 {_asset("report.js")}
+{_asset("tools.js")}
 }})();</script>
 </body>
 </html>
