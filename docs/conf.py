@@ -21,6 +21,7 @@ html_title = "meta_icl"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 templates_path = []
 default_role = "code"  # docstrings write code in single backticks
 smartquotes = False

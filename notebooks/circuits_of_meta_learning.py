@@ -137,6 +137,6 @@ for name, links in cuts.items():
     print(f"cut {name}: accuracy {float(accuracy(learner, interventions=(restricted(visible),))):.2f}")
 
 # %% [markdown]
-# The circuit is both layers together: in layer 1 each label takes in its own item, in layer 2 the query reads the labels.
-# Without either the network knows no more than the classes, one third; links of the same kind that the circuit does not
-# use can be cut at little cost.
+# The circuit is both layers together: in layer 1 each label takes in its own item, in layer 2 the query reads the
+# labels. Without either the network knows hardly more than the classes, one third; links of labels to other items can
+# be cut at little cost.

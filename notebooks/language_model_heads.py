@@ -114,7 +114,8 @@ show(Lines("Random tokens, twice", "token", "nats", [Series(n, place, c) for n, 
 # ## Where they look in a text
 #
 # The attention of the strongest of these heads in the few-shot prompt. Rows read, columns are read. At an arrow it
-# looks at what followed earlier arrows, which are the answers.
+# looks at what followed earlier arrows, which are the answers; the rest goes to the first token, where language
+# models put attention that has nothing to do.
 
 # %%
 layer, head = ranked[0]

@@ -42,19 +42,10 @@ def pages() -> dict[str, str]:
     found = {f"reference/{room}.md": _page(room, seen) for room in ROOMS}
     rows = [f"| [`meta_icl.{room}`]({room}.md) | {_first_line(room)} |" for room in ROOMS]
     home = importlib.import_module("meta_icl")
-    names = [f"| {{py:obj}}`{name} <{_home(getattr(home, name))}.{name}>` |" for name in home.__all__ if name[0] != "_"
+    names = [f"{{py:obj}}`{name} <{_home(getattr(home, name))}.{name}>`" for name in home.__all__ if name[0] != "_"
              and _home(getattr(home, name)).startswith("meta_icl")]  # fmt: skip
     index = ["# Reference", "", "| room | what stands there |", "|---|---|", *rows, ""]
-    index += [
-        "## At the door",
-        "",
-        "These can be imported from `meta_icl` itself.",
-        "",
-        "| name |",
-        "|---|",
-        *names,
-        "",
-    ]
+    index += ["## At the door", "", "These can be imported from `meta_icl` itself:", "", ", ".join(names) + ".", ""]
     return found | {"reference/index.md": "\n".join([*index, "```{toctree}", ":hidden:", *ROOMS, "```", ""])}
 
 
