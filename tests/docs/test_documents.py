@@ -63,7 +63,9 @@ def test_a_paper_in_a_single_file(tmp_path, monkeypatch, capsys):
 
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
-SLOW = {"general_purpose_in_context_learner", "language_model_heads"}  # minutes, most of them compilation or loading
+SLOW = {  # half a minute and more, most of it compilation or loading
+    *("circuits_of_meta_learning", "general_purpose_in_context_learner", "language_model_heads", "memory_league"),
+}
 
 
 @pytest.mark.parametrize(
