@@ -91,8 +91,8 @@ for wanted in (0.05, 0.5, 0.9):
     print(f"accuracy {wanted} at step {steps[at]}" if course[at] >= wanted else f"accuracy {wanted}: not reached")
 
 # %% [markdown]
-# The bigram circuit comes first, in both layers: the label of a class under the most likely map needs nothing else.
-# Then layer 2 turns to the labels, and in layer 1 labels begin to read their items.
+# The bigram circuit comes first, in both layers: to know the labels that the query's class has under the three maps,
+# the network needs nothing else. Then layer 2 turns to the labels, and in layer 1 labels begin to read their items.
 
 # %%
 scores = net.history["circuits"][:, 0]
