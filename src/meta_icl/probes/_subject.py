@@ -65,8 +65,8 @@ class Subject:
 
     def traced(
         self, read: Callable[[Any], Any], interventions: Sequence[Intervention] = (), tokens: Any = None
-    ) -> dict[str, np.ndarray]:
-        """What `read(trace)` makes of the trace of every prompt, stacked; a few prompts at a time."""
+    ) -> Any:
+        """What `read(trace)` makes of the trace of every prompt, stacked, as numpy arrays; a few prompts at a time."""
         tokens = self.tokens() if tokens is None else tokens
         found = _traced(self.network, tokens, tuple(interventions), read)
         return jax.tree.map(np.asarray, found)
