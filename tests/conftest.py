@@ -39,8 +39,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
 # Files that take longest come first (`--no-loadscope-reorder`), so that no worker waits for another at the end.
 LONGEST = (
-    "test_loop", "test_documents", "test_mixers", "test_implicit_updates", "test_oracles", "test_probe", "test_decoder",
-    "test_train", "test_transformer", "test_implicit_descent", "test_circuit_probes", "test_population", "test_glyphs",
+    "test_loop", "test_documents", "test_mixers", "test_steps", "test_lean", "test_published", "test_implicit_updates",
+    "test_probe", "test_train", "test_implicit_descent", "test_circuit_probes", "test_population", "test_glyphs",
 )  # fmt: skip
 
 

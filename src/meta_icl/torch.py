@@ -1,5 +1,5 @@
-"""`meta_icl.torch.TorchPredictor`: your PyTorch model in every comparison. PyTorch is imported when it is used."""
+"""Your PyTorch model in every comparison, and before the probes. PyTorch is imported when it is used."""
 
-from meta_icl.adapters.torch import TorchPredictor
+from meta_icl.adapters.torch import TorchNetwork, TorchPredictor
 
-__all__ = ["TorchPredictor"]
+__all__ = ["TorchNetwork", "TorchPredictor"]

@@ -38,7 +38,7 @@ def test_the_example_of_a_paper_runs_on_workers(tmp_path, monkeypatch, capsys):
     for name, text in FILES.items():
         write_atomically(tmp_path / "my_paper" / name, text.encode())
     verdicts, run = reproduced(capsys, "./my_paper", "--preset", "smoke", "--workers", "2")
-    assert verdicts == {"example2026/E-1": "holds"} and run.config["paper"] == str(tmp_path / "my_paper")
+    assert verdicts == {"example2026/E-1": "holds"} and run.config["own"]["file"] == str(tmp_path / "my_paper")
     assert run.name.startswith("my_paper-smoke-") and set(run.parts()) == {"seed0", "seed1"}
     assert main(["report", str(run.folder), "--out", "again.html"]) == 0
     assert "One gradient step (Nobody, 2026)" in Path("again.html").read_text()

@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from meta_icl.models import Rotary
 from meta_icl.models import mixers as m
 
 T, D = 13, 8  # 13 is no multiple of any chunk here
 
 MIXERS = {
-    "attention": m.Attention(),
-    "window": m.Attention(window=5),
-    "no positions": m.Attention(rotary=False),
+    "attention": m.Attention(2, rotary=Rotary()),
+    "window": m.Attention(2, rotary=Rotary(), window=5),
+    "no positions": m.Attention(2),
+    "kernel": m.Attention(2, kind="elu"),
+    "fast weights": m.FastWeightLstm(2),
     "linear": m.LinearAttention(chunk_size=4),
     "linear, elu": m.LinearAttention(chunk_size=4, feature="elu", output_norm=False),
     "scalar decay": m.LinearAttention(chunk_size=4, decay="scalar"),
@@ -34,7 +37,7 @@ MIXERS = {
     "ttt linear": m.Ttt(chunk_size=4),
     "ttt mlp": m.Ttt(chunk_size=4, depth=2, expansion=2),
     "mlstm": m.Mlstm(chunk_size=4),
-    "lstm": m.LstmMixer(),
+    "lstm": m.Lstm(forget_bias=1.0),
     "titans": m.Titans(chunk_size=4),
     "titans, online": m.Titans(chunk_size=1, conv=0),
     "titans, read before": m.Titans(chunk_size=4, read="before", init="zero", loss_scale=0.5),

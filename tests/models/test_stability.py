@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.models import mixers
-from meta_icl.models.mixers.heads import elu_plus_one
+from meta_icl.models.mixers.patterns import elu_plus_one
 
 
 @given(st.lists(st.floats(-80, 80, width=32), min_size=4, max_size=4), st.sampled_from([1e-3, 1.0]))

@@ -55,6 +55,7 @@ NETWORKS = {
     ),
     "one group": network_of(Attention(4, n_groups=1, qk_norm=Norm(), qk_norm_whole=True)),
     "smeared": network_of(Attention(2, smeared=True, rotary=Rotary(pairs="neighbours"), project=False), 2),
+    "smeared groups": network_of(Attention(4, n_groups=2, smeared=True)),
     "smeared window": network_of(Attention(2, smeared=True, window=3)),
     "elu": network_of(Attention(2, kind="elu", n_groups=1), 2),
     "elu with a cache": network_of(Attention(2, kind="elu", rotary=TURNED)),
@@ -110,7 +111,7 @@ def test_items_and_labels_one_by_one():
 
 
 def test_sizes_of_states():
-    """Keys and values of a cache, with the last key where they are smeared; sums; the state of a recurrence; nothing."""
+    """Keys and values of a cache, the last key too where they are smeared; sums; a recurrence's state; nothing."""
     assert network_of(Attention(2), 3).state_size(T) == 3 * 2 * D * T
     assert network_of(Attention(2, window=4, smeared=True), 3).state_size(100) == 3 * (2 * D * 4 + D)
     assert network_of(Attention(4, n_groups=1)).state_size(T) == 2 * 2 * T

@@ -73,7 +73,8 @@ def test_probe_of_a_language_model(capsys, tmp_path):
     (tmp_path / "model").mkdir()
     folder = written(tmp_path / "model", LLAMA, llama_tensors(np.random.default_rng(0)))
     arguments = ("probe", str(folder), "--tokens", "3,1,9,4,1,9,5,2,9,6", "--separator", "9")
-    status, out, _ = call(capsys, *arguments, "--root", str(tmp_path / "runs"), "--json")
+    chosen = ("--probe", "implicit_updates", "--json")
+    status, out, _ = call(capsys, *arguments, "--root", str(tmp_path / "runs"), *chosen)
     told = json.loads(out)
     rows = told["probes"]["implicit_updates"]["model"]
     assert set(told["probes"]["implicit_updates"]) == {"model", "shuffled weights"}
@@ -119,7 +120,7 @@ def test_probe_of_a_text(capsys, tmp_path):
     """Lines of a text, examples before a text, and the same token numbers: one prompt, one result."""
     (tmp_path / "model").mkdir()
     folder = written(tmp_path / "model", LLAMA, llama_tensors(np.random.default_rng(0)))
-    probe = ("probe", str(folder), "--root", str(tmp_path), "--json")
+    probe = ("probe", str(folder), "--probe", "implicit_updates", "--root", str(tmp_path), "--json")
     status, _, err = call(capsys, *probe, "--text", "x p")
     assert status == 2 and "has no tokenizer.json: give the prompt as token numbers" in err
     written_tokenizer(folder)
@@ -175,7 +176,7 @@ def test_tokens_of_a_text(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="example must be the start of at least one token"):
         text_subject(model, swallowed, text, "; ")
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"tokenizer\.json cannot be read"):
+    with pytest.raises(BadInput, match=r"tokenizer\.json holds no tokenizer that can be read"):
         tokenized(tmp_path, "x")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(BadInput, match=r"pip install 'meta-icl\[lm\]'"):
@@ -185,6 +186,7 @@ def test_tokens_of_a_text(tmp_path, monkeypatch):
 def test_what_cannot_be_probed(root, capsys, tmp_path):
     with Run.open(tmp_path / "other", {"a": 1}) as run:
         run.finish()
+    trained = ("train-LinearRegression-contextual", "--root", str(root))
     (tmp_path / "file").write_text("")
     for arguments, message in (
         (("none", "--root", str(root)), "unknown run 'none'"),
@@ -192,8 +194,8 @@ def test_what_cannot_be_probed(root, capsys, tmp_path):
         ((str(tmp_path / "none.gguf"), "--text", "a"), "there is no file"),
         ((str(tmp_path / "file"), "--text", "a"), "give a folder, or a .gguf file"),
         ((str(tmp_path / "other"),), "was not made by `meta-icl train`"),
-        (("train-LinearRegression-contextual", "--root", str(root), "--tokens", "1,2"), "--tokens must be given for a"),
-        (("train-LinearRegression-contextual", "--root", str(root), "--text", "a"), "--text must be given for a"),
+        ((*trained, "--tokens", "1,2"), "--tokens must be given for a"),
+        ((*trained, "--text", "a"), "--text must be given for a"),
         (
             ("train-LinearRegression-contextual", "--root", str(root), "--probe", "memories"),
             "memories of keys and values",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from meta_icl.errors import BadInput
-from meta_icl.models import AttentionStack, TokenAttention
+from meta_icl.models import Learner, TokenLayout, olsson
 from meta_icl.prompt import TokenPrompt, answer_tokens
 from meta_icl.tasks import (
     BurstyImages,
@@ -157,7 +157,7 @@ def test_repeated_tokens_and_their_model():
     blocks = tokens[:, 1:].reshape(50, 3, 4)
     assert (blocks == blocks[:, :1]).all() and all(len(set(row)) == 4 for row in blocks[:, 0].tolist())
     assert blocks.min() == 1 and blocks.max() == 8
-    model = TokenAttention(9, 13, AttentionStack(8, n_heads=2, project=True, norm="pre"))(key=jax.random.key(0))
+    model = Learner(olsson(9, 13, 8, n_heads=2), TokenLayout())(key=jax.random.key(0))
     answers = eqx.filter_jit(answer_tokens)
     logits = answers(model, prompts)
     assert logits.shape == (50, 13, 9)

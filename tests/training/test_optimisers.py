@@ -28,11 +28,20 @@ def test_muon_turns_hidden_maps_only(x64):
     optimiser = Optimiser("muon", learning_rate=0.01).build()
     step, _ = jax.jit(optimiser.update)(gradient, optimiser.init(params), params)
     (moved,), (given,) = step.blocks, gradient.blocks
-    maps = [(getattr(moved.mixer, name), getattr(given.mixer, name)) for name in ("w_q", "w_k", "w_v", "w_o")]
-    maps += [(getattr(moved.feed_forward, name), getattr(given.feed_forward, name)) for name in ("w_in", "w_out")]
-    for moves, gradients in maps:  # every layer's, and every head's, matrix by itself
-        flat = (leaf.reshape(-1, *leaf.shape[-2:]) for leaf in (moves, gradients))
-        for found, g in zip(*flat, strict=True):
+
+    def matrices(block):  # of every layer; the heads of a layer are one
+        heads = [np.moveaxis(np.asarray(getattr(block.mixer, name)), 1, 2) for name in ("w_q", "w_k", "w_v")]
+        joined = [w.reshape(*w.shape[:2], -1) for w in heads]
+        w_o = np.asarray(block.mixer.w_o)
+        return [
+            *joined,
+            w_o.reshape(w_o.shape[0], -1, w_o.shape[-1]),
+            block.feed_forward.w_in,
+            block.feed_forward.w_out,
+        ]
+
+    for moves, gradients in zip(matrices(moved), matrices(given), strict=True):
+        for found, g in zip(moves, gradients, strict=True):
             wanted = -0.01 * 0.2 * max(g.shape) ** 0.5 * orthogonalised(np.asarray(g))
             np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-9)
     ahead = 1 + 0.9 * (1 - 0.9) / (1 - 0.9**2)  # optax lets Adam look ahead here too (Nesterov); after one step

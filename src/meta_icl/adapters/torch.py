@@ -1,14 +1,21 @@
-"""A module of PyTorch as a predictor: numpy in, numpy out, without gradients, in evaluation mode."""
+"""A module of PyTorch as a predictor or, with named submodules, as a network that probes can look into.
 
+Numpy in, numpy out, without gradients, in evaluation mode.
+"""
+
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from meta_icl.errors import BadInput, require
+from meta_icl.errors import BadInput, choose, require
+from meta_icl.models import Intervention, Trace
+from meta_icl.models.trace import check_sites
 from meta_icl.prompt import Prompt, called
 
 if TYPE_CHECKING:
@@ -51,8 +58,79 @@ class TorchPredictor:
             answer = self.module(*(_tensor(np.asarray(array), parameter) for array in arrays))
         if not isinstance(answer, torch.Tensor):
             raise BadInput(f"{self.__name__} must return a tensor, got {type(answer).__name__}")
-        answer = answer.detach().cpu()
-        return (answer.float() if answer.dtype == torch.bfloat16 else answer).numpy()
+        return _array(answer)
+
+
+class TorchNetwork(eqx.Module):
+    """A `torch.nn.Module` as a network: `network(tokens, interventions) -> (output, trace)`, so that probes can ask it.
+
+    The module maps tokens "1 t d" to outputs "1 t d_out". `sites` names the submodules, one per layer, whose outputs
+    are the sites of the trace, as {"resid_post": ("blocks.0", "blocks.1"), "pattern": (..)}; the leading axis of one
+    prompt is taken off, and of a tuple the first tensor counts. Interventions on those sites change what the rest of
+    the module reads. Behind a layout, `InContextLearner(layout, TorchNetwork(..))`, it is a `Subject` of the probes;
+    gradients are not passed.
+    """
+
+    module: Any = eqx.field(static=True)
+    sites: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
+
+    def __init__(self, module: Any, sites: Mapping[str, Sequence[str]]):
+        torch = _torch()
+        require(isinstance(module, torch.nn.Module), "module", type(module).__name__, "a torch.nn.Module")
+        known = dict(module.named_modules())
+        for parts in sites.values():
+            for part in parts:
+                choose("submodule", part, known)
+        self.module = module
+        self.sites = tuple((site, tuple(parts)) for site, parts in sites.items())
+
+    @property
+    def n_layers(self) -> int:
+        """Layers that the sites were named for."""
+        return max((len(parts) for _, parts in self.sites), default=0)
+
+    def __call__(
+        self, tokens: Float[Array, "t d"], interventions: Sequence[Intervention] = ()
+    ) -> tuple[Float[Array, "t d_out"], Trace]:
+        blank = self._run(np.zeros(tokens.shape, tokens.dtype), ())
+        shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), blank)
+        check_sites(interventions, Trace(jax.tree.map(jnp.asarray, blank[1])), self.n_layers)
+        output, found = jax.pure_callback(self._run, shapes, tokens, tuple(interventions), vmap_method="sequential")
+        return output, Trace(found)
+
+    def _run(self, tokens: Any, interventions: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The output and the sites, stacked over layers, of one prompt."""
+        torch = _torch()
+        parameter = next(iter(self.module.parameters()), torch.zeros(()))
+        modules, seen, handles = dict(self.module.named_modules()), {}, []
+        for site, parts in self.sites:
+            for layer, part in enumerate(parts):
+
+                def hook(_: Any, __: Any, out: Any, site: str = site, layer: int = layer) -> Any:
+                    first = out[0] if isinstance(out, tuple) else out
+                    value = _array(first)[0]
+                    for change in interventions:
+                        if change.site == site:
+                            value = np.array(change.at_layer(layer, jnp.asarray(value)))
+                    seen[site, layer] = value
+                    changed = torch.tensor(value, dtype=first.dtype, device=first.device)[None]
+                    return (changed, *out[1:]) if isinstance(out, tuple) else changed
+
+                handles.append(modules[part].register_forward_hook(hook))
+        try:
+            with _evaluating(self.module), torch.no_grad():
+                output = _array(self.module(_tensor(np.array(tokens)[None], parameter)))[0]
+        finally:
+            for handle in handles:
+                handle.remove()
+        stacked = {site: np.stack([seen[site, i] for i in range(len(parts))]) for site, parts in self.sites}
+        return output, stacked
+
+
+def _array(tensor: Any) -> np.ndarray:
+    torch = _torch()
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _tensor(array: np.ndarray, parameter: Any) -> Any:

@@ -24,11 +24,12 @@ def rolled_out(
     """
     choose("update", update, UPDATES)
     network = learner.network
-    alone = len(network.blocks) == 1 and network.blocks[0].config
-    plain = alone and alone.feed_forward is None and isinstance(alone.mixer, Attention) and alone.mixer.project
-    one = plain and not alone.mixer.bias_out and jax.tree.leaves(network.blocks[0])[0].shape[0] == 1
-    require(bool(one), "learner", network.config, "one attention layer without an MLP, mapped back by W_O alone")
-    block = replace(network.blocks[0].config, writes=UPDATES[update])
+    alone = network.blocks[0].config
+    plain = isinstance(alone.mixer, Attention) and alone.mixer.project and not alone.mixer.bias_out
+    drawn = sum(jax.tree.leaves(block)[0].shape[0] for block in network.blocks)
+    one = plain and alone.feed_forward is None and drawn == 1
+    require(one, "learner", network.config, "one attention layer without an MLP, mapped back by W_O alone")
+    block = replace(alone, writes=UPDATES[update])
     network = network.with_config(n_layers=loops, looped=True, block=block)
     where = lambda n: n.blocks[0].mixer.w_o  # noqa: E731
     network = eqx.tree_at(where, network, where(network) * dampening)

@@ -49,10 +49,7 @@ from meta_icl.models.layouts import (
     TokenLayout,
     Window,
 )
-from meta_icl.models.learner import (
-    InContextLearner,
-    Learner,
-)
+from meta_icl.models.learner import InContextLearner, Learner, layout_for
 from meta_icl.models.mixers import (
     Attention,
     AttentionLayer,
@@ -203,6 +200,7 @@ __all__ = [
     "gemma3",
     "gpt2",
     "kirsch",
+    "layout_for",
     "llama",
     "lstm",
     "memories",

@@ -135,7 +135,7 @@ class BlockLayer(eqx.Module):
         if self.mixer is None:
             return Reading(x, x)
         normed = tap("mixer_in", self._before(self.norm_mixer, x))
-        options = {"last": True} if last else {}
+        options: dict[str, Any] = {"last": True} if last else {}
         mixed = (
             self.mixer(normed, visible=visible, tap=tap, **options)
             if isinstance(self.mixer, AttentionLayer)

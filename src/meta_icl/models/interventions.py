@@ -21,7 +21,12 @@ class Intervention(eqx.Module):
     mask: Bool[Array, "..."]
     value: Float[Array, "..."]
 
-    def __init__(self, site: str, mask: Shaped[Array, "..."] | bool, value: Shaped[Array, "..."] | float = 0.0):
+    def __init__(
+        self,
+        site: str,
+        mask: Shaped[Array | np.ndarray, "..."] | bool,
+        value: Shaped[Array | np.ndarray, "..."] | float = 0.0,
+    ):
         self.site = site
         self.mask = jnp.asarray(mask, bool)
         self.value = jnp.asarray(value, float)
@@ -37,7 +42,7 @@ def ablate_head(site: str, layer: int, head: int, *, n_layers: int, n_heads: int
     return Intervention(site, mask)
 
 
-def restricted(visible: Bool[Array | np.ndarray, "l t t"]) -> Intervention:
+def restricted(visible: Bool[Array | np.ndarray, "l t s"]) -> Intervention:
     """Every head attends to the entries (layer, reader, read) where `visible` holds, and to nothing else."""
     return Intervention("scores", ~jnp.asarray(visible)[:, None], -jnp.inf)
 

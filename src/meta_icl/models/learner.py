@@ -11,10 +11,12 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, Key
 
+from meta_icl.errors import BadInput, require
+from meta_icl.models.embeddings import Items
 from meta_icl.models.interventions import Intervention
-from meta_icl.models.layouts import Concatenated, Layout
+from meta_icl.models.layouts import Concatenated, Interleaved, LabelLayout, Layout, Shifted, TokenLayout, Window
 from meta_icl.models.lean import lean_form
-from meta_icl.models.network import Network
+from meta_icl.models.network import Architecture, Network
 from meta_icl.models.trace import Trace
 from meta_icl.prompt import Prompt, TokenPrompt
 
@@ -68,6 +70,36 @@ class Learner:
         except TypeError:  # of a description with lists or arrays no program can be kept
             return _drawn(self, key)
         return _compiled(self, key)
+
+
+def layout_for(architecture: Architecture, prompt: Prompt | TokenPrompt) -> Layout:
+    """How a network that stands for itself reads prompts like this one, by what it embeds and how wide that is.
+
+    Tokens are read as they are; items with labels in turn, with places where the stream has room for them; labels with
+    the next input for plain rows; pairs concatenated where attention looks both ways (or an LSTM reads them), and
+    interleaved where it is causal. Raises `BadInput` with the widths where none of these fits.
+    """
+    if isinstance(prompt, TokenPrompt):
+        require(hasattr(architecture.embedding, "n_tokens"), "embedding", architecture.embedding, "a table of tokens")
+        return TokenLayout()
+    dx, embedding = prompt.x.shape[-1], architecture.embedding
+    width = getattr(embedding, "d_in", None) or architecture.d_in or architecture.d_model
+    if prompt.y.ndim == 1:
+        if isinstance(embedding, Items):
+            if embedding.encoder is not None or dx == architecture.d_model:
+                return LabelLayout()
+            return Window(n_positions=architecture.d_model - dx)
+        require(width > dx, "network", f"one that reads {width} channels", f"one for {dx} of an input and its labels")
+        return Shifted(n_labels=width - dx)
+    dy = prompt.y.shape[-1]
+    causal = any(getattr(block.mixer, "causal", False) for block in architecture.blocks)
+    fitting: dict[int, Layout] = {max(dx, dy): Interleaved(), dx + dy: Interleaved(own_slot=True)}
+    if not causal:
+        fitting = {dx + dy: Concatenated()}
+    wanted = " or ".join(f"{w} channels ({type(layout).__name__})" for w, layout in fitting.items())
+    if width not in fitting:
+        raise BadInput(f"the network reads rows of {width} channels, the prompts need {wanted}; or give a Learner")
+    return fitting[width]
 
 
 def _drawn(description: Learner, key: Key[Array, ""]) -> InContextLearner:

@@ -44,7 +44,7 @@ class Architecture:
 
     d_model: int
     n_layers: int = 1
-    block: Block | tuple[Block, ...] = Block()
+    block: Block | Sequence[Block] = Block()
     embedding: Any = Vectors()
     positions: Any = None
     final_norm: Norm | None = None
@@ -55,8 +55,8 @@ class Architecture:
     def __post_init__(self):
         require(self.d_model >= 1, "d_model", self.d_model, "a positive integer")
         require(self.n_layers >= 0, "n_layers", self.n_layers, "zero or more")
-        if isinstance(self.block, list):
-            object.__setattr__(self, "block", tuple(self.block))
+        if not isinstance(self.block, Block):
+            object.__setattr__(self, "block", tuple(self.block))  # what is a list can be no key of a program
         require(len(self.blocks) >= 1, "block", self.block, "at least one")
         tied = not isinstance(self.readout, Tied) or hasattr(self.embedding, "n_tokens")
         require(tied, "readout", self.readout, "another one, because only a table of tokens can also read out")
@@ -68,7 +68,7 @@ class Architecture:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The descriptions that are used in turn."""
-        return self.block if isinstance(self.block, tuple) else (self.block,)
+        return (self.block,) if isinstance(self.block, Block) else tuple(self.block)
 
     @property
     def round(self) -> tuple[tuple[Block, int | None], ...]:

@@ -11,10 +11,12 @@ from meta_icl.plotting.chart import (
     Series,
     Slider,
     Widget,
+    deciding,
     over_seeds,
     still,
     thin,
 )
+from meta_icl.plotting.dissections import attention_explorer, attention_film, weight_products
 from meta_icl.plotting.draw_matplotlib import draw, save, show
 from meta_icl.plotting.draw_plotly import tree, trees_on_common_axes
 from meta_icl.plotting.widgets import gradient_animation, moving_task
@@ -29,6 +31,9 @@ __all__ = [
     "Series",
     "Slider",
     "Widget",
+    "attention_explorer",
+    "attention_film",
+    "deciding",
     "draw",
     "gradient_animation",
     "moving_task",
@@ -40,4 +45,5 @@ __all__ = [
     "told",
     "tree",
     "trees_on_common_axes",
+    "weight_products",
 ]

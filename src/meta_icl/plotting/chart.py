@@ -198,8 +198,7 @@ class Grid(_Shown):
 class Slider(_Shown):
     """One chart per value of a slider, all on the same axes; `frames` are (value, chart), `start` an index.
 
-    Where nothing can move the start frame stands, or, with `stills`, the frames of these indices side by side: of a
-    film over training steps, those that tell.
+    Where nothing can move the start frame stands, or the chart `static`: of a film, the steps that tell side by side.
     """
 
     title: str
@@ -207,13 +206,11 @@ class Slider(_Shown):
     frames: "Sequence[tuple[Any, Chart]]"
     start: int = 0
     caption: str = ""
-    stills: Sequence[int] = ()
+    static: "Chart | None" = None
 
     def __post_init__(self):
         object.__setattr__(self, "frames", tuple(self.frames))
         n = len(self.frames)
-        for index in self.stills:
-            require(0 <= index < n, f"stills of {self.title!r}", index, f"indices from 0 to {n - 1}")
         require(n > 0, f"frames of {self.title!r}", self.frames, "at least one frame")
         require(0 <= self.start < n, f"start of {self.title!r}", self.start, f"an index from 0 to {n - 1}")
 
@@ -237,14 +234,17 @@ class Widget(_Shown):
 Chart: TypeAlias = Lines | Heatmaps | Bars | Grid | Slider | Widget
 
 
+def deciding(figures: Mapping[str, Chart], claims: Mapping[str, str]) -> dict[str, Chart]:
+    """The figures, each with the claims that it decides, {name: "R-2 R-3"}; figures that are not drawn do not count."""
+    named = {name: tuple(claims[name].split()) for name in figures if name in claims}
+    return {n: replace(chart, decides=named[n]) if n in named else chart for n, chart in figures.items()}
+
+
 def still(chart: Chart) -> Chart:
     """The chart as it stands where nothing can move: a slider's start frame, a widget's static chart."""
     if isinstance(chart, Slider):
-        if chart.stills:
-            frames = [(value_text(chart.frames[i][0]), chart.frames[i][1]) for i in chart.stills]
-            cells = tuple(_named(f"{chart.label} {value}", still(frame)) for value, frame in frames)
-            across = len(cells[0].panels) if isinstance(cells[0], Heatmaps) else 1
-            return Grid(chart.title, cells, max(1, min(4 // across, len(cells))), chart.caption)
+        if chart.static is not None:
+            return still(chart.static)
         value, frame = chart.frames[chart.start]
         return replace(still(frame), title=f"{chart.title}: {chart.label} = {value_text(value)}", caption=chart.caption)
     if isinstance(chart, Widget):
@@ -254,14 +254,6 @@ def still(chart: Chart) -> Chart:
     if isinstance(chart, Grid):
         return replace(chart, charts=tuple(still(cell) for cell in chart.charts))
     return chart
-
-
-def _named(name: str, chart: Chart) -> Chart:
-    """The chart under another name; of heat maps every panel says it."""
-    if isinstance(chart, Heatmaps):
-        panels = [replace(panel, name=f"{panel.name}, {name}" if panel.name else name) for panel in chart.panels]
-        return replace(chart, title=name, panels=panels)
-    return replace(chart, title=name)
 
 
 def value_text(value: Any) -> str:

@@ -253,7 +253,9 @@ def _curve(axes: "Axes", series: Series, look: Look, floor: float | None, rank: 
         axes.fill_between(x[run], low, high, color=colour, alpha=0.18, linewidth=0, zorder=1)
     width = 1.6 + 0.25 * min(n - 1 - rank, 3)  # an earlier curve shows at both sides of a later one
     over = 3 + ("line", "dashed", "dotted").index(series.style) / 2  # what has gaps lies over what has none
-    marked = marker | sparse | {"markersize": 4} if series.style == "line" and (n > 1 or len(x) <= 12) else {}
+    marked: dict[str, Any] = (
+        marker | sparse | {"markersize": 4} if series.style == "line" and (n > 1 or len(x) <= 12) else {}
+    )
     axes.plot(x, y, color=colour, linewidth=width, linestyle=DASHES[series.style], label=label, zorder=over, **marked)
 
 

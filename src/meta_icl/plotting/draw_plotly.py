@@ -4,10 +4,13 @@ A grid, the panels of heat maps and the frames of a slider stay separate figures
 narrow screen. Colours are symbols, `@c0` or `@c0/0.2` (name and opacity in `theme.COLOURS`), which the page replaces by
 those of its light or dark scheme, again whenever the scheme changes.
 
-Nodes: `{"kind": "plot", "data", "layout"}`, where curves are named at their ends with `"names": [{"text", "y",
-"colour", "symbol", "dash"}]` (y: share of the height), `{"kind": "grid", "columns", "cells": [{"title", "node"}]}`,
-where one legend serves all cells with `"names"`, `{"kind": "slider", "label", "values", "start", "frames"}`,
-`{"kind": "widget", "html", "script", "data"}`.
+Nodes:
+- `{"kind": "plot", "data", "layout"}`; `"names": [{"text", "y", "colour", "symbol", "dash", "open"}]` name the curves
+  at their ends (y: share of the height);
+- `{"kind": "grid", "columns", "cells": [{"title", "node"}]}`; one legend serves all cells with `"names"`, one scale of
+  colours with `"scale": [low, high, colours]`;
+- `{"kind": "slider", "label", "values", "start", "frames"}`;
+- `{"kind": "widget", "html", "script", "data"}`.
 """
 
 import math
@@ -31,6 +34,7 @@ from meta_icl.plotting.theme import DIVERGING, SEQUENTIAL, SPANS, Look, looks, m
 
 Node = dict[str, Any]
 DASHES = {"line": "solid", "dashed": "dash", "dotted": "dot", "points": "solid"}
+ABREAST = 4  # heat maps in a row
 ORDER = ("line", "dashed", "dotted", "points")  # from below up: what has gaps lies over what has none
 DIGITS = 6  # significant digits that leave for the page
 
@@ -111,7 +115,7 @@ def _names(series: Sequence[Series], styled: Sequence[Look]) -> list[dict[str, A
 
 
 def _grid(chart: Grid, nodes: Sequence[Node]) -> Node:
-    cells = [{"title": marked_up(cell.title), "node": node} for cell, node in zip(chart.charts, nodes, strict=True)]
+    cells = [{"title": _cell_title(cell), "node": node} for cell, node in zip(chart.charts, nodes, strict=True)]
     grid: Node = {"kind": "grid", "columns": chart.columns, "cells": cells}
     shared = shared_names(chart)
     if shared is None:
@@ -120,6 +124,12 @@ def _grid(chart: Grid, nodes: Sequence[Node]) -> Node:
         node.pop("names", None)
         node["layout"]["showlegend"] = False
     return grid | {"names": _names(shared, looks([s.published for s in shared]))}
+
+
+def _cell_title(chart: Chart) -> str:
+    """The title of a chart in a grid; nothing for one heat map that says it itself."""
+    said = isinstance(chart, Heatmaps) and [panel.name for panel in chart.panels] == [chart.title]
+    return "" if said else marked_up(chart.title)
 
 
 def _curve(series: Series, look: Look, width: float) -> dict[str, Any]:
@@ -238,6 +248,7 @@ def _bars(chart: Bars, y_range: Range | None = None) -> Node:
 
 def _heatmaps(chart: Heatmaps, limits: Sequence[tuple[float, float]]) -> Node:
     cells = []
+    stops = DIVERGING if chart.diverging else SEQUENTIAL
     for panel, (low, high) in zip(chart.panels, limits, strict=True):
         matrix = np.asarray(panel.matrix)
         rows, columns = matrix.shape
@@ -248,7 +259,7 @@ def _heatmaps(chart: Heatmaps, limits: Sequence[tuple[float, float]]) -> Node:
             "y": [marked_up(name) for name in panel.y_labels] if panel.y_labels is not None else list(range(rows)),
             "zmin": low,
             "zmax": high,
-            "colorscale": [list(stop) for stop in (DIVERGING if chart.diverging else SEQUENTIAL)],
+            "colorscale": [list(stop) for stop in stops],
             "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 1.0, "exponentformat": "power"},
             "hovertemplate": "row %{y}, column %{x}: %{z:.4~g}<extra></extra>",
         }
@@ -264,7 +275,12 @@ def _heatmaps(chart: Heatmaps, limits: Sequence[tuple[float, float]]) -> Node:
         }
         node = {"kind": "plot", "data": plain([trace]), "layout": plain(layout)}
         cells.append({"title": marked_up(panel.name), "node": node})
-    return {"kind": "grid", "columns": len(cells), "cells": cells}
+    grid = {"kind": "grid", "columns": min(len(cells), ABREAST), "cells": cells}
+    if len(cells) < 3 or len(set(limits)) > 1:
+        return grid
+    for cell in cells:  # one scale of colours serves all
+        cell["node"]["data"][0]["showscale"] = False
+    return grid | {"scale": plain([*limits[0], [colour for _, colour in stops]])}
 
 
 def _slider(chart: Slider) -> Node:

@@ -63,10 +63,8 @@ class Subject:
         one = jax.tree.map(lambda leaf: leaf[0], self.tokens())
         return eqx.filter_eval_shape(lambda network, tokens: network(tokens)[1], self.network, one)
 
-    def traced(
-        self, read: Callable[[Any], Any], interventions: Sequence[Intervention] = (), tokens: Any = None
-    ) -> Any:
-        """What `read(trace)` makes of the trace of every prompt, stacked, as numpy arrays; a few prompts at a time."""
+    def traced(self, read: Callable[[Any], Any], interventions: Sequence[Intervention] = (), tokens: Any = None) -> Any:
+        """What `read(trace)` makes of the trace of every prompt, stacked; a few prompts at a time."""
         tokens = self.tokens() if tokens is None else tokens
         found = _traced(self.network, tokens, tuple(interventions), read)
         return jax.tree.map(np.asarray, found)

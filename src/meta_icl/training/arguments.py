@@ -4,6 +4,7 @@ Whatever has a plain meaning is taken as that; everything else ends in one line 
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import optax
 from jaxtyping import Array, Key
 
 from meta_icl.errors import BadInput, choose, require
+from meta_icl.models import Architecture, Learner, layout_for
 from meta_icl.prompt import Ensemble, LabelledTokens, Task, TokenPrompt, called
 from meta_icl.training import objectives
 from meta_icl.training.objectives import Objective
@@ -44,6 +46,16 @@ def drawing(model: Any) -> Callable[..., Any]:
             f"{', '.join(needed) or 'nothing'}"
         )
     return lambda *, key: model(key)
+
+
+def with_layout(model: Any, task: Task) -> Any:
+    """A bare description of a network behind the layout that fits the task's prompts, which is said; else the same."""
+    if not isinstance(model, Architecture):
+        return model
+    prompt = jax.eval_shape(lambda key: task.sample(key=key), jax.random.key(0))
+    layout = layout_for(model, prompt)
+    print(f"meta_icl: the network reads prompts as {type(layout).__name__} tokens", file=sys.stderr)
+    return Learner(model, layout)
 
 
 def alike(draw: Callable[..., Any]) -> Callable[..., Any]:

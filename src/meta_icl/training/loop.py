@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from meta_icl.conversions import random_key
 from meta_icl.errors import BadInput, require
+from meta_icl.prompt import Task
 from meta_icl.training import arguments
 from meta_icl.training.objectives import Objective
 from meta_icl.training.replicas import Replica, make_replicas, stack, unstack
@@ -103,9 +104,11 @@ def train(
         require(whole and int(value) >= least, name, value, f"an integer from {least} on")
     arrangement = arrangement or ("sequence" if jax.default_backend() == "cpu" else "vmap")
     require(arrangement in ("sequence", "vmap"), "arrangement", arrangement, "'sequence' or 'vmap'")
-    key, draw = random_key(key), arguments.alike(arguments.drawing(model))
+    key, task = random_key(key), arguments.given_task(task)
+    model = arguments.with_layout(model, task if isinstance(task, Task) else task(key=key))
+    draw = arguments.alike(arguments.drawing(model))
     optimiser, swept = arguments.given_optimiser(optimiser), arguments.given_sweep(sweep)
-    replicas, labels = make_replicas(arguments.given_task(task), optimiser, key, seeds, swept)
+    replicas, labels = make_replicas(task, optimiser, key, seeds, swept)
     objective = arguments.given_objective(objective, replicas[0].task)
     arguments.require_fit(objective, draw, replicas[0].task, batch, key)
     program = Program(draw, _untrained(draw, key), objective, batch, freeze)

@@ -102,11 +102,21 @@ class Given(eqx.Module):
 
 
 def hidden_maps(params: Any) -> Any:
-    """Which leaves are matrices named `w_...`, and between which axes they map; None for the others."""
+    """Which leaves are matrices named `w_...`, and between which axes they map; None for the others.
+
+    The heads of a block's attention, "heads d k" and "heads k d", are one matrix of the stream and all their channels.
+    """
 
     def of(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
-        name = getattr(path[-1], "name", "")
-        return MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1) if name.startswith("w_") and leaf.ndim >= 2 else None
+        owner, name = (getattr(part, "name", "") for part in (path[-2:] if len(path) > 1 else (None, *path)))
+        if not name.startswith("w_") or leaf.ndim < 2:
+            return None
+        heads, rows, columns = leaf.ndim - 3, leaf.ndim - 2, leaf.ndim - 1
+        if owner == "mixer" and heads >= 0 and name in ("w_q", "w_k", "w_v"):
+            return MuonDimensionNumbers(rows, (heads, columns))
+        if owner == "mixer" and heads >= 0 and name == "w_o":
+            return MuonDimensionNumbers((heads, rows), columns)
+        return MuonDimensionNumbers(rows, columns)
 
     return jax.tree_util.tree_map_with_path(of, params)
 

@@ -59,7 +59,7 @@ class Page(HTMLParser):
 CURVE = Lines(f"loss {EVIL}", "step", "loss", (Series(EVIL, [1, 2], [3, math.nan], [2, 2], [4, 4]),), caption=EVIL)
 FIGURES = {
     "curve": CURVE,
-    "slider": Slider("slide", "C", ((1, CURVE), (2, CURVE))),
+    "slider": Slider("slide (Fig. 1)", "C", ((1, CURVE), (2, CURVE))),
     "grid": Grid("grid", (CURVE, CURVE)),
     "weights": Heatmaps("weights", (Panel("W_Q W_K^T", np.eye(2)),)),
     "moving": moving_task(np.eye(2), np.eye(2), rate=1.0),
@@ -119,12 +119,14 @@ def test_figures_offer_no_way_to_send_their_data():
 
 
 def test_all_text_is_escaped(page):
-    assert len(page.all("script")) == 3  # the data, plotly and the page's own
-    assert not any("alert(" in element["text"] for element in page.all("script")[1:])
+    assert len(page.all("script")) == 4  # the kept scheme, the data, plotly and the page's own
+    assert not any(
+        "alert(" in element["text"] for element in page.all("script") if element["attributes"].get("id") != "figures"
+    )
     assert page.all("h1")[0]["text"] == f"A paper {EVIL}"
     (claim,) = [element for element in page.all("details") if "p/2" in element["text"]]
     assert claim["text"].count(EVIL) == 4  # statement, source, quantity, note
-    assert EVIL in page.all("section", class_="intro")[0]["text"]
+    assert EVIL in page.all("div", class_="intro")[0]["text"]
 
 
 def test_the_data_of_every_figure_is_embedded(page):
@@ -132,9 +134,10 @@ def test_the_data_of_every_figure_is_embedded(page):
     assert "<" not in data["text"]
     nodes = json.loads(data["text"])
     assert nodes == json.loads(json.dumps([tree(chart) for chart in FIGURES.values()]))
-    mounts = [int(e["attributes"]["data-figure"]) for e in page.all("div", class_="mount")]
-    assert mounts == list(range(len(FIGURES)))
-    assert [e["attributes"]["id"] for e in page.all("figure")] == [f"figure-{name}" for name in FIGURES]
+    lead, *mounts = [int(e["attributes"]["data-figure"]) for e in page.all("div", class_="mount")]
+    assert lead == 1 and sorted(mounts) == list(range(len(FIGURES)))  # the figure of the story stands at its claim too
+    ids = [e["attributes"]["id"] for e in page.all("figure")]
+    assert ids[0] == "lead" and set(ids[1:]) == {f"figure-{name}" for name in FIGURES} and len(ids) == 1 + len(FIGURES)
 
 
 def test_claims_are_counted_shown_and_filtered(page):
@@ -167,6 +170,7 @@ def test_facts_and_provenance(page):
     }
     (table,) = page.all("table", class_="provenance")
     assert "config · contexts[2, 10]" in table["text"] and EVIL in table["text"]
+    assert "preset small · 3 seeds · 11 min 52 s" in page.all("p", class_="eyebrow")[0]["text"]
 
 
 def test_a_report_may_lack_anything_but_its_title(tmp_path):
@@ -193,7 +197,7 @@ def test_runs_stand_side_by_side_on_common_axes(tmp_path):
     page = Page((tmp_path / "c.html").read_text())
     assert_offline(page)
     (table,) = page.all("table", class_="comparison")
-    head = [e["text"] for e in page.all("th")][:4]
+    head = [e["text"] for e in page.all("button", class_="sort")][:4]
     assert head == ["id", "statement", "small", "paper <b>"]
     assert table["text"].count("✓ holds") == 1 and table["text"].count("✗ fails") == 2
     (node_,) = json.loads(page.all("script", id="figures")[0]["text"])
@@ -250,10 +254,11 @@ def test_durations(seconds, words):
 
 
 def test_the_scripts_parse(tmp_path):
-    script = resources.files("meta_icl.apps.report") / "assets" / "report.js"
-    (tmp_path / "report.js").write_text(script.read_text(encoding="utf-8"))
-    done = node(["--check", str(tmp_path / "report.js")], return_completed_process=True, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assets = resources.files("meta_icl.apps.report") / "assets"
+    for name in ("theme.js", "measures.js", "report.js", "tools.js"):
+        (tmp_path / name).write_text((assets / name).read_text(encoding="utf-8"))
+        done = node(["--check", str(tmp_path / name)], return_completed_process=True, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_claim_whose_seeds_did_not_converge(tmp_path):

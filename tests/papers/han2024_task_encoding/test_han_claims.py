@@ -75,18 +75,28 @@ def test_han(run, monkeypatch, changed, failing, verdicts):
         "families": [families],
     }
     monkeypatch.setattr(claims, "seeds_of", lambda run, mixture: found[mixture])
-    told = verdicts([*claims.block_claims(found["blocks"], OPTIMAL), *claims.variant_claims(run, OPTIMAL)])
+    told = verdicts([*claims.block_claims(found["blocks"], OPTIMAL, 4), *claims.variant_claims(run, OPTIMAL)])
     assert told == told | dict.fromkeys(failing, "fails")
     undecided = {"H-6"} if world["lead"] == 19 else set()
+    if world["ratio"] == 1.5:  # then nothing is said of what states hold
+        undecided = {"H-4", "H-5", "H-6", "H-7", "H-11"}
     assert {id for id, verdict in told.items() if verdict != "holds"} == failing | undecided
+
+
+def test_errors_before_the_block_can_be_known_decide_nothing(verdicts):
+    seed = mixture_results((5, 20, 20, 20), OF_HAN | {"ratio": 1.5})
+    seed["final_error"][:, :5] = 0.19  # the block has four dimensions
+    assert verdicts(claims.block_claims([seed], OPTIMAL, 4))["H-2"] == "fails"
+    seed["final_error"][:] = 0.19 * np.where(np.arange(20) < 5, 9.0, 1.1)
+    assert verdicts(claims.block_claims([seed], OPTIMAL, 4))["H-2"] == "holds"
 
 
 def test_seeds_that_have_not_learned_the_blocks_are_not_judged(verdicts):
     good, bad = (mixture_results((5, 20, 20, 20), OF_HAN | {"ratio": ratio}) for ratio in (1.1, 2.0))
     bad["td"] = bad["td"][:, ::-1] * 0.5  # which neither H-4 nor H-5 allow
-    told = verdicts(claims.block_claims([good, bad, good], OPTIMAL))
+    told = verdicts(claims.block_claims([good, bad, good], OPTIMAL, 4))
     assert set(told.values()) == {"holds"}
-    told = verdicts(claims.block_claims([bad, bad, good], OPTIMAL))
+    told = verdicts(claims.block_claims([bad, bad, good], OPTIMAL, 4))
     assert told["H-2"] == "fails"
     assert {id for id, verdict in told.items() if verdict == "not converged"} == {
         "H-1", "H-4", "H-5", "H-6", "H-7", "H-11",

@@ -1,9 +1,11 @@
 """The guard of the claims of Kirsch et al.: a training that stays on the plateau of chance is not judged."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from meta_icl.papers.kirsch2022_gpicl.claims import transfer_claims
+from meta_icl.papers.kirsch2022_gpicl.claims import plateau_claims, transfer_claims
 from meta_icl.papers.kirsch2022_gpicl.config import RANDOM, Training
 
 LEARNERS = ("1-NN", "3-NN", "centroid", "ridge", "logistic", "SGD", "MAML")
@@ -27,3 +29,25 @@ def test_transfer_is_judged_where_the_plateau_is_left(learns, verdict):
     first = transfer_claims(found, known)[0]
     assert first.verdict == verdict and first.converged.seeds == learns
     assert {len(check.measured) for check in first.checks} == {3}  # all seeds are recorded
+
+
+def plateau_of(steps):
+    """A training whose loss rests at chance for so many steps."""
+    step = np.arange(0, 3_001, 50)
+    return {"step": step, "loss": np.where(step < steps, np.log(3), 0.2), "curve_unseen": np.full(16, 0.9)}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "verdict"),
+    [
+        ({1e-2: 2_000, 1e-8: 1_000}, "holds"),
+        ({1e-2: 1_000, 1e-8: 2_000}, "fails"),  # below the gradient nothing is judged
+        ({1e-8: 2_000}, "not decided"),
+    ],
+)
+def test_epsilon_is_judged_where_it_reaches_the_gradient(lengths, verdict):
+    short = Training("bias", n_labels=3, rows=16, steps=3_000, bias=0.9)
+    found = {short: plateau_of(1_000)}
+    found |= {replace(short, study="epsilon", eps=eps): plateau_of(steps) for eps, steps in lengths.items()}
+    told = {claim.id.rsplit("/", 1)[1]: claim for claim in plateau_claims(found)}["G12"]
+    assert told.verdict == verdict and "1e-08: " in told.note

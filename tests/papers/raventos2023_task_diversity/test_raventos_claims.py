@@ -45,8 +45,9 @@ def pretrained(t, world):
         "mse_true": ones * (world["true"] + t.weight_decay),
         "mse_ridge_true": np.array(1.0),
         "mse_dmmse_true": np.array(1.0 + dmmse_excess),
-        "arc_ridge": np.full((1, 5), 1 - toward),
-        "arc_dmmse": np.full((1, 5), toward),
+        "arc_mse": np.full((1, 5), 1.0 + (1 - toward) * dmmse_excess),
+        "arc_mse_ridge": np.full((1, 5), 1.0),
+        "arc_mse_dmmse": np.full((1, 5), 1.0 + dmmse_excess),
         "network_on_few": np.array([world["few"]]),
         "smoothed_true": np.array([1.0, 0.9, 1.2]),
     }

@@ -150,7 +150,7 @@ def _thought_errors(
 
 @eqx.filter_jit
 def _fitted(
-    network: Network, context: Array, queries: Array, used: Bool[Array, " k"], ridge: Array, carry: str | None
+    network: Network, context: Any, queries: Any, used: Bool[Array, " k"], ridge: Array, carry: str | None
 ) -> Patch:
     """The patch of every block; biases alone where `carry` is `None`."""
     streams = jax.vmap(lambda query: network.embedded(joined(context, query)))(queries)

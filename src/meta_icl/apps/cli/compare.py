@@ -113,8 +113,15 @@ def main(arguments: Sequence[str]) -> int:
                 show_curves("loss by context length", contexts, curves)
             for field, of in shifted.items():
                 show_curves(f"loss at {field}", shifts[field], of)
+    from meta_icl.apps.report import of_comparison, write_report
+
+    path, provenance = run.folder / "compare.html", dict(run.provenance) | {"config": run.config}
+    content = of_comparison(told, options.n_prompts)
+    write_report(path, title=f"{run.name} beside {', '.join(names)}", provenance=provenance, **content)
     if options.json:
-        print_json({"run": run.folder, "comparisons": told})
+        print_json({"run": run.folder, "report": path, "comparisons": told})
+    else:
+        print(f"report  {path}")
     return 0
 
 

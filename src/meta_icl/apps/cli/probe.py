@@ -95,12 +95,18 @@ def main(arguments: Sequence[str]) -> int:
         found[probe] = {label: module.rows(arrays) for label, arrays in measured.items()}
         charts |= {f"{probe}-{key}": chart for key, chart in module.figures(measured).items()}
         intro.append((module.__doc__ or probe).strip())
-    from meta_icl.apps.report import write_report
+    from meta_icl.apps.report import Table, write_report
 
     title = f"{name}: {', '.join((modules[probe].__doc__ or probe).strip().partition(':')[0] for probe in names)}"
     intro += [answer_told(answer)] if answer else []
     intro += [f"{probe} does not fit: {why}" for probe, why in refused.items()]
-    write_report(path, title=title, claims=[], figures=charts, provenance=provenance, intro="\n\n".join(intro))
+    told = [
+        Table(f"{probe}, {label}", list(rows[0]), [list(row.values()) for row in rows])
+        for probe, by_label in found.items()
+        for label, rows in by_label.items()
+    ]
+    text = "\n\n".join(intro)
+    write_report(path, title=title, kind="probe", figures=charts, tables=told, provenance=provenance, intro=text)
     if options.json:
         print_json({"report": path, "probes": found, "answer": answer, "left_out": refused})
     else:

@@ -66,15 +66,22 @@ def told_by(run: Run, claims: Sequence[Claim] | None = None) -> dict[str, Any]:
         raise BadInput(f"run {run.folder} is not finished")
     provenance = run.provenance | {"preset": run.config.get("preset"), "config": run.config.get("config", run.config)}
     if run.config.get("command") == "train":
-        return {"title": run.name, "intro": "", "claims": [], "figures": losses(run), "provenance": provenance}
+        return training(run) | {"title": run.name, "provenance": provenance}
+    from meta_icl.apps.report import Story
+
     paper = paper_of(run)
     title, _, intro = (paper.__doc__ or run.name).strip().partition("\n")
+    shown = run.load_claims() if claims is None else list(claims)
+    # A demo is a first report: it shows what it decides, and names what it never tried.
+    left_out = [c.id for c in shown if not c.checks] if run.config.get("preset") == "demo" else []
     return {
         "title": title.rstrip("."),
         "intro": intro.strip(),
-        "claims": run.load_claims() if claims is None else list(claims),
+        "claims": [claim for claim in shown if claim.id not in left_out],
         "figures": paper.figures(run),
         "provenance": provenance,
+        "story": Story(**paper.story(run)) if hasattr(paper, "story") else Story(),
+        "left_out": left_out,
     }
 
 
@@ -85,15 +92,17 @@ def write(path: Path, content: dict[str, Any]) -> None:
     write_report(path, **content)
 
 
-def losses(run: Run) -> dict[str, Any]:
-    """The training losses of the parts of a run of `meta-icl train`."""
-    from meta_icl.plotting import Lines, Series
+def training(run: Run) -> dict[str, Any]:
+    """What a report shows of a run of `meta-icl train`: learning curves over seeds for every point of its sweep."""
+    from meta_icl.apps.cli.train import losses_by_point, summaries
+    from meta_icl.apps.report import of_training
 
-    series = []
-    for name, part in run.parts().items():
-        arrays = part.load_arrays("result")
-        series.append(Series(name, arrays["history/step"][1:], arrays["history/loss"][1:].mean(axis=1)))
-    return {"loss": Lines("Training loss", "training step", "loss", tuple(series), log_y=True)}
+    parts = {name: part.config["arguments"] for name, part in run.parts().items()}
+    results = {name: part.load_arrays("result") for name, part in run.parts().items()}
+    curves = losses_by_point(parts, results)
+    steps = next(iter(results.values()))["history/step"]
+    shown = {label: (steps[len(steps) - len(losses) :], losses) for label, losses in curves.items()}
+    return of_training(run.config, shown, summaries(parts, results))
 
 
 def paper_of(run: Run) -> Any:

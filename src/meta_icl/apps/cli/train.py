@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from meta_icl.apps.cli import catalogue, spec, tables
+from meta_icl.apps.cli import catalogue, report, spec, tables
 from meta_icl.apps.cli.catalogue import model_of, objective_of, optimiser_of, task_of
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.which import checked_name, find_run
@@ -118,6 +118,7 @@ def main(arguments: Sequence[str]) -> int:
         results = run_parts(run, train_part, parts, workers=options.workers, steps=config["steps"])
         if not run.done:
             run.finish()
+        report.write(run.folder / "report.html", report.told_by(run))
         diverged = run.diverged
     rows = summaries(parts, results)
     if options.json:
@@ -125,7 +126,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         columns = ("point of the sweep", "seeds", "initial loss", "final loss", "lowest", "highest seed")
         tables.show(tables.plain_table(columns, [(row["point"] or "-", *list(row.values())[1:]) for row in rows]))
-        say(f"run      {run.folder}\ncompare  meta-icl compare {run.folder}")
+        say(f"run      {run.folder}\nreport   {run.folder / 'report.html'}\ncompare  meta-icl compare {run.folder}")
         for part, step in diverged.items():
             say(f"diverged {part}: NaN or infinite when seen at step {step}")
     return 3 if diverged else 0
@@ -344,30 +345,32 @@ def train_part(
     return history | to_arrays(trained.stacked, "predictor")
 
 
-def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For every point of the sweep the number of seeds, the means of their first losses (of the second record, which is
-    the first that has one) and of their last, and the lowest and the highest of the last."""
-    found: dict[str, list[tuple[float, float]]] = {}
+def losses_by_point(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """{point of the sweep in words: losses "records seeds"}, from the second record on: the first has none."""
+    found: dict[str, list[Any]] = {}
     for name, arguments in parts.items():
         points = itertools.product(*arguments["sweep"].values(), arguments["seeds"])  # as `make_replicas` orders them
-        losses = results[name]["history/loss"]
-        for point, first, last in zip(points, losses[min(1, len(losses) - 1)], losses[-1], strict=True):
+        losses = np.asarray(results[name]["history/loss"])
+        for point, curve in zip(points, losses[min(1, len(losses) - 1) :].T, strict=True):
             here = dict(zip(arguments["sweep"], point, strict=False))  # without the seed
-            found.setdefault(point_label(arguments.get("sizes", {}) | here), []).append((float(first), float(last)))
-    rows = []
-    for label, members in found.items():
-        first, last = zip(*members, strict=True)
-        rows.append(
-            {
-                "point": label,
-                "seeds": len(members),
-                "initial_loss": sum(first) / len(first),
-                "final_loss": sum(last) / len(last),
-                "lowest": float(np.min(last)),  # NaN if one is
-                "highest": float(np.max(last)),
-            }
-        )
-    return rows
+            found.setdefault(point_label(arguments.get("sizes", {}) | here), []).append(curve)
+    return {label: np.stack(curves, -1) for label, curves in found.items()}
+
+
+def summaries(parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For every point of the sweep the number of seeds, the means of their first losses and of their last, and the
+    lowest and the highest of the last (NaN if one is)."""
+    return [
+        {
+            "point": label,
+            "seeds": losses.shape[1],
+            "initial_loss": float(losses[0].mean()),
+            "final_loss": float(losses[-1].mean()),
+            "lowest": float(np.min(losses[-1])),
+            "highest": float(np.max(losses[-1])),
+        }
+        for label, losses in losses_by_point(parts, results).items()
+    ]
 
 
 def point_label(point: Mapping[str, float | str]) -> str:

@@ -188,11 +188,11 @@ def _claim(claim: Any, drawn: Sequence[str], titles: Mapping[str, str]) -> str:
     return f"""<details class="claim" id="{anchor(claim.id)}" data-verdict="{escape(claim.verdict)}"{state}>
 <summary>{chip(claim.verdict)}<span class="id">{escape(claim.id)}</span>
 <span class="statement">{prose(claim.statement)}</span><span class="count">{counted}</span></summary>
-<div class="evidence"><p class="source">Source: {prose(claim.source)}</p>{_checks(checks)}{remarks}</div>
+<div class="evidence"><p class="source">Source: {prose(claim.source)}</p>{_checks(checks, claim.id)}{remarks}</div>
 </details>"""
 
 
-def _checks(checks: Sequence[Any]) -> str:
+def _checks(checks: Sequence[Any], id: str) -> str:
     if not checks:
         return ""
     rows = [
@@ -206,7 +206,7 @@ def _checks(checks: Sequence[Any]) -> str:
         for check in checks
     ]
     head = ("(verdict)", "quantity", "expected", "measured: median [range over seeds]", "(value of every seed)")
-    return table("checks", head, rows, "checks")
+    return table(f"checks of {id}", head, rows, "checks")
 
 
 def _short(claim: Any) -> str:

@@ -56,8 +56,8 @@ class Reported:
     """One run as a report shows it: claims of `meta_icl.runs.claims`, figures by name, provenance of a run folder.
 
     `intro` is plain text whose blank lines part paragraphs and whose back-ticks mark code; its first paragraph says
-    what was asked, the others belong to the settings. `story` replaces what is derived from them. `left_out` are the ids of
-    claims that the run never tried and that the report does not show.
+    what was asked, the others belong to the settings. `story` replaces what is derived from them. `left_out` are the
+    ids of claims that the run never tried and that the report does not show.
     """
 
     title: str
@@ -95,15 +95,18 @@ def write_report(path: str | PathLike[str], **content: Any) -> None:
     }
     links, titles = figures_of(run.claims, run.figures), {name: drawn.title for name, drawn in figures.items()}
     question, rest = asked(run.intro)
+    story, shown = _story(run, question, figures)
     sections = [
         claim_table(run.claims, links, titles) if run.claims else "",
-        _evidence(run, figures, links, titles) if run.claims else _figures(figures.values()),
+        _evidence(run, figures, links, titles)
+        if run.claims
+        else _figures(drawn for name, drawn in figures.items() if name != shown),
         f'<section id="tables"><h2>Tables</h2>{"".join(map(plain_table, run.tables))}</section>' if run.tables else "",
         _settings(rest, run.provenance),
         provenance_section([(run.title, run.provenance)]),
     ]
     header = _header(run.kind, run.title, in_short(run.provenance), sections)
-    _write(path, run.title, [header, _story(run, question, figures), *sections], [d.node for d in figures.values()])
+    _write(path, run.title, [header, story, *sections], [d.node for d in figures.values()])
 
 
 def write_comparison(path: str | PathLike[str], *, runs: Sequence[Reported], title: str = "Runs side by side") -> None:
@@ -128,7 +131,7 @@ def write_comparison(path: str | PathLike[str], *, runs: Sequence[Reported], tit
     _write(path, title, [header, *sections], [drawn.node for drawn in figures])
 
 
-def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Sequence[dict[str, Any]]) -> None:
+def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Sequence[Mapping[str, Any]]) -> None:
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -154,6 +157,7 @@ def _write(path: str | PathLike[str], title: str, body: Sequence[str], nodes: Se
 (() => {{
 {_asset("measures.js")}
 {_asset("report.js")}
+{_asset("tools.js")}
 }})();</script>
 </body>
 </html>
@@ -172,8 +176,11 @@ def _header(kind: str, title: str, short: str, sections: Sequence[str]) -> str:
 </header>"""
 
 
-def _story(run: Reported, question: str, figures: Mapping[str, Drawn]) -> str:
-    """What was asked, the answer, and the figure that shows it."""
+def _story(run: Reported, question: str, figures: Mapping[str, Drawn]) -> tuple[str, str]:
+    """What was asked, the answer, and the figure that shows it, as HTML; and the name of that figure.
+
+    With claims the figure stands a second time, beside those that it decides.
+    """
     claim, shown = lead(run.claims, run.figures)
     shown = choose("figure of the story", run.story.figure, figures) if run.story.figure else shown
     question = run.story.question or question
@@ -189,13 +196,14 @@ def _story(run: Reported, question: str, figures: Mapping[str, Drawn]) -> str:
         parts += [f'<p class="left-out">Not tried at this size, and so not shown: {escape(these)}.</p>']
     words = "".join(parts)
     if not shown:
-        return f'<section class="story">{words}</section>' if words else ""
+        return f'<section class="story">{words}</section>' if words else "", ""
     drawn = figures[shown]
     small = drawn.node["kind"] == "plot" or (
         drawn.node["kind"] == "slider" and all(frame["kind"] == "plot" for frame in drawn.node["frames"])
     )
     style = "story beside" if small and words else "story"
-    return f'<section class="{style}"><div class="words">{words}</div>{_figure(drawn, "lead", "")}</section>'
+    figure = _figure(drawn, "lead" if run.claims else f"figure-{shown}", "", 2)
+    return f'<section class="{style}"><div class="words">{words}</div>{figure}</section>', shown
 
 
 def _line(text: str) -> str:
@@ -241,7 +249,7 @@ def _decided(claims: Sequence[Any]) -> str:
     return f'<p class="decides">Decides {chips}</p>' if claims else ""
 
 
-def _figure(drawn: Drawn, id: str, decided: str) -> str:
+def _figure(drawn: Drawn, id: str, decided: str, level: int = 3) -> str:
     """A figure that its heading names and its caption describes, with buttons that save it."""
     id, title = escape(id), marked_up(drawn.title)
     described = f' aria-describedby="{id}-caption"' if drawn.caption else ""
@@ -253,7 +261,8 @@ def _figure(drawn: Drawn, id: str, decided: str) -> str:
         for kind in ("svg", "png")
     )
     return (
-        f'<figure class="card" id="{id}" aria-labelledby="{id}-title"{described}><h3 id="{id}-title">{title}</h3>'
+        f'<figure class="card" id="{id}" aria-labelledby="{id}-title"{described}>'
+        f'<h{level} id="{id}-title">{title}</h{level}>'
         f'<div class="mount" data-figure="{drawn.index}" data-name="{escape(drawn.name)}" data-words="{words}"></div>'
         f'{caption}<div class="foot">{decided}<p class="save">{save}</p></div></figure>'
     )

@@ -54,8 +54,8 @@ def labels_in(text: str) -> set[str]:
 
 
 def chapters(claims: Sequence[Any], figures: Mapping[str, Chart]) -> list[Chapter]:
-    """Claims that share figures together, in the order of the claims; then those without a figure, then the figures that
-    decide no claim, then claims that this run never tried."""
+    """Claims that share figures together, in the order of the claims; then those without a figure, then the figures
+    that decide no claim, then claims that this run never tried."""
     links = figures_of(claims, figures)
     groups: list[tuple[list[Any], list[str]]] = []
     for claim in claims:
@@ -106,9 +106,11 @@ def counted(claims: Sequence[Any]) -> str:
 
 
 def asked(intro: str) -> tuple[str, str]:
-    """The first paragraph of an introduction, without its label, and the others."""
-    first, _, rest = intro.strip().partition("\n\n")
-    return re.sub(r"^[A-Z][a-z]+[.:]\s+", "", first), rest
+    """What was asked, and the other paragraphs: the paragraph of the claims, else the first, without its label."""
+    blocks = re.split(r"\n\s*\n", intro.strip())
+    place = next((i for i, block in enumerate(blocks) if re.match(r"Claims?[.:]\s", block)), 0)
+    rest = blocks[:place] + blocks[place + 1 :]
+    return re.sub(r"^[A-Z][a-z]+[.:]\s+", "", blocks[place]), "\n\n".join(rest)
 
 
 def _short(id: str) -> str:

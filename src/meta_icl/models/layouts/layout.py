@@ -4,12 +4,10 @@ Every layout states its read-out and sign convention. Networks map tokens "t d" 
 which network it serves. All layouts hide the query's target: its slot is filled by a rule, never by the target.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float
-
-from meta_icl.prompt import Prompt
 
 
 class Layout(eqx.Module):
@@ -19,10 +17,10 @@ class Layout(eqx.Module):
     tokens_per_pair: ClassVar[int] = 1  # of the context; the query has one
     takes_labels: ClassVar[bool] = False  # prompts with integer labels, not real targets
 
-    def encode(self, prompt: Prompt) -> Float[Array, "t d"]:
+    def encode(self, prompt: Any) -> Float[Array, "t d"]:
         """The tokens of one prompt."""
         raise TypeError(f"{type(self).__name__} does not define encode")
 
-    def read(self, output: Float[Array, "t d"], prompt: Prompt) -> Float[Array, "..."]:
+    def read(self, output: Float[Array, "t d"], prompt: Any) -> Float[Array, "..."]:
         """The prediction in the network's output."""
         raise TypeError(f"{type(self).__name__} does not define read")

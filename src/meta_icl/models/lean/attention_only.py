@@ -129,8 +129,8 @@ def _for_one_row(mixer: AttentionLayer, readers: Stream, context: Stream, seen: 
         q = row @ jnp.swapaxes(mixer.w_q, 0, 1).reshape(d, h * k) * mixer.scale
         reads = jnp.einsum("bhk,hdk->bhd", q.reshape(-1, h, k), mixer.w_k)
     reads = reads.reshape(-1, h, d)
-    scores = sum(jnp.einsum("bhw,bsw->bhs", factor.coordinates(reads), factor.rows) for factor in context)
-    pattern = mixer.pattern(scores, None if seen is None else seen[-1:], empty)
+    parts = [jnp.einsum("bhw,bsw->bhs", factor.coordinates(reads), factor.rows) for factor in context]
+    pattern = mixer.pattern(sum(parts[1:], parts[0]), None if seen is None else seen[-1:], empty)
     mixed = formed(tuple(Factor(jnp.einsum("bhs,bsw->bhw", pattern, f.rows), f.map) for f in context))
     if fold:
         return (Factor(jnp.einsum("bhd,hde->be", mixed, mixer.ov()), None),)

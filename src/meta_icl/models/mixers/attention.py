@@ -6,17 +6,24 @@ the pattern, and W_O maps heads back to the stream (or every head writes into it
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from meta_icl.errors import choose, require
 from meta_icl.models.initialisation import LECUN, Init
 from meta_icl.models.mixers.mixer import MixerDescription
+from meta_icl.models.mixers.patterns import (
+    Cache,
+    Front,
+    Sums,
+    elu_plus_one,
+    linear_pattern,
+    smeared,
+    softmax_pattern,
+)
 from meta_icl.models.norms import Norm, NormLayer
 from meta_icl.models.positions import Rotary
 from meta_icl.models.trace import Tap
@@ -35,7 +42,7 @@ class Attention(MixerDescription):
     are shared by the heads (default: one each). `project=False` leaves out W_O: head i adds to its own channels.
     `query_is_key=False` keeps the last row, the query, out of the keys. `window`: the last so many tokens are seen.
     `qk_norm` stands on the queries and keys of every head, or of all heads together with `qk_norm_whole`. `smeared`:
-    keys are s k_j + (1 - s) k_{j-1} with a learned sigmoid per head (Olsson et al., 2022). `softcap` bounds scores by
+    keys are s k_j + (1 - s) k_{j-1} with a learned sigmoid per group (Olsson et al., 2022). `softcap` bounds scores by
     c tanh(s / c). `biases` are those of queries, keys and values, `bias_out` that of W_O; they start at zero.
     """
 
@@ -83,42 +90,12 @@ class Attention(MixerDescription):
         w_q, w_k, w_v = (self.init((n, d_model, k), d_model, key=key) for n, key in zip((h, g, g), keys, strict=False))
         w_o = (self.init_out or self.init)((h, k, d_model), h * k, key=keys[3]) if self.project else None
         b_q, b_k, b_v = (jnp.zeros((n, k)) if self.biases else None for n in (h, g, g))
-        norms = (None, None)
-        if self.qk_norm is not None:
-            norms = tuple(self.qk_norm(n * k if self.qk_norm_whole else k) for n in (h, g))
-        return AttentionLayer(
-            *(w_q, w_k, w_v, w_o, b_q, b_k, b_v),
-            jnp.zeros(d_model) if self.bias_out else None,
-            *norms,
-            jnp.zeros(h) if self.smeared else None,
-            jnp.zeros(()) if self.kind == "mixed" else None,
-            self,
-        )
-
-
-class Cache(NamedTuple):
-    """Keys and values of the last tokens in a ring, the prefix that is always visible, and the tokens so far."""
-
-    keys: Float[Array, "groups w k"]
-    values: Float[Array, "groups w k"]
-    before: Float[Array, "groups k"] | None  # the last key before it was smeared, where keys are
-    prefix: Float[Array, "p d_model"]
-    position: Int[Array, ""]
-
-
-class Front(NamedTuple):
-    """Queries without a place, and the keys and values of a prefix that every row sees."""
-
-    q: Float[Array, "heads q k"]
-    k: Float[Array, "groups p k"]
-    v: Float[Array, "groups p k"]
-
-
-class Sums(NamedTuple):
-    """What linear attention carries: sum phi(k) v^T and sum phi(k)."""
-
-    products: Float[Array, "groups k v"]
-    keys: Float[Array, "groups k"]
+        b_o = jnp.zeros(d_model) if self.bias_out else None
+        widths = [n * k if self.qk_norm_whole else k for n in (h, g)]
+        q_norm, k_norm = (None if self.qk_norm is None else self.qk_norm(width) for width in widths)
+        smear = jnp.zeros(g) if self.smeared else None
+        mix = jnp.zeros(()) if self.kind == "mixed" else None
+        return AttentionLayer(w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o, q_norm, k_norm, smear, mix, self)
 
 
 class AttentionLayer(eqx.Module):
@@ -211,7 +188,7 @@ class AttentionLayer(eqx.Module):
             x = norm(x)
         return x if self.config.rotary is None or positions is None else self.config.rotary(x, positions)
 
-    def front(self, q: Float[Array, "heads q k"], prefix: Float[Array, "p d"]) -> "Front":
+    def front(self, q: Float[Array, "heads q k"], prefix: Float[Array, "p d"]) -> Front:
         """What queries, as they are projected, see of the rows of a prefix, which have no place."""
         _, k, v = self.heads(prefix, Tap())
         return Front(self.placed(q, None, self.q_norm), self.placed(k, None, self.k_norm), v)
@@ -235,7 +212,7 @@ class AttentionLayer(eqx.Module):
         tap: Tap,
         *,
         empty: bool = False,
-        front: "Front | None" = None,
+        front: Front | None = None,
     ) -> Float[Array, "q d"]:
         """What the queries read of placed keys and of what is in `front`, mapped back to the stream.
 
@@ -265,7 +242,7 @@ class AttentionLayer(eqx.Module):
         return groups if shared == 1 else jnp.repeat(groups, shared, axis=0)
 
     def pattern(
-        self, scores: Float[Array, "*h q s"], seen: Bool[Array, "q s"] | None, empty: bool = False
+        self, scores: Float[Array, "*h q s"], seen: Bool[Array, "#q s"] | None, empty: bool = False
     ) -> Float[Array, "*h q s"]:
         """The weights with which values are summed."""
         kind = self.config.kind
@@ -347,41 +324,3 @@ class AttentionLayer(eqx.Module):
         h, d, k = w_v.shape[-3:]
         own = [jnp.pad(w_v[..., i, :, :], [(0, 0)] * (w_v.ndim - 2) + [(i * k, d - (i + 1) * k)]) for i in range(h)]
         return jnp.stack(own, axis=-3)
-
-
-def softmax_pattern(
-    scores: Float[Array, "*h q s"], seen: Bool[Array, "*h q s"] | None, empty: bool = False
-) -> Float[Array, "*h q s"]:
-    """Softmax over what is seen; where rows may see nothing (`empty`), zero everywhere in those that do not."""
-    if not empty:
-        return jax.nn.softmax(scores if seen is None else jnp.where(seen, scores, -jnp.inf), axis=-1)
-    there = scores > -jnp.inf if seen is None else seen & (scores > -jnp.inf)
-    largest = jnp.max(jnp.where(there, scores, -jnp.inf), axis=-1, keepdims=True)
-    shifted = jnp.where(there, scores, 0) - lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0))
-    weights = jnp.where(there, jnp.exp(jnp.where(there, shifted, 0)), 0)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    return weights / jnp.where(total > 0, total, 1)
-
-
-def linear_pattern(
-    scores: Float[Array, "*h q s"], seen: Bool[Array, "*h q s"] | None, *, normalise: bool
-) -> Float[Array, "*h q s"]:
-    """The scores of what is seen, divided by their sum if asked; a score of minus infinity counts as unseen."""
-    pattern = jnp.where(scores > -jnp.inf if seen is None else seen & (scores > -jnp.inf), scores, 0)
-    if not normalise:
-        return pattern
-    total = jnp.sum(pattern, axis=-1, keepdims=True)
-    return pattern / jnp.where(total > 0, total, 1)
-
-
-def elu_plus_one(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """elu + 1, positive: exp(x) below zero, so that nothing cancels, and x + 1 above."""
-    return jnp.where(x > 0, x + 1, jnp.exp(jnp.minimum(x, 0)))
-
-
-def smeared(
-    k: Float[Array, "g t k"], before: Float[Array, "g t k"], logit: Float[Array, " g"]
-) -> Float[Array, "g t k"]:
-    """s k_j + (1 - s) k_{j-1} with s = sigmoid(logit)."""
-    share = jax.nn.sigmoid(logit)[:, None, None]
-    return share * k + (1 - share) * before

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.models.mixers.attention import elu_plus_one
 from meta_icl.models.mixers.mixer import Mixer, MixerDescription
+from meta_icl.models.mixers.patterns import elu_plus_one
 from meta_icl.models.norms import rms
 from meta_icl.models.trace import Tap
 

@@ -15,7 +15,7 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from meta_icl.errors import require
 from meta_icl.models.trace import Tap
@@ -23,6 +23,10 @@ from meta_icl.models.trace import Tap
 
 class MixerDescription:
     """A description of a mixer, which can be named on the command line: `description(d_model, key=key)` draws one."""
+
+    def __call__(self, d_model: int, *, key: Key[Array, ""]) -> Any:
+        """The mixer of a stream of `d_model` channels."""
+        raise TypeError(f"{type(self).__name__} does not define __call__")
 
 
 class Mixer(eqx.Module):

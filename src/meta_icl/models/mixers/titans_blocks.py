@@ -18,9 +18,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from meta_icl import draws
 from meta_icl.errors import choose, require
-from meta_icl.models.mixers.attention import Attention, AttentionLayer, Cache
+from meta_icl.models.mixers.attention import Attention, AttentionLayer
 from meta_icl.models.mixers.heads import HeadMixer, HeadState, feature_map, unit
 from meta_icl.models.mixers.mixer import Mixer, MixerDescription
+from meta_icl.models.mixers.patterns import Cache, Sums
 from meta_icl.models.mixers.titans import Titans
 from meta_icl.models.norms import rms
 from meta_icl.models.positions import Rotary
@@ -117,7 +118,7 @@ class ParallelState(NamedTuple):
     """State of the memory and cache of the attention."""
 
     memory: HeadState
-    cache: Cache
+    cache: Cache | Sums
 
 
 class MemoryAsGate(Joined):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from meta_icl.errors import require
 from meta_icl.models.block import Block
 from meta_icl.models.embeddings import Tokens
 from meta_icl.models.feedforward import Dense, Gated
@@ -66,7 +67,10 @@ def llama(
     fields of `Attention`.
     """
 
+    require(windows is None or len(windows) == n_layers, "windows", windows, f"one for each of {n_layers} layers")
+
     def block(index: int) -> Block:
+        fields = attention if windows is None else {**attention, "window": windows[index]}
         return Block(
             Attention(
                 n_heads,
@@ -74,7 +78,7 @@ def llama(
                 n_groups,
                 rotary=None if index in without_rotary else rotary,
                 init=GPT2,
-                **({} if windows is None else {"window": windows[index]}) | attention,
+                **fields,
             ),
             Gated(d_ff, activation, init=GPT2),
             Norm("rms", eps),

@@ -54,7 +54,7 @@ def contextual(
     if norm is not None:
         fields["norm"] = norm
     init = Init(gain=init_scale)
-    named = {} if acts is None else {"activation": acts}
+    named: dict[str, Any] = {} if acts is None else {"activation": acts}
     half = {
         "dense": lambda: Dense(d_mlp, biases=biases, init=init, **named),
         "gated": lambda: Gated(d_mlp, init=init, **named),

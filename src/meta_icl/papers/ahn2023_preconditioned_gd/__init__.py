@@ -31,6 +31,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "one layer learns a step of gradient descent preconditioned by the inverse covariance (A-1, A-3) and deeper ones "
+    "several (A-5, A-9); that their lead grows with the context did not show (not A-10)"
+)
 TIMES = {"smoke": "30 s", "small": "16 CPU-min", "paper": "1 day"}
 IDS = tuple(f"A-{i}" for i in range(1, 12))
 

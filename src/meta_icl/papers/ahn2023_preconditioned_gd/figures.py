@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .experiments import fresh_fits, length_table
@@ -11,14 +11,24 @@ from .references import N
 
 def figures(run: Run) -> dict[str, Chart]:
     """Heat maps of A and B, distances to the scaled identity, and losses against depth and context length."""
-    return {
-        "one_layer": one_layer_figure(run),
-        "distances": distance_figure(run),
-        "matrices": matrices_figure(run),
-        "depth": depth_figure(run),
-        "length": length_figure(run),
-        "gradient": gradient_figure(run),
-    }
+    return deciding(
+        {
+            "one_layer": one_layer_figure(run),
+            "distances": distance_figure(run),
+            "matrices": matrices_figure(run),
+            "depth": depth_figure(run),
+            "length": length_figure(run),
+            "gradient": gradient_figure(run),
+        },
+        {
+            "one_layer": "A-1 A-2 A-3",
+            "gradient": "A-6",
+            "distances": "A-7",
+            "matrices": "A-8 A-11",
+            "depth": "A-5 A-9",
+            "length": "A-10",
+        },
+    )
 
 
 def one_layer_figure(run: Run) -> Chart:

@@ -28,6 +28,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "forgetting, momentum and convolution each lower the loss (T-2), and the delta rule overwrites where sums cannot "
+    "(F-5); at this size deeper memories do not help, and the memory does not lead on long needles (not T-1, T-3)"
+)
 TIMES = {"smoke": "2 min", "small": "72 CPU-min", "paper": "hours (GPU)"}
 IDS = (*(f"T-{i}" for i in range(1, 9)), "F-1", "F-5")
 

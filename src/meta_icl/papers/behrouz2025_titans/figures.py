@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from meta_icl.plotting import Bars, Chart, Lines, Series, over_seeds
+from meta_icl.plotting import Bars, Chart, Lines, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .experiments import PLAYED, final_loss, part
@@ -26,9 +26,16 @@ def figures(run: Run) -> dict[str, Chart]:
     per_token = [Series(f"depth {i + 1}", timed["lengths"], 1e6 * row) for i, row in enumerate(timed["seconds"])]
     medians, low, high = np.median(losses, axis=1), losses.min(axis=1), losses.max(axis=1)
     cost = "µs per token, forward and backward"
-    return {
-        "ladder": Lines("Untrained memory rules on linear regression", "examples", "error / d", tuple(curves)),
-        "mqar": Bars(title, "", "final loss, nats", names, medians, low, high),
-        "needle": Lines("Needle by length", "length / training length", "accuracy", tuple(needles), log_x=True),
-        "times": Lines("Time of the memory", "tokens", cost, tuple(per_token), log_x=True),
-    }
+    return deciding(
+        {
+            "ladder": Lines("Untrained memory rules on linear regression", "examples", "error / d", tuple(curves)),
+            "mqar": Bars(title, "", "final loss, nats", names, medians, low, high),
+            "needle": Lines("Needle by length", "length / training length", "accuracy", tuple(needles), log_x=True),
+            "times": Lines("Time of the memory", "tokens", cost, tuple(per_token), log_x=True),
+        },
+        {
+            "ladder": "T-1 T-2 T-5 T-8",
+            "needle": "T-3 T-4",
+            "times": "T-7",
+        },
+    )

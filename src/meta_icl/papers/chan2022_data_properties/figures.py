@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from meta_icl.plotting import Bars, Chart, Grid, Lines, Series, over_seeds
+from meta_icl.plotting import Bars, Chart, Grid, Lines, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .config import FAMILIES
@@ -20,7 +20,13 @@ def figures(run: Run) -> dict[str, Chart]:
     ends = [chart for field in FAMILIES for chart in at_the_end(found, field)]
     if ends:
         out["properties"] = Grid("At the end of training", ends, 2)
-    return out
+    return deciding(
+        out,
+        {
+            "training": "C1 C2 C7 C8",
+            "properties": "C1 C3 C4 C5 C6 C9",
+        },
+    )
 
 
 def over_training(found: Mapping[str, Seeds], kind: str) -> Lines:
@@ -53,4 +59,6 @@ def at_the_end(found: Mapping[str, Seeds], field: str) -> list[Chart]:
     ]  # fmt: skip
     titles = {"p_bursty": "Burstiness", "n_classes": "Number of classes", "polysemy": "Labels per class",
               "zipf": "Exponent of the Zipf law"}  # fmt: skip
-    return [Lines(titles[field], field, "accuracy", series, log_x=field == "n_classes")] if series else []
+    units = {"p_bursty": "share of bursty sequences", "n_classes": "classes", "polysemy": "labels per class",
+             "zipf": "exponent"}  # fmt: skip
+    return [Lines(titles[field], units[field], "accuracy", series, log_x=field == "n_classes")] if series else []

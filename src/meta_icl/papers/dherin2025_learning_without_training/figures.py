@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
+from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .experiments import ANY_WEIGHTS, Exact
@@ -15,14 +15,23 @@ def figures(run: Run) -> dict[str, Chart]:
     """The paper's figures, and the probe by layer and example."""
     exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
     attention, recurrent, deep = (run.part_arrays(name) for name in ("attention", "recurrent", "deep"))
-    return {
-        "identities": identities_figure(exact),
-        "training": training_figure(attention),
-        "update_sizes": sizes_figure(attention, recurrent),
-        "fine_tuning": tuning_figure(attention),
-        "thought": thought_figure(attention, run.part_arrays("thought-random")),
-        "examples": examples_figure(deep),
-    }
+    return deciding(
+        {
+            "identities": identities_figure(exact),
+            "training": training_figure(attention),
+            "update_sizes": sizes_figure(attention, recurrent),
+            "fine_tuning": tuning_figure(attention),
+            "thought": thought_figure(attention, run.part_arrays("thought-random")),
+            "examples": examples_figure(deep),
+        },
+        {
+            "identities": "D1 D2 D3 D10",
+            "training": "D7",
+            "update_sizes": "D8 D11",
+            "fine_tuning": "D9",
+            "thought": "D12",
+        },
+    )
 
 
 def identities_figure(exact: Exact) -> Chart:

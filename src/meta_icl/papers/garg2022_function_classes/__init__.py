@@ -32,6 +32,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "a small decoder learns noisy linear regression to within 1.3 of Bayes (T-1) and answers from the span of its "
+    "examples (F-2, F-10), but is several times off under scaled weights and queries (not F-3, F-7)"
+)
 TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min", "paper": "days (GPU)"}
 IDS = ("T-1", *(f"B-{i}" for i in range(1, 7)), *(f"F-{i}" for i in range(1, 20)))
 _PAPER = (

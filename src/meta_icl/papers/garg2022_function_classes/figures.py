@@ -30,7 +30,12 @@ def error_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
             series.append(Series(name.replace("_", " "), k, arrays[name], style="dashed"))
     caption = "Squared error over that of the zero predictor; band: 90 % bootstrap interval over prompts, first seed."
     return Lines(
-        f"Error by number of examples: {t.name}", "examples k", "e_k", tuple(series), log_y=True, caption=caption
+        f"Error by number of examples (Fig. {'4b' if t.noise else 2}): {t.name}",
+        "examples k",
+        "error / zero predictor's",
+        tuple(series),
+        log_y=True,
+        caption=caption,
     )
 
 
@@ -43,7 +48,7 @@ def changed_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
             Series("least squares", k, np.minimum(arrays[f"{name}_least_squares"], 10), style="dashed"),
             Series("three neighbours", k, arrays[f"{name}_neighbours"], style="dotted"),
         )
-        charts.append(Lines(f"{name} prompts", "examples k", "e_k", series))
+        charts.append(Lines(f"{name} prompts", "examples k", "error / zero predictor's", series))
     return Grid(f"Changed prompts (Figs. 4, 8): {t.name}", tuple(charts), 3)
 
 
@@ -53,8 +58,8 @@ def reference_figure(run: Run) -> Chart:
     charts = []
     for name in ("plain", "skewed", "half", "orthants"):
         series = tuple(Series(label, BASELINE_KS, found[f"{name}_{key}"]) for key, label in labels.items())
-        charts.append(Lines(f"{name} prompts", "examples k", "e_k", series, log_y=False))
-    return Grid("Reference learners, d = 20", tuple(charts), 2)
+        charts.append(Lines(f"{name} prompts", "examples k", "error / zero predictor's", series, log_y=False))
+    return Grid("Reference learners, d = 20 (Figs. 2, 4b, 5a, 5c, 5d)", tuple(charts), 2)
 
 
 def trees_figure(run: Run) -> Chart:
@@ -64,4 +69,4 @@ def trees_figure(run: Run) -> Chart:
         for name in ("greedy", "boosted"):
             names.append(f"{name}, {inputs}")
             values.append(float(arrays[name][0]))
-    return Bars("Decision trees, 100 examples (Fig. 5b)", "learner", "e_100", names, values)
+    return Bars("Decision trees, 100 examples (Fig. 5b)", "learner", "error / zero predictor's", names, values)

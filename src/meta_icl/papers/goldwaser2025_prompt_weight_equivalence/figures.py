@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series
+from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, deciding
 from meta_icl.runs import Run
 
 from .experiments import ANY_WEIGHTS, ONE_BLOCK, PRECISIONS, STACKS
@@ -15,11 +15,17 @@ def figures(run: Run) -> dict[str, Chart]:
     """Errors of all blocks and stacks, and how far each kind of patch gets in decoding."""
     exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
     language = run.part_arrays("language")
-    return {
-        "identities": identities_figure(exact),
-        "decoding": decoding_figure(language),
-        "examples": examples_figure(language),
-    }
+    return deciding(
+        {
+            "identities": identities_figure(exact),
+            "decoding": decoding_figure(language),
+            "examples": examples_figure(language),
+        },
+        {
+            "identities": "G1 G2 G3 G5",
+            "decoding": "G6",
+        },
+    )
 
 
 def identities_figure(exact: Mapping[str, Any]) -> Chart:

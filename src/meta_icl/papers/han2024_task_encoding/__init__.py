@@ -31,6 +31,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "blocks are learned at different times, in the end with the error of Bayes over blocks (H-1, H-2), but the block "
+    "can hardly be read from the states (not H-4)"
+)
 TIMES = {"smoke": "1 CPU-min", "small": "22 CPU-min", "paper": "days (GPU)"}
 IDS = ("B-1", *(f"H-{i}" for i in range(1, 20)))
 

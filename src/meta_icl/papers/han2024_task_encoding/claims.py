@@ -16,8 +16,13 @@ from .readings import LEARNERS, moments, published, seeds_of
 def claims(run: Run) -> list[Claim]:
     """H-1 .. H-19 and the optimal curves B-1; tolerances are those set for the reproduction."""
     optimal = run.part("baseline").load_arrays("result")
-    seeds = seeds_of(run, "blocks")
-    return [optimum_claim(optimal), *block_claims(seeds, optimal), *variant_claims(run, optimal), *language_claims()]
+    seeds, rank = seeds_of(run, "blocks"), run.part("baseline").config["arguments"]["config"]["rank"]
+    return [
+        optimum_claim(optimal),
+        *block_claims(seeds, optimal, rank),
+        *variant_claims(run, optimal),
+        *language_claims(),
+    ]
 
 
 def claim(
@@ -28,9 +33,11 @@ def claim(
     undecided: str | None = None,
     note: str | None = None,
     converged: Converged | None = None,
+    revised: str | None = None,
 ) -> Claim:
     """A claim; without checks it is undecided for the reason given."""
-    return Claim(f"han2024/{id}", statement, source, tuple(checks), None if checks else undecided, note, converged)
+    why = None if checks else undecided
+    return Claim(f"han2024/{id}", statement, source, tuple(checks), why, note, converged, revised)
 
 
 def learned_blocks(
@@ -84,11 +91,16 @@ BLOCKS = {
 }
 
 
-def block_claims(seeds: Sequence[Mapping[str, np.ndarray]], optimal: Mapping[str, np.ndarray]) -> list[Claim]:
-    """H-1 to H-7 and H-11, over seeds."""
+def block_claims(
+    seeds: Sequence[Mapping[str, np.ndarray]], optimal: Mapping[str, np.ndarray], rank: int
+) -> list[Claim]:
+    """H-1 to H-7 and H-11, over seeds; blocks are of `rank` dimensions."""
     when = [moments(arrays, optimal) for arrays in seeds]
     best = [int(arrays["td"][-1].mean(1).argmax()) for arrays in seeds]
-    final = [arrays["final_error"].mean() / optimal["own_bayes"].mean() for arrays in seeds]
+    # With r examples or fewer nobody can know w, and the errors there, nine tenths of the mean, tell of no block.
+    told = slice(rank + 1, None)
+    final = [arrays["final_error"][:, told].mean() / optimal["own_bayes"][told].mean() for arrays in seeds]
+    label, rule = f"mean error / mean Bayes error, k >= {rank + 1}", at_most(1.2)
     first = [
         float(m.before is not None and closest(a["error"][m.before].mean(0), optimal) == "ridge")
         for a, m in zip(seeds, when, strict=True)
@@ -126,7 +138,7 @@ def block_claims(seeds: Sequence[Mapping[str, np.ndarray]], optimal: Mapping[str
         "H-1": [
             Check("share of training by which the first block leads", at_least(0.1), [m.lead for m in when], 1 / 3)
         ],
-        "H-2": [Check("mean error / mean Bayes error", at_most(1.2), final)],
+        "H-2": [Check(label, rule, final)],
         "H-3": [
             Check("before the first block: closest to ridge", is_true(), first),
             *(
@@ -148,9 +160,15 @@ def block_claims(seeds: Sequence[Mapping[str, np.ndarray]], optimal: Mapping[str
         ],
         "H-11": [Check("number of different most important heads", at_least(2), heads)],
     }
-    guard = learned_blocks(seeds, optimal)  # H-2 and H-3 judge that error
+    # H-2 and H-3 judge that error. When blocks are learned shows before it is Bayes's; what states hold does not.
+    guards = {"H-1": learned_blocks(seeds, optimal), "H-2": None, "H-3": None}
+    near_bayes = Converged(label, rule, final)
+    revised = {
+        "H-2": f"errors are compared at k >= r + 1 = {rank + 1}, no longer at all k: nine tenths of the mean over all "
+        "k are k = 0 and 1, where every learner errs alike, so that error curves far above Bayes passed"
+    }
     return [
-        claim(id, statement, source, checks[id], never, converged=None if id in ("H-2", "H-3") else guard)
+        claim(id, statement, source, checks[id], never, converged=guards.get(id, near_bayes), revised=revised.get(id))
         for id, (statement, source) in BLOCKS.items()
     ]
 

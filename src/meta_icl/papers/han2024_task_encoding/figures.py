@@ -31,7 +31,7 @@ def optimal_figure(optimal: Mapping[str, np.ndarray]) -> Chart:
     known = published()["errors"]
     series = [Series(name, k, optimal[f"published_{name}"]) for name in LEARNERS]
     series += [Series(f"{name}, table", known[name]["k"], known[name]["value"], published=True) for name in LEARNERS]
-    return Lines("Optimal learners, D = 16, r = 4", "examples k", "error over r", tuple(series), log_y=True)
+    return Lines("Optimal learners (D = 16, r = 4)", "examples k", "error over r", tuple(series), log_y=True)
 
 
 def training_figure(mixture: str, seed: int, arrays: Mapping[str, np.ndarray]) -> Chart:
@@ -42,8 +42,8 @@ def training_figure(mixture: str, seed: int, arrays: Mapping[str, np.ndarray]) -
     layers = tuple(Series(f"layer {i + 1}", steps, arrays["td"][:, i].mean(1)) for i in range(arrays["td"].shape[1]))
     charts = (
         Lines("error (Fig. 2)", "training step", "error, mean over k", errors),
-        Lines(f"decodability, layer {layer + 1} (Fig. 9)", "training step", "TD", found),
-        Lines("decodability by layer (Fig. 10)", "training step", "TD", layers),
+        Lines(f"decodability, layer {layer + 1} (Fig. 9)", "training step", "task decodability", found),
+        Lines("decodability by layer (Fig. 10)", "training step", "task decodability", layers),
     )
     return Grid(f"{mixture}, seed {seed}", charts, 3)
 

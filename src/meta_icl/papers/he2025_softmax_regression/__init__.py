@@ -22,6 +22,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "softmax heads learn in pairs of opposite sign that do a debiased gradient step (H3, H4, H8) and generalise to "
+    "longer prompts (H10)"
+)
 TIMES = {"smoke": "1 min", "small": "8 CPU-min", "paper": "1 day"}
 IDS = tuple(f"H{i}" for i in range(1, 15))
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from meta_icl import tasks
 from meta_icl.algorithms import map_loss, softmax_heads
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .experiments import GIVEN, LENGTHS, NOISE, D, L, head_numbers, seeds_of
@@ -12,16 +12,27 @@ from .experiments import GIVEN, LENGTHS, NOISE, D, L, head_numbers, seeds_of
 
 def figures(run: Run) -> dict[str, Chart]:
     """Losses, weights, the phase plane, prompt lengths, and the approximate loss beside the exact one."""
-    return {
-        "training": training_figure(run),
-        "weights": weights_figure(run),
-        "phase_plane": phase_figure(run),
-        "lengths": length_figure(run),
-        "flow": flow_figure(run),
-        "profile": profile_figure(run),
-        "two_tasks": task_figure(run),
-        "correlated": correlated_figure(run),
-    }
+    return deciding(
+        {
+            "training": training_figure(run),
+            "weights": weights_figure(run),
+            "phase_plane": phase_figure(run),
+            "lengths": length_figure(run),
+            "flow": flow_figure(run),
+            "profile": profile_figure(run),
+            "two_tasks": task_figure(run),
+            "correlated": correlated_figure(run),
+        },
+        {
+            "weights": "H1 H2 H4",
+            "phase_plane": "H3 H5",
+            "training": "H6 H7",
+            "lengths": "H8 H9 H10",
+            "flow": "H11",
+            "two_tasks": "H13",
+            "correlated": "H14",
+        },
+    )
 
 
 def trained_heads(run: Run) -> list[int]:
@@ -66,10 +77,10 @@ def phase_figure(run: Run) -> Chart:
         arrays = min(seeds_of(run, f"heads-{heads}-"), key=lambda a: a["by_length"][LENGTHS.index(L)])
         series = [Series(f"head {h + 1}", arrays["omega"][:, h], arrays["mu"][:, h]) for h in range(heads)]
         series.append(Series("end", arrays["omega"][-1], arrays["mu"][-1], style="points"))
-        charts.append(Lines(f"Training, {heads} head{'s' if heads > 1 else ''}", "omega", "mu", series))
+        charts.append(Lines(f"Training, {heads} head{'s' if heads > 1 else ''}", "KQ weight ω", "OV weight μ", series))
     arrays = run.part_arrays("flow-2")
     series = [Series(f"head {h + 1}", arrays["omega"][0, :, h], arrays["mu"][0, :, h]) for h in range(2)]
-    charts.append(Lines("Gradient flow, 2 heads", "omega", "mu", series))
+    charts.append(Lines("Gradient flow, 2 heads", "KQ weight ω", "OV weight μ", series))
     return Grid(
         "The phase plane of heads",
         tuple(charts),
@@ -115,7 +126,7 @@ def flow_figure(run: Run) -> Chart:
         if heads != "1":
             end = np.abs(arrays["omega"][0, -1]).max()
             series.append(Series("t^(-1/6)", t[t > 100], end * (t[t > 100] / t[-1]) ** (-1 / 6), style="dashed"))
-        charts.append(Lines(f"{heads} heads", "time", "|omega|", series, log_x=True, log_y=True))
+        charts.append(Lines(f"{heads} heads", "time", "KQ weight |ω|", series, log_x=True, log_y=True))
     return Grid("Gradient flow on the paper's loss: omega falls along the valley", tuple(charts), 3)
 
 

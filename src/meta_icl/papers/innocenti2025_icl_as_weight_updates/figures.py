@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, over_seeds
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .experiments import ANY_WEIGHTS, variants_of
@@ -23,8 +23,14 @@ def figures(run: Run) -> dict[str, Chart]:
         Lines(f"Patched - true answers, {name}", "training step", "mean square, float32", errors, log_y=True),
     )
     heat = f"Cosine of the updates of two positions, {name}, after training"
-    return {
-        "training": Grid("Training, and patched against true answers", training, 2, ANY_WEIGHTS),
-        "positions": Heatmaps(heat, panels, "Mean over prompts; seed 0.", shared_scale=True),
-        "norms": Lines("Size of the update by position, after training", "position", "|dW|", sizes),
-    }
+    return deciding(
+        {
+            "training": Grid("Training, and patched against true answers", training, 2, ANY_WEIGHTS),
+            "positions": Heatmaps(heat, panels, "Mean over prompts; seed 0.", shared_scale=True),
+            "norms": Lines("Size of the update by position, after training", "position", "norm of the update", sizes),
+        },
+        {
+            "training": "I1",
+            "norms": "I2",
+        },
+    )

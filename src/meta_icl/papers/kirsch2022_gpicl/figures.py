@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .readings import Found, end, gains, of_study, phase, trainings_of
@@ -26,7 +26,16 @@ def figures(run: Run) -> dict[str, Chart]:
         out["plateau"] = loss_figure(rows)
     if rows := of_study(found, "state", "main"):
         out["state"] = state_figure(rows)
-    return out
+    return deciding(
+        out,
+        {
+            "learning": "G1 G2 G14",
+            "phases": "G4 G5 G6",
+            "mlp": "G7",
+            "state": "G8",
+            "plateau": "G9 G10 G12 G13",
+        },
+    )
 
 
 def learning_figure(main: Found, known: Mapping[str, np.ndarray]) -> Chart:

@@ -26,6 +26,7 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = "one patch averaged over prompts does worse on new queries than no patch at all (not M1)"
 TIMES = {"smoke": "1 CPU-min", "small": "4 CPU-min", "paper": "hours"}
 IDS = ("M1",)
 

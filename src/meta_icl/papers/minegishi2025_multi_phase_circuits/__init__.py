@@ -31,6 +31,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "attention starts uniform, then matches bigrams, and changes where the accuracy rises (M1, M6, M9); three "
+    "separate jumps and the published final circuit did not appear (not M5, M8)"
+)
 TIMES = {
     "smoke": "2 CPU-min",
     "small": "98 CPU-min",

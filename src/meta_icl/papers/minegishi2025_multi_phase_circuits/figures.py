@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from meta_icl.analysis.circuits import accuracy_plateaus, phase_numbers
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
+from meta_icl.plotting import (
+    Chart,
+    Grid,
+    Heatmaps,
+    Lines,
+    Panel,
+    Series,
+    attention_explorer,
+    attention_film,
+    over_seeds,
+)
 from meta_icl.runs import Run
 
 from .config import SETTINGS, Setting
@@ -37,6 +47,8 @@ def drawn(found: Mapping[str, Seeds]) -> dict[str, Chart]:
         "circuits": circuit_figure("Circuits while training (Fig. 4)", seeds),
         "random_labels": shuffled_figure(seeds),
         "patterns": pattern_figure(shown),
+        "film": film_figure(shown),
+        "explorer": explorer_figure(shown),
         "variants": variant_figure(found),
     }
     for name in (name for name in found if name.startswith("heads=")):
@@ -83,7 +95,7 @@ def circuit_figure(title: str, seeds: Seeds) -> Chart:
     """The three scores of every layer (rows) and head (columns) over the logarithm of the step."""
     layers, heads = seeds[0]["scores"].shape[2:]
     charts = [
-        Lines(f"Layer {layer + 1}" + (f", head {head + 1}" if heads > 1 else ""), "training step", "attention", [
+        Lines(f"Layer {layer + 1}" + (f", head {head + 1}" if heads > 1 else ""), "training step", "mean attention", [
             over_seeds(name, seeds[0]["step"][1:], np.stack([a["scores"][1:, i, layer, head] for a in seeds], -1))
             for i, name in enumerate(("bigram", "label attention", "chunk-example"))
         ], log_x=True)
@@ -103,7 +115,7 @@ def shuffled_figure(seeds: Seeds) -> Chart:
 def pattern_figure(shown: Course) -> Chart:
     """Mean attention on every plateau and at the end (rows), in every layer and head (columns)."""
     patterns, steps = shown.arrays["patterns"], shown.arrays["step"]
-    names = [f"{'xl'[i % 2]}{i // 2 + 1}" for i in range(patterns.shape[-1] - 1)] + ["q"]
+    names = token_names(patterns)
     moments = [(f"plateau {i + 1}", record) for i, record in enumerate(shown.records)] + [("end", len(steps) - 1)]
     rows = []
     for moment, record in moments:
@@ -115,6 +127,45 @@ def pattern_figure(shown: Course) -> Chart:
         rows.append(Heatmaps(f"{moment.capitalize()}, step {steps[record]:,.0f}", panels, diverging=False))
     caption = "One seed. Rows read, columns are read. Patterns are means over prompts."
     return Grid("Attention on the plateaus and at the end (Fig. 4)", rows, 1, caption)
+
+
+def token_names(patterns: np.ndarray) -> list[str]:
+    """x1 l1 x2 l2 ... q: items, their labels, and the query."""
+    return [f"{'xl'[i % 2]}{i // 2 + 1}" for i in range(patterns.shape[-1] - 1)] + ["q"]
+
+
+def some_records(shown: Course) -> np.ndarray:
+    """Some forty records after the first step, with the plateaus and the end."""
+    later = np.flatnonzero(shown.arrays["step"] > 0)
+    return np.unique([*later[:: max(1, len(later) // 40)], *shown.records, later[-1]])
+
+
+def explorer_figure(shown: Course) -> Chart:
+    patterns, kept = shown.arrays["patterns"], some_records(shown)
+    title = "Attention by layer, head and step, mean over prompts"
+    names, steps = token_names(patterns), shown.arrays["step"][kept].tolist()
+    return attention_explorer(patterns[kept][:, None], steps=steps, prompts=[names], title=title)
+
+
+def film_figure(shown: Course) -> Chart:
+    """Mean attention at every record, below the accuracy of that seed with its phases as bands."""
+    steps, accuracy, patterns = (shown.arrays[name] for name in ("step", "accuracy", "patterns"))
+    numbers, later = phase_numbers(steps, accuracy, accuracy_plateaus(steps, accuracy)), steps > 0
+    starts = [steps[later & (numbers == phase)][0] for phase in np.unique(numbers[later])]
+    ends = [*starts[1:], steps[-1]]
+    spans = [
+        (f"phase {phase}" if phase else "before", float(start), float(end))
+        for phase, start, end in zip(np.unique(numbers[later]), starts, ends, strict=True)
+    ]
+    curve = (Series("accuracy", steps[later], accuracy[later]),)
+    course = Lines("Accuracy", "training step", "accuracy", curve, log_x=True, spans=spans)
+    kept = some_records(shown)
+    caption = "The seed with the most plateaus. Rows read, columns are read (x: item, l: label, q: query)."
+    chosen = [int(np.searchsorted(kept, record)) for record in (*shown.records, len(steps) - 1)]
+    title = "Attention while the circuits form (Fig. 4)"
+    return attention_film(
+        steps[kept], patterns[kept], course, labels=token_names(patterns), chosen=chosen, title=title, caption=caption
+    )
 
 
 def variant_figure(found: Mapping[str, Seeds]) -> Chart:

@@ -24,6 +24,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "two layers learn in context when prefix-matching heads form and stop when these are removed (O1, O2, O3); with "
+    "smeared keys one layer does, too (O4)"
+)
 TIMES = {"smoke": "1 CPU-min", "small": "26 CPU-min", "paper": "1 GPU-hour (synthetic tokens only)"}
 IDS = tuple(f"O{i}" for i in range(1, 6))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .experiments import MODELS, scores_of, seeds_of
@@ -28,10 +28,10 @@ def figures(run: Run) -> dict[str, Chart]:
         Panel(title, scores_of(two[0])[-1] - two[0][key], names, ["layer 1", "layer 2"])
         for title, key in (("patterns kept", "without_kept"), ("patterns free", "without_free"))
     ]
-    return {
+    return deciding({
         "change": Grid("In-context learning and prefix matching", (
-            Lines("In-context score", "training step", "nats", score),
+            Lines("In-context score", "training step", "score in nats", score),
             Lines("Best head", "training step", "prefix matching", prefix)), 2),
         "heads": Lines("Heads of two layers: matching and copying", "prefix matching", "eigenvalue copying", heads),
         "ablation": Heatmaps("In-context score with all heads less that without one, first seed", panels),
-    }  # fmt: skip
+    }, {"change": "O1 O2 O4", "ablation": "O3", "heads": "O5",})  # fmt: skip

@@ -8,18 +8,24 @@ import numpy as np
 
 from meta_icl.evaluation import closest_approach, crossing
 from meta_icl.runs import Run
-from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_least, at_most, is_true, within
+from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_most, is_true, within
 
 from .config import Training
 from .experiments import main_ladder, trainings_of
 
 
 def claim(
-    id: str, statement: str, source: str, checks: list[Check], undecided: str, converged: Converged | None = None
+    id: str,
+    statement: str,
+    source: str,
+    checks: list[Check],
+    undecided: str,
+    converged: Converged | None = None,
+    revised: str | None = None,
 ) -> Claim:
     """A claim; without checks it is undecided for the reason given."""
-    why = None if checks else undecided
-    return Claim(f"raventos2023/{id}", statement, source, tuple(checks), why, converged=converged)
+    why, id = None if checks else undecided, f"raventos2023/{id}"
+    return Claim(id, statement, source, tuple(checks), why, converged=converged, revised=revised)
 
 
 def pretrained(*found: Mapping[str, np.ndarray]) -> Converged:
@@ -65,18 +71,29 @@ def ends_claims(found: Mapping[Training, dict[str, np.ndarray]]) -> list[Claim]:
         )
     ms = sorted(ladder)
     few, middle, many = (2**5, 2**10, 2**15) if published else (ms[0], ms[len(ms) // 2], ms[-1])
-    centre = {m: ladder[m]["arc_ridge"][:, 2] / (ladder[m]["arc_ridge"] + ladder[m]["arc_dmmse"])[:, 2] for m in ladder}
-    between = (centre[few] > centre[middle]) & (centre[middle] > centre[many])
-    eight = [
-        Check(f"M = {few}: distance to ridge / (to ridge + to dMMSE)", at_least(0.5), centre[few]),
-        Check(f"M = {many}: distance to ridge / (to ridge + to dMMSE)", at_most(0.5), centre[many]),
-        Check(f"M = {middle}: between the two", is_true(), between * 1.0),
-    ]
+    eight = []
+    if all("arc_mse" in ladder[m] for m in (few, middle, many)):
+        own, dmmse, ridge = (
+            {m: ladder[m][f"arc_mse{end}"][:, 2] for m in (few, middle, many)} for end in ("", "_dmmse", "_ridge")
+        )
+        as_dmmse = np.abs(own[few] - dmmse[few]) < np.abs(own[few] - ridge[few])
+        between = (own[few] > own[middle]) & (own[middle] > own[many])
+        eight = [
+            Check(f"M = {few}: error closer to that of dMMSE than to that of ridge", is_true(), as_dmmse * 1.0),
+            Check(f"M = {many}: error / ridge error", within(0.95, 1.05), own[many] / ridge[many]),
+            Check(f"M = {middle}: error between the two", is_true(), between * 1.0),
+        ]
+    half_way = "Half-way between two tasks: dMMSE for few, ridge for many tasks"
+    no_errors = "errors on the arc were not recorded by this run; a run of today records them"
+    by_error = (
+        "the errors half-way are compared, as the figure does, that for many tasks by the bounds of V-2; at first the "
+        "share of the distance to ridge in both was, which tends to 1/2 as ridge and dMMSE merge for many tasks"
+    )
     guard = pretrained(*(ladder[m] for m in (few, middle, many)))
     return [
         claim("V-1", "Few tasks: dMMSE on the pool, and poor on new tasks", "Fig. 2", one, ""),
         claim("V-2", "Many tasks: ridge on new tasks", "Fig. 2", two, ""),
-        claim("V-8", "Half-way between two tasks: dMMSE for few, ridge for many tasks", "Fig. 5", eight, "", guard),
+        claim("V-8", half_way, "Fig. 5", eight, no_errors, guard, by_error),
     ]
 
 

@@ -118,7 +118,7 @@ def pretrain(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str, np.
         found = [np.asarray(errors_by_position(member, shown).mean(0)) / t.d for member in members]
         out[f"by_position_{law}"] = np.stack(found)
     arc = [interpolation(member, t, task, references, config["n_eval"]) for member in members]
-    out |= {f"arc_{name}": np.stack([row[name] for row in arc]) for name in references}
+    out |= {f"arc_{name}": np.stack([row[name] for row in arc]) for name in arc[0]}
     few = jax.tree.map(lambda leaf: leaf[:500], prompts["true"])
     if t.m <= 2**10:
         smooth = [smoothed_dmmse(task.pool, t.noise_variance, s) for s in WIDTHS]
@@ -138,19 +138,22 @@ def in_chunks(predictor: Any, prompts: Prompt, t: Training) -> Any:
 def interpolation(
     member: Any, t: Training, task: FunctionRegression, references: Mapping[str, Any], n: int
 ) -> dict[str, np.ndarray]:
-    """Delta to both references on prompts whose task lies on the arc between two of the pool (Fig. 5)."""
+    """On prompts whose task lies on the arc between two of the pool (Fig. 5): Delta to both references, all errors."""
     x_key, pair_key, noise_key = jax.random.split(jax.random.key(EVAL_KEY + 1), 3)
     x = draws.normal(x_key, (n, 2 * t.d, t.d))
     first = jax.random.randint(pair_key, (n,), 0, t.m)
     second = (first + jax.random.randint(jax.random.fold_in(pair_key, 1), (n,), 1, max(t.m, 2))) % t.m
     noise = t.noise_variance**0.5 * draws.normal(noise_key, (n, 2 * t.d, 1))
-    out: dict[str, list[float]] = {name: [] for name in references}
+    out: dict[str, list[float]] = {name: [] for name in (*references, "mse", *(f"mse_{name}" for name in references))}
     for share in SHARES:
         w = between_tasks(task.pool[first], task.pool[second], share)
         prompts = Prompt(x, jnp.einsum("bnd,bd->bn", x, w)[..., None] + noise)
         own = answers_by_position(member, prompts)
+        out["mse"].append(float(jnp.mean(jnp.square(own - prompts.y))) / t.d)
         for name, reference in references.items():
-            out[name].append(float(jnp.mean(jnp.square(own - in_chunks(reference, prompts, t)))) / t.d)
+            answer = in_chunks(reference, prompts, t)
+            out[name].append(float(jnp.mean(jnp.square(own - answer))) / t.d)
+            out[f"mse_{name}"].append(float(jnp.mean(jnp.square(answer - prompts.y))) / t.d)
     return {name: np.array(values) for name, values in out.items()}
 
 

@@ -35,7 +35,7 @@ def training_figure(ladder: Mapping[int, dict[str, np.ndarray]]) -> Chart:
     charts = []
     for name in ("ridge", "dmmse"):
         series = tuple(Series(f"M = {m}", a["step"], np.median(a[f"to_{name}_true"], 1)) for m, a in ladder.items())
-        charts.append(Lines(f"to {name}", "training step", "Delta on new tasks", series, log_y=True))
+        charts.append(Lines(f"to {name}", "training step", "squared distance Δ, new tasks", series, log_y=True))
     return Grid("Distances while training (Fig. 4)", tuple(charts), 2)
 
 

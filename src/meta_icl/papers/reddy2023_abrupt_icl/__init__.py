@@ -24,6 +24,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "accuracy in context waits near 1/N and jumps with the induction head, after the choice among context labels is "
+    "learned (R1, R2); burstiness favours it over the weights (R4)"
+)
 TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min", "paper": "days of CPU (GPU)"}
 IDS = tuple(f"R{i}" for i in range(1, 10))
 

@@ -19,10 +19,15 @@ Command: `meta-icl reproduce rossi2024`. Times on two CPU cores: see `TIMES`.
 from .claims import claims
 from .config import Config
 from .experiments import run
-from .figures import figures
+from .figures import figures, story
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run", "story"]
 
+FINDING = (
+    "a trained linear layer makes the predictions of one gradient step at every context length (R-2, R-4), and looped "
+    "steps are stable up to a dampening of 0.75 (R-8); the limit of the looped trained layer did not reproduce (not "
+    "R-9)"
+)
 TIMES = {"demo": "1.5 min", "smoke": "2 min", "small": "20 CPU-min", "paper": "hours (GPU)"}
 IDS = tuple(f"R-{i}" for i in range(1, 13))
 _LINEAR = tuple(("linear", depth, c) for depth in (2, 3) for c in (2, 10, 26))

@@ -5,18 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from meta_icl.algorithms import best_rate
-from meta_icl.analysis import copying_score, eigenvalues
+from meta_icl.analysis import copying_score
 from meta_icl.plotting import (
     Chart,
     Grid,
-    Heatmaps,
     Lines,
-    Panel,
     Series,
     Slider,
     gradient_animation,
     moving_task,
     over_seeds,
+    weight_products,
 )
 from meta_icl.runs import Run
 
@@ -34,7 +33,6 @@ def figures(run: Run) -> dict[str, Chart]:
         "dampening": dampening_slider(run),
         "gradients": gradient_figure(run),
         "weights": weights_figure(run),
-        "eigenvalues": eigenvalue_figure(run),
     }
     for kind, number in (("softmax", 7), ("linear", 8)):
         if stacks_of(run, kind):
@@ -43,6 +41,21 @@ def figures(run: Run) -> dict[str, Chart]:
         out["lstm"] = lstm_figure(run)
         out["lstm_alignment"] = lstm_alignment_figure(run)
     return out
+
+
+def story(run: Run) -> dict[str, str]:
+    """What the first screen of the report says: question, answer, figure."""
+    layers = [run.part_arrays(f"layer-D5-C{c}") for c in contexts_of(run)]
+    ratios = [float(np.median(arrays["final/loss"] / arrays["final/gd_loss"])) for arrays in layers]
+    worst = max(ratios, key=lambda ratio: abs(ratio - 1))
+    cosine = min(float(np.median(arrays["final/cosine"])) for arrays in layers)
+    lengths = f"{min(contexts_of(run))} to {max(contexts_of(run))}"
+    return {
+        "question": "Is a trained layer of linear self-attention a step of gradient descent on its prompt?",
+        "answer": f"Its loss is {worst:.3f} times that of one gradient step, at worst, for context lengths {lengths}; "
+        f"the gradients of both point the same way (cosine at least {cosine:.4f}).",
+        "figure": "loss_by_context",
+    }
 
 
 def moving_task_figure(run: Run) -> Chart:
@@ -162,7 +175,8 @@ def dampening_slider(run: Run) -> Chart:
         for name, values in plotted.get(dampening, {}).items():
             if name in ("trained", "gd"):
                 known = {int(k): float(v) for k, v in values.items() if v is not None and float(v) < 3}
-                series.append(Series(f"published, {name}", list(known), list(known.values()), published=True))
+                label = {"trained": "published, trained", "gd": "published, gradient step"}[name]
+                series.append(Series(label, list(known), list(known.values()), published=True))
         frames.append((dampening, Lines(f"dampening {dampening}", "loops", "half-MSE", tuple(series), log_y=True)))
     title, caption = "Looping one layer under dampening (Fig. 13)", "Curves end where the loss passes 3."
     return Slider(title, "dampening", tuple(frames), 3, caption)
@@ -181,26 +195,14 @@ def gradient_figure(run: Run) -> Chart:
 
 def weights_figure(run: Run) -> Chart:
     arrays = run.part_arrays(f"layer-D5-C{contexts_of(run)[-1]}")
-    qk, ov = arrays["qk"][0, 0, 0], arrays["ov"][0, 0, 0]
-    labels = [f"x{i + 1}" for i in range(5)] + ["y"]
-    panels = (Panel("W_Q W_K^T", qk, labels, labels), Panel("W_V W_O", ov, labels, labels))
-    return Heatmaps(
-        "The products of the trained weights", panels, "One gradient step: identity on x, and one entry for y."
-    )
-
-
-def eigenvalue_figure(run: Run) -> Chart:
-    arrays = run.part_arrays(f"layer-D5-C{contexts_of(run)[-1]}")
-    charts = []
-    for name in ("qk", "ov"):
-        values = eigenvalues(arrays[name][:, 0, 0])
-        score = float(np.median(copying_score(arrays[name][:, 0, 0])))
-        series = tuple(Series(f"seed {i}", row.real, row.imag, style="points") for i, row in enumerate(values))
-        charts.append(Lines(f"{name.upper()}: copying score {score:.2f}", "real part", "imaginary part", series))
+    products = {"W_Q W_K^T": arrays["qk"][:, 0, 0], "W_V W_O": arrays["ov"][:, 0, 0]}
+    scores = ", ".join(f"{float(np.median(copying_score(one))):.2f} of {name}" for name, one in products.items())
     caption = (
-        "Positive eigenvalues of OV copy, negative ones suppress (Elhage et al., 2021); the read-out has the sign -1."
+        "One gradient step: identity on x, and one entry for y. Positive eigenvalues of W_V W_O copy, negative ones "
+        f"suppress (Elhage et al., 2021); the read-out has the sign -1. Copying scores: {scores}."
     )
-    return Grid("Eigenvalues of the QK and OV products", tuple(charts), 2, caption)
+    title = "The products of the trained weights and their eigenvalues"
+    return weight_products(products, labels=[*(f"x{i + 1}" for i in range(5)), "y"], title=title, caption=caption)
 
 
 def depth_figure(run: Run, kind: str, number: int) -> Chart:

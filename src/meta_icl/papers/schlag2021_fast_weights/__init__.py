@@ -23,6 +23,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "a layer of linear attention learns one gradient step, and the delta rule stands between it and Mesa (F-2, F-4); "
+    "attention does not recall all pairs after the same short training (not Q-1)"
+)
 TIMES = {"smoke": "2 min", "small": "32 CPU-min", "paper": "hours (GPU)"}
 IDS = ("F-2", "F-3", "F-4", *(f"{k}-{i}" for k in "LMPQR" for i in (1, 2)), "Q-3", "R-3", "G-1")
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from meta_icl.algorithms import hebbian_error
-from meta_icl.plotting import Bars, Chart, Lines, Series, over_seeds
+from meta_icl.plotting import Bars, Chart, Lines, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .experiments import CG_STEPS, RECALL, RULES, SINGLE, STYLES
@@ -25,11 +25,19 @@ def figures(run: Run) -> dict[str, Chart]:
     by_length = [over_seeds(name, lengths, np.stack([a[f"score/{n}x"] for n in lengths])) for name, a in styles.items()]
     cg = [over_seeds("Mesa", np.array(CG_STEPS), run.part_arrays("recall-mesa")["cg"].T)]
     low, high = scores.min(axis=1), scores.max(axis=1)
-    return {
-        "rules": Lines("One trained layer on linear regression", "examples", "error / d", tuple(curves)),
-        "recall": Bars("Associative recall", "", "accuracy", names, np.median(scores, axis=1), low, high),
-        "styles": Lines(
-            "Linear functions by length", "length / training length", "error", tuple(by_length), log_x=True
-        ),
-        "cg": Lines("Mesa by steps of conjugate gradient", "steps", "loss, nats", tuple(cg)),
-    }
+    return deciding(
+        {
+            "rules": Lines("One trained layer on linear regression", "examples", "error / d", tuple(curves)),
+            "recall": Bars("Associative recall", "", "accuracy", names, np.median(scores, axis=1), low, high),
+            "styles": Lines(
+                "Linear functions by length", "length / training length", "error", tuple(by_length), log_x=True
+            ),
+            "cg": Lines("Mesa by steps of conjugate gradient", "steps", "loss, nats", tuple(cg)),
+        },
+        {
+            "rules": "F-2 F-3 F-4",
+            "recall": "Q-1 Q-3",
+            "cg": "M-1",
+            "styles": "L-1 L-2",
+        },
+    )

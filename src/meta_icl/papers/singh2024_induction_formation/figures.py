@@ -30,11 +30,13 @@ def figures(run: Run) -> dict[str, Chart]:
     ]
     level = [("ln 2", float(np.log(2)))]
     return {
-        "loss": Lines("Loss among the context's labels (Fig. 2)", "training step", "nats", losses, True, h_lines=level),
+        "loss": Lines(
+            "Loss among the context's labels (Fig. 2)", "training step", "loss in nats", losses, True, h_lines=level
+        ),
         "heads": Grid("Heads of layer 2, first seed (Fig. 3)", (
             Lines("Strength", "training step", "induction strength", heads, True),
             Bars("Accuracy of a head alone", "", "accuracy", names, free[0]["alone"]),
         ), 2),
-        "clamps": Lines("Training with clamps (Fig. 7)", "training step", "nats", clamped, True, h_lines=level),
+        "clamps": Lines("Training with clamps (Fig. 7)", "training step", "loss in nats", clamped, True, h_lines=level),
         "toy": Lines("Rank-one toy (Fig. 6)", "step", "loss / first loss, median", toy, log_y=True),
     }  # fmt: skip

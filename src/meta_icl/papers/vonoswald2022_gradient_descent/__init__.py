@@ -23,6 +23,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "training finds the construction: one layer is a gradient step, two looped ones are GD++ (VO-4, VO-6, VO-14); "
+    "five layers leave GD++ far outside their training law (not VO-16)"
+)
 TIMES = {"smoke": "2 min", "small": "21 CPU-min", "paper": "2 h (GPU)"}
 IDS = tuple(f"VO-{i}" for i in range(1, 25))
 

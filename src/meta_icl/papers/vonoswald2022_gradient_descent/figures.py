@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds
+from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
 from .measures import DEEP_SCALES, INPUT_SCALES, LOOPS, OTHER_SCALES, REPLACED, TARGET_SCALES
@@ -12,16 +12,28 @@ from .training import D, N
 def figures(run: Run) -> dict[str, Chart]:
     """The paper's figures 2, 3 and 5 and the weights, with reference algorithms on the same prompts."""
     single, sizes, deep, rollouts = (run.load_arrays(name) for name in ("single", "sizes", "deep", "rollouts"))
-    return {
-        "training": training_figure(run, single),
-        "weights": weights_figure(run, single),
-        "sizes": sizes_figure(sizes),
-        "shifted": shifted_figure(single),
-        "deep": deep_figure(run, deep),
-        "rollouts": rollout_figure(rollouts),
-        "separate": separate_figure(run),
-        "sine": sine_figure(run),
-    }
+    return deciding(
+        {
+            "training": training_figure(run, single),
+            "weights": weights_figure(run, single),
+            "sizes": sizes_figure(sizes),
+            "shifted": shifted_figure(single),
+            "deep": deep_figure(run, deep),
+            "rollouts": rollout_figure(rollouts),
+            "separate": separate_figure(run),
+            "sine": sine_figure(run),
+        },
+        {
+            "training": "VO-3 VO-4 VO-5",
+            "weights": "VO-6 VO-7",
+            "sizes": "VO-8",
+            "shifted": "VO-9 VO-10 VO-11 VO-12",
+            "deep": "VO-13 VO-14 VO-15 VO-16",
+            "rollouts": "VO-17 VO-18",
+            "sine": "VO-20",
+            "separate": "VO-21 VO-22 VO-23",
+        },
+    )
 
 
 def level(name: str, steps: np.ndarray, value: float) -> Series:

@@ -24,6 +24,10 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
+FINDING = (
+    "merged keys and queries learn in one drop, separate ones of rank one in plateaus of principal component "
+    "regression, at the heights and times of the theory (Z1, Z4, Z5, Z10)"
+)
 TIMES = {"smoke": "30 s", "small": "7 CPU-min", "paper": "1 h"}
 IDS = tuple(f"Z{i}" for i in range(1, 12))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, over_seeds, thin
+from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds, thin
 from meta_icl.runs import Run
 
 from .experiments import SPECTRA
@@ -39,7 +39,21 @@ def figures(run: Run) -> dict[str, Chart]:
     ):
         if found := run.arrays_of_parts(start):
             charts[name] = first_seeds_figure(found, start.removesuffix("-"), title)
-    return charts
+    return deciding(
+        charts,
+        {
+            "merged": "Z1 Z2",
+            "time_course": "Z3",
+            "separate": "Z4",
+            "maps": "Z5",
+            "conserved": "Z6",
+            "ranks": "Z7",
+            "mixture": "Z8",
+            "softmax": "Z9",
+            "inits": "Z10",
+            "few_heads": "Z11",
+        },
+    )
 
 
 def curves(arrays: dict[str, np.ndarray], label: str = "seed") -> list[Series]:

@@ -25,11 +25,16 @@ function legendRows(node, width) {
   return Math.ceil(names.reduce((sum, name) => sum + 52 + 7 * name.length, 0) / Math.max(width - 60, 120));
 }
 
+// The width of the cells of a heat map: without the names of rows and the scale of colours.
+function mapWidth(trace, width) {
+  return width - (trace.showscale === false ? 60 : 110);
+}
+
 function plotHeight(node, width) {
   const map = node.data[0] && node.data[0].type === "heatmap" ? node.data[0] : null;
   if (map) {
     const cells = map.z.length / map.z[0].length;
-    return Math.round(Math.min(480, Math.max(150, (width - 110) * Math.min(1, Math.max(cells, 0.3))))) + 50;
+    return Math.round(Math.min(480, Math.max(150, mapWidth(map, width) * Math.min(1, Math.max(cells, 0.3))))) + 50;
   }
   return (width < 420 ? 250 : width < STACKED ? 290 : 340) + 21 * legendRows(node, width);
 }
@@ -44,8 +49,8 @@ function heightOf(node, width) {
   if (node.kind !== "grid") return null;
   const columns = width <= STACKED ? 1 : node.columns;
   const each = (width - 18 * (columns - 1)) / columns;
-  const cells = node.cells.map((cell) => heightOf(cell.node, each) + 26);
-  let sum = node.names ? 34 : 0;
+  const cells = node.cells.map((cell) => heightOf(cell.node, each) + (cell.title ? 26 : 0));
+  let sum = (node.names ? 34 : 0) + (node.scale ? 30 : 0);
   for (let i = 0; i < cells.length; i += columns) sum += Math.max(...cells.slice(i, i + columns)) + (i ? 18 : 0);
   return sum;
 }

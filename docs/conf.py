@@ -1,0 +1,47 @@
+"""The documentation site: `make site` builds it into docs/_build/html, a folder that works without a server."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
+
+import kept  # noqa: E402
+import paper_pages  # noqa: E402
+import reference  # noqa: E402
+import rooms  # noqa: E402
+
+from meta_icl import __version__  # noqa: E402
+
+project, author, release = "meta_icl", "The meta_icl developers", __version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.githubpages", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build", "_ext"]
+html_theme = "furo"
+html_title = "meta_icl"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+templates_path = []
+default_role = "code"  # docstrings write code in single backticks
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks come with their outputs: `make notebooks`
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "signature"
+autodoc_class_signature = "mixed"
+
+
+def write_pages(app):
+    """Before anything is read: the pages that are made from the code and from `results/`."""
+    paper_pages.write(kept.papers(), HERE, "../..")
+    paper_pages.put(HERE, reference.pages() | {"rooms.svg": rooms.drawing()})
+
+
+def setup(app):
+    """What Sphinx calls."""
+    app.connect("builder-inited", write_pages)
+    app.connect("autodoc-process-docstring", reference.escape)
