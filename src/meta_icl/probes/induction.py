@@ -84,7 +84,8 @@ def _scores(network: Any, tokens: Any, period: int, writes: Any) -> dict[str, An
 def repeated(subject: Subject, period: int = PERIOD, sequences: int = REPEATED) -> tuple[Any, int]:
     """Sequences of an opening token and a block of distinct random tokens twice, and the length of the block.
 
-    The block is shorter than `period` where the network has fewer tokens or places. The opening token is that of the first prompt: language models put idle attention on it.
+    The block is shorter than `period` where the network has fewer tokens or places. The opening token is that of the
+    first prompt: language models put idle attention on it.
     """
     size = subject.network.embedding.table.shape[0]
     places = getattr(getattr(subject.network, "positions", None), "table", None)
