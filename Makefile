@@ -1,6 +1,7 @@
 # Needs Python >= 3.11 with pip, and make. Everything is installed into .venv and nothing outside this folder changes.
 #
 #   make demo    train one layer of linear attention, compare it with gradient descent, write an interactive report
+#   make demo-lm  fetch a small language model and write its card: how it learns in context, and what it shows of it
 #   make test    style, types, import contracts and all tests
 #   make smoke   every paper from end to end at its smallest size, and what else is too slow for every run
 #   make lint    the first three of them
@@ -35,11 +36,15 @@ INSTALL = set -- $(PYTHON) -m pip --python $(BIN)/python; \
   "$$@" --version > /dev/null 2>&1 || { $(BIN)/python -m ensurepip > /dev/null; set -- $(BIN)/python -m pip; }; \
   "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt pip --editable
 
-.PHONY: demo test smoke lint verdicts readme site notebooks format clean distclean
+.PHONY: demo demo-lm test smoke lint verdicts readme site notebooks format clean distclean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
 	$(BIN)/meta-icl reproduce $(PAPER) --preset $(PRESET)
+
+demo-lm: .venv/lm.stamp
+	$(BIN)/meta-icl models get smollm2
+	$(BIN)/meta-icl card smollm2
 
 # Style and types take one core for most of a minute, beside the tests; what they say stands at the end.
 test: .venv/dev.stamp
@@ -89,6 +94,11 @@ $(BIN)/python:
 .venv/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing meta_icl and its tools into .venv (a minute or two)"
 	@$(INSTALL) ".[dev]"
+	@touch $@ .venv/core.stamp
+
+.venv/lm.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing meta_icl and what reads language models into .venv (about a minute)"
+	@$(INSTALL) ".[lm]"
 	@touch $@ .venv/core.stamp
 
 .venv/notebooks.stamp: pyproject.toml constraints.txt | $(BIN)/python

@@ -68,6 +68,21 @@ def test_probe_of_a_run(root, capsys, tmp_path):
     assert set(json.loads(out)["probes"]["implicit_updates"]) == {"seed 0", "seed 1"}
 
 
+def test_card_of_a_run(root, capsys, tmp_path):
+    """Every probe that fits, with its reading and limits; the others with their reasons."""
+    page = tmp_path / "card.html"
+    name = "train-LinearRegression-contextual"
+    status, out, _ = call(capsys, "card", name, "--prompts", "3", "--root", str(root), "--out", str(page))
+    told = json.loads(page.with_suffix(".json").read_text())
+    assert status == 0 and page.exists() and f"card  {page} and card.json" in out
+    assert set(told["sections"]) | set(told["left_out"]) == set(listing.probes()) and told["kind"] == "trained run"
+    one = told["sections"]["implicit_updates"]
+    assert {row["subject"] for row in one["rows"]} == {"seed 0", "seed 1", "untrained"}
+    assert "holds for untrained weights as well" in one["limits"] and "seed 1: block 1" in one["reading"]
+    status, _, err = call(capsys, "card", name, "--root", str(root), "--prompts", "1")
+    assert status == 2 and "--prompts must be at least 2" in err
+
+
 @pytest.mark.slow
 def test_probe_of_a_language_model(capsys, tmp_path):
     (tmp_path / "model").mkdir()
