@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "docs" / "_ext"))
 import kept  # noqa: E402
 import paper_pages  # noqa: E402
 import readme  # noqa: E402
+import reference  # noqa: E402
 import rooms  # noqa: E402
 
 PAPERS = kept.papers()
@@ -72,6 +73,14 @@ def test_the_drawing_of_rooms():
     drawn = ElementTree.fromstring(rooms.drawing())
     texts = {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
     assert set(edges) <= texts
+
+
+def test_every_room_with_public_names_has_a_page():
+    """Papers are pages of their own, the applications are commands, and `torch` is the door of the adapters."""
+    rooms_of_code = {path.parent.name for path in (ROOT / "src" / "meta_icl").glob("*/__init__.py")}
+    assert rooms_of_code - {"adapters", "apps", "papers"} <= set(reference.ROOMS)
+    page = reference.pages()["reference/evaluation.md"]
+    assert "autofunction:: meta_icl.evaluation.compare" in page and "autoclass:: meta_icl.evaluation.Curves" in page
 
 
 def cells(source: str) -> list[str]:
