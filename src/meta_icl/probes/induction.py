@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meta_icl.analysis.circuits import eigenvalue_copying, induction_strength, output_copying, prefix_matching
+from meta_icl.analysis.circuits import copying_among, eigenvalue_copying, induction_strength, prefix_matching
 from meta_icl.errors import BadInput, require
 from meta_icl.models import AttentionLayer
 from meta_icl.models.embeddings import TokenEmbedding
@@ -71,7 +71,7 @@ def _scores(network: Any, tokens: Any, period: int, writes: Any) -> dict[str, An
 
             def copying(head: tuple[Any, Any, Any]) -> Any:
                 z, maps, pattern = head
-                return output_copying(network.read(z @ maps), pattern, sequence)
+                return copying_among(network.read(z @ maps, sequence), pattern, sequence)
 
             heads = (trace["z"], writes, trace["pattern"])
             flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), heads)
