@@ -6,7 +6,9 @@
 #   make smoke   every paper from end to end at its smallest size, and what else is too slow for every run
 #   make lint    the first three of them
 #   make verdicts  tell the verdicts of results/ to the installed command `meta-icl papers`
-#   make docs    run the notebooks and render them into docs/
+#   make site    build the documentation into docs/_build/html, a folder that works without a server
+#   make notebooks  run the notebooks and keep them, with their outputs, for the site
+#   make readme  bring the README's table of papers up to date with results/
 #   make format  let ruff rewrite what it can
 #   make clean   remove caches and builds;  make distclean  removes .venv as well
 
@@ -34,7 +36,7 @@ INSTALL = set -- $(PYTHON) -m pip --python $(BIN)/python; \
   "$$@" --version > /dev/null 2>&1 || { $(BIN)/python -m ensurepip > /dev/null; set -- $(BIN)/python -m pip; }; \
   "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt pip --editable
 
-.PHONY: demo demo-lm test smoke lint verdicts docs format clean distclean
+.PHONY: demo demo-lm test smoke lint verdicts readme site notebooks format clean distclean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -63,11 +65,16 @@ lint: .venv/dev.stamp
 verdicts: .venv/core.stamp
 	$(BIN)/python -m meta_icl.apps.cli.results results src/meta_icl/papers/verdicts.json
 
-docs: .venv/notebooks.stamp
-	@mkdir -p .cache/notebooks
+readme: .venv/core.stamp
+	$(BIN)/python docs/_ext/readme.py
+
+site: .venv/docs.stamp
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+notebooks: .venv/notebooks.stamp
+	@mkdir -p docs/notebooks
 	@for source in notebooks/*.py; do name=$$(basename $$source .py); \
-	  $(BIN)/jupytext --quiet --to ipynb --execute --output .cache/notebooks/$$name.ipynb $$source && \
-	  $(BIN)/jupyter nbconvert --log-level ERROR --to markdown --output-dir docs .cache/notebooks/$$name.ipynb || exit 1; \
+	  $(BIN)/jupytext --quiet --to ipynb --execute --output docs/notebooks/$$name.ipynb $$source || exit 1; \
 	done
 
 format: .venv/dev.stamp
@@ -99,8 +106,13 @@ $(BIN)/python:
 	@$(INSTALL) ".[notebooks]"
 	@touch $@ .venv/core.stamp
 
+.venv/docs.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing meta_icl and what builds the site into .venv (about a minute)"
+	@$(INSTALL) ".[docs]"
+	@touch $@ .venv/core.stamp
+
 clean:
-	rm -rf .cache build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	rm -rf .cache build dist docs/_build docs/papers docs/reference docs/standing.md docs/rooms.svg .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean

@@ -138,7 +138,7 @@ def test_compare(root, capsys):
         assert cli.main([*arguments[:2], "--shift", wrong, "--root", str(root)]) == 2
         assert message in capsys.readouterr().err
     assert cli.main([*arguments, "--root", str(root)]) == 0
-    assert re.search(r"^gd +\S+ ± \S+ +1 ± 0", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^gd\n  loss: \S+ ± \S+  loss ratio: 1 ± 0", capsys.readouterr().out, re.MULTILINE)
     assert cli.main(["compare", "train", "--with", "gradient", "--root", str(root)]) == 2
     assert "unknown reference 'gradient'" in capsys.readouterr().err
 
