@@ -83,7 +83,8 @@ def log_probabilities(
                 for place, (position, tokens) in enumerate(wanted[i].items()):
                     at[row, place] = position
                     columns[row, place, : len(tokens)] = list(tokens)
-            scores, best = map(np.asarray, _told(network, *map(jnp.asarray, (rows, at, columns)), tuple(interventions)))
+            read_off = _told(network, jnp.asarray(rows), jnp.asarray(at), jnp.asarray(columns), tuple(interventions))
+            scores, best = map(np.asarray, read_off)
             for row, i in enumerate(group):
                 places = {position: place for place, position in enumerate(wanted[i])}
                 found[i] = (places, scores[row], best[row])
