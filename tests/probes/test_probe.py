@@ -191,7 +191,7 @@ def test_tokens_of_a_text(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="example must be the start of at least one token"):
         text_subject(model, swallowed, text, "; ")
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"tokenizer\.json holds no tokenizer that can be read"):
+    with pytest.raises(BadInput, match=r"tokenizer\.json cannot be read as a tokenizer"):
         tokenized(tmp_path, "x")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(BadInput, match=r"pip install 'meta-icl\[lm\]'"):

@@ -83,7 +83,8 @@ def log_probabilities(
                 for place, (position, tokens) in enumerate(wanted[i].items()):
                     at[row, place] = position
                     columns[row, place, : len(tokens)] = list(tokens)
-            scores, best = map(np.asarray, _told(network, rows, at, columns, tuple(interventions)))
+            read_off = _told(network, jnp.asarray(rows), jnp.asarray(at), jnp.asarray(columns), tuple(interventions))
+            scores, best = map(np.asarray, read_off)
             for row, i in enumerate(group):
                 places = {position: place for place, position in enumerate(wanted[i])}
                 found[i] = (places, scores[row], best[row])
@@ -117,9 +118,9 @@ def _power(n: int) -> int:
 @eqx.filter_jit
 def _told(
     network: Network,
-    tokens: Int[Array | np.ndarray, "b t"],
-    at: Int[Array | np.ndarray, "b places"],
-    columns: Int[Array | np.ndarray, "b places columns"],
+    tokens: Int[Array, "b t"],
+    at: Int[Array, "b places"],
+    columns: Int[Array, "b places columns"],
     interventions: tuple[Intervention, ...],
 ) -> tuple[Float[Array, "b places columns"], Int[Array, "b places"]]:
     """Log-probabilities of tokens at places, and the most probable token there."""
@@ -136,15 +137,15 @@ def most_probable(network: Network, tokens: Int[np.ndarray, " t"], n: int = 5) -
     """The n most probable next tokens with their probabilities."""
     row = np.zeros(padded(len(tokens)), int)
     row[: len(tokens)] = tokens
-    values = np.asarray(_next(network, row, len(tokens) - 1))
+    values = np.asarray(_next(network, jnp.asarray(row), jnp.asarray(len(tokens) - 1)))
     best = np.argsort(-values, kind="stable")[:n]
     return [(int(i), float(values[i])) for i in best]
 
 
 @eqx.filter_jit
-def _next(network: Network, row: Int[Array | np.ndarray, " t"], last: int) -> Float[Array, " v"]:
+def _next(network: Network, row: Int[Array, " t"], last: Int[Array, ""]) -> Float[Array, " v"]:
     stream, _ = network.through(network.embedded(row))
-    return jax.nn.softmax(network.read(stream[jnp.asarray(last)][None])[0])
+    return jax.nn.softmax(network.read(stream[last][None])[0])
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,7 @@ def _shape(own: Architecture, family: str, n_positions: int | None) -> Shape:
     """What a network would be in a family."""
     first, half, norm = own.blocks[0].mixer, own.blocks[0].feed_forward, own.final_norm
     learned = isinstance(own.positions, Learned)
+    assert norm is not None
     rotary = [block.mixer.rotary for block in own.blocks]
     return Shape(
         family=family,

@@ -26,7 +26,7 @@ LANGUAGE = """How does this language model learn in context?
 
 Few-shot curves with controls, the loss by position in a text, the heads that look for what came before and what is lost
 without them, and what its examples do to the weights. Every prompt is opened by {opening}, on which attention with
-nothing to do rests; other openings give other numbers."""
+nothing to do rests; other openings give other numbers. Layers and heads are counted from 1."""
 RUN = """How does this trained network learn in context?
 
 Every probe that can look at it, on {prompts} prompts of its own task, beside an untrained twin."""

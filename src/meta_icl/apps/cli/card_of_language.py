@@ -121,7 +121,8 @@ def by_position(a: Asking) -> Section:
         "score, below zero where context helps."
     )
     middle = [(i + j) / 2 for i, j in spans]
-    series = Series("model", middle, *(np.array([r[k] for r in rows[:-1]]) for k in ("loss", "loss_low", "loss_high")))
+    mean, low, high = (np.array([r[k] for r in rows[:-1]]) for k in ("loss", "loss_low", "loss_high"))
+    series = Series("model", middle, mean, low, high)
     chart = Lines("Loss by position in a text", "token", "nats per token", [series], log_x=True)
     limits = (
         f"{len(windows)} windows of one text (by default docstrings of Python's library, which a model may have seen); "
@@ -178,7 +179,6 @@ def without_heads(a: Asking, prefix: np.ndarray) -> Section:
     examples = answers_of(a)
     answers = examples_loss(a, examples, prefix > np.inf)
     rng, rows = np.random.default_rng(0), []
-    n_heads = prefix.shape[1]
     for size in [k for k in REMOVED if k < prefix.size // 2]:
         mask = np.zeros(prefix.shape, bool)
         for i, h in strongest(prefix, size):
@@ -187,7 +187,7 @@ def without_heads(a: Asking, prefix: np.ndarray) -> Section:
         for _ in range(DRAWS):
             other = np.zeros_like(mask)
             for layer in np.flatnonzero(mask.any(1)):
-                other[layer, rng.permutation(n_heads)[: mask[layer].sum()]] = True
+                other[layer, rng.permutation(np.flatnonzero(~mask[layer]))[: mask[layer].sum()]] = True
             drawn.append(other)
         repeats = [token_losses(a, np.asarray(tokens).tolist(), m)[:, period:].mean() - whole for m in (mask, *drawn)]
         row = {"removed heads": size, "repeated tokens": float(repeats[0]), "random heads": float(np.mean(repeats[1:]))}
@@ -205,8 +205,8 @@ def without_heads(a: Asking, prefix: np.ndarray) -> Section:
         f"{told[a.task.name] or 0:+.2f} and {told['random heads there'] or 0:+.2f}."
     )  # fmt: skip
     limits = (
-        f"Answers of heads are set to zero, which no network ever saw; random heads are the mean of {DRAWS} draws, and "
-        "may hold some of the same heads. Later layers can make up for what is missing."
+        f"Answers of heads are set to zero, which no network ever saw; random heads are as many others of the "
+        f"same layers, the mean of {DRAWS} draws. Later layers can make up for what is missing."
     )
     return Section("without_heads", "What is lost without these heads", reading, limits, rows)
 
@@ -224,7 +224,7 @@ def of_probe(module: Any, name: str, subjects: dict[str, Subject]) -> Section:
 
 
 def _first(rows: Sequence[dict[str, Any]]) -> str:
-    values = {key: value for key, value in rows[0].items() if value is not None}
+    values = {key: value for key, value in rows[0].items() if value is not None and value == value}
     return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
 
 

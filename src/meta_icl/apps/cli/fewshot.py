@@ -23,9 +23,10 @@ EXAMPLES = (
 )
 INTRO = """What does the model learn from examples in its prompt?
 
-Every prompt holds the most examples asked for; the answer of its example k is one after k examples, of which only the
-log-probabilities leave the device. Labels are scored as whole answers: accuracy is that of the most probable label,
-`calibrated` after each label's mean probability over the prompts is divided out, the loss is in nats among the labels.
+Every prompt holds the most examples asked for; the answer of its example k is one after k examples, so that other
+numbers of examples are asked other questions. Only log-probabilities of answers leave the device. Labels are scored as
+whole answers: accuracy is that of the most probable label, `calibrated` after each label's mean probability over the
+prompts is divided out, the loss is in nats among the labels.
 An open answer is right where each of its tokens, and then the separator, is the most probable; its loss is that of the
 whole answer. Intervals hold 90% of resampled sets of prompts. All controls see the same examples.
 
@@ -175,9 +176,9 @@ def figures(found: dict[str, Any]) -> dict[str, Any]:
             for row in one.rows():
                 by_control.setdefault(row["control"], []).append(row)
             for control, rows in by_control.items():
-                values = [[row[key] for row in rows] for key in (name, f"{name}_low", f"{name}_high")]
+                mean, low, high = ([row[key] for row in rows] for key in (name, f"{name}_low", f"{name}_high"))
                 own = control if len(found) == 1 else f"{label}: {control}"
                 style = "line" if control == "right" else "dashed"
-                series.append(Series(own, one.shots, *values, style=style, band="90% interval over prompts"))
+                series.append(Series(own, one.shots, mean, low, high, style, band="90% interval over prompts"))
         charts[name] = Lines(f"{title} by number of examples", "examples in the prompt", unit, series)
     return charts
