@@ -151,8 +151,8 @@ def _eigenvalues(network: Any, layers: np.ndarray, mixers: list[AttentionLayer])
     for i, mixer in zip(layers, mixers, strict=True):
         block = network.block(int(i))
         v = np.repeat(np.asarray(mixer.w_v, np.float64), mixer.w_q.shape[0] // mixer.w_v.shape[0], axis=0)
-        before = block.norm_mixer is not None and block.config.norm_at in ("pre", "sandwich")
-        scale = np.asarray(block.norm_mixer.scale, np.float64) if before else np.ones(v.shape[1])
+        norm = block.norm_mixer if block.config.norm_at in ("pre", "sandwich") else None
+        scale = np.ones(v.shape[1]) if norm is None else np.asarray(norm.scale, np.float64)
         writes = np.asarray(_writes(mixer), np.float64)
         scores.append(eigenvalue_copying(*map(jnp.asarray, (embed, scale[None, :, None] * v, writes, unembed))))
     return np.stack(scores)
