@@ -1,11 +1,14 @@
 # Needs Python >= 3.11 with pip, and make. Everything is installed into .venv and nothing outside this folder changes.
 #
 #   make demo    train one layer of linear attention, compare it with gradient descent, write an interactive report
+#   make demo-lm  fetch a small language model and write its card: how it learns in context, and what it shows of it
 #   make test    style, types, import contracts and all tests
 #   make smoke   every paper from end to end at its smallest size, and what else is too slow for every run
 #   make lint    the first three of them
 #   make verdicts  tell the verdicts of results/ to the installed command `meta-icl papers`
-#   make docs    run the notebooks and render them into docs/
+#   make site    build the documentation into docs/_build/html, a folder that works without a server
+#   make notebooks  run the notebooks and keep them, with their outputs, for the site
+#   make readme  bring the README's table of papers up to date with results/
 #   make format  let ruff rewrite what it can
 #   make clean   remove caches and builds;  make distclean  removes .venv as well
 
@@ -33,11 +36,15 @@ INSTALL = set -- $(PYTHON) -m pip --python $(BIN)/python; \
   "$$@" --version > /dev/null 2>&1 || { $(BIN)/python -m ensurepip > /dev/null; set -- $(BIN)/python -m pip; }; \
   "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt pip --editable
 
-.PHONY: demo test smoke lint verdicts docs format clean distclean
+.PHONY: demo demo-lm test smoke lint verdicts readme site notebooks format clean distclean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
 	$(BIN)/meta-icl reproduce $(PAPER) --preset $(PRESET)
+
+demo-lm: .venv/lm.stamp
+	$(BIN)/meta-icl models get smollm2
+	$(BIN)/meta-icl card smollm2
 
 # Style and types take one core for most of a minute, beside the tests; what they say stands at the end.
 test: .venv/dev.stamp
@@ -58,11 +65,16 @@ lint: .venv/dev.stamp
 verdicts: .venv/core.stamp
 	$(BIN)/python -m meta_icl.apps.cli.results results src/meta_icl/papers/verdicts.json
 
-docs: .venv/notebooks.stamp
-	@mkdir -p .cache/notebooks
+readme: .venv/core.stamp
+	$(BIN)/python docs/_ext/readme.py
+
+site: .venv/docs.stamp
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+notebooks: .venv/notebooks.stamp
+	@mkdir -p docs/notebooks
 	@for source in notebooks/*.py; do name=$$(basename $$source .py); \
-	  $(BIN)/jupytext --quiet --to ipynb --execute --output .cache/notebooks/$$name.ipynb $$source && \
-	  $(BIN)/jupyter nbconvert --log-level ERROR --to markdown --output-dir docs .cache/notebooks/$$name.ipynb || exit 1; \
+	  $(BIN)/jupytext --quiet --to ipynb --execute --output docs/notebooks/$$name.ipynb $$source || exit 1; \
 	done
 
 format: .venv/dev.stamp
@@ -84,13 +96,23 @@ $(BIN)/python:
 	@$(INSTALL) ".[dev]"
 	@touch $@ .venv/core.stamp
 
+.venv/lm.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing meta_icl and what reads language models into .venv (about a minute)"
+	@$(INSTALL) ".[lm]"
+	@touch $@ .venv/core.stamp
+
 .venv/notebooks.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing meta_icl and what renders notebooks into .venv (about a minute)"
 	@$(INSTALL) ".[notebooks]"
 	@touch $@ .venv/core.stamp
 
+.venv/docs.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing meta_icl and what builds the site into .venv (about a minute)"
+	@$(INSTALL) ".[docs]"
+	@touch $@ .venv/core.stamp
+
 clean:
-	rm -rf .cache build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	rm -rf .cache build dist docs/_build docs/papers docs/reference docs/standing.md docs/rooms.svg .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean

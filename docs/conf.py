@@ -14,17 +14,21 @@ import rooms  # noqa: E402
 from meta_icl import __version__  # noqa: E402
 
 project, author, release = "meta_icl", "The meta_icl developers", __version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.githubpages", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.githubpages"]
 exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 html_title = "meta_icl"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 templates_path = []
 default_role = "code"  # docstrings write code in single backticks
+smartquotes = False
+add_module_names = False
+toc_object_entries_show_parents = "hide"
 
-myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks come with their outputs: `make notebooks`
 nb_merge_streams = True
@@ -45,3 +49,5 @@ def setup(app):
     """What Sphinx calls."""
     app.connect("builder-inited", write_pages)
     app.connect("autodoc-process-docstring", reference.escape)
+    app.connect("autodoc-process-signature", reference.shorten)
+    app.connect("autodoc-skip-member", reference.is_field_of_a_tuple)

@@ -70,15 +70,14 @@ class Paper:
         return found
 
     @property
-    def verdicts(self) -> dict[str, str]:
-        """Verdict of every claim: of `small`, or of the first preset that decides what `small` leaves open."""
-        found: dict[str, str] = {}
-        for result in self.results:
-            for claim in result.claims:
-                if found.get(claim.id) in (None, "not decided", "not converged"):
-                    decided = claim.verdict in ("holds", "fails")
-                    found[claim.id] = claim.verdict if decided or claim.id not in found else found[claim.id]
-        return found
+    def decided(self) -> dict[str, Claim]:
+        """Every claim as `small` judged it, or the first preset that decides what `small` leaves open."""
+        chosen: dict[str, Claim] = {}
+        for claim in (claim for result in self.results for claim in result.claims):
+            known = chosen.get(claim.id)
+            if known is None or (known.verdict not in ("holds", "fails") and claim.verdict in ("holds", "fails")):
+                chosen[claim.id] = claim
+        return chosen
 
 
 def told(counts: Counter[str]) -> str:

@@ -41,7 +41,8 @@ def page(paper: Paper, root: str) -> str:
 def standing(papers: list[Paper]) -> str:
     """Every claim of every paper with its verdict, by the question that it is about."""
     by_name = {paper.short: paper for paper in papers}
-    total = sum((result.counts for paper in papers for result in paper.results[:1]), start=Counter())
+    counts = {paper.name: Counter(claim.verdict for claim in paper.decided.values()) for paper in papers}
+    total = sum(counts.values(), start=Counter())
     lines = [
         "# Which claims about in-context learning stand",
         "",
@@ -55,34 +56,21 @@ def standing(papers: list[Paper]) -> str:
         "|---|" + "---:|" * len(VERDICTS),
     ]
     for paper in papers:
-        for result in paper.results[:1]:
-            numbers = " | ".join(str(result.counts[verdict] or "") for verdict in VERDICTS)
-            lines.append(f"| [{paper.short}](papers/{paper.name}.md) | {numbers} |")
+        numbers = " | ".join(str(counts[paper.name][verdict] or "") for verdict in VERDICTS)
+        lines.append(f"| [{paper.short}](papers/{paper.name}.md) | {numbers} |")
     for question, names in THEMES.items():
         lines += ["", f"## {question}", ""]
         for paper in (by_name[name] for name in names):
             lines += [f"**[{paper.short}](papers/{paper.name}.md)**: {_linked(paper)}.", ""]
         for verdict in VERDICTS:
-            found = [claim for name in names for claim in _decided(by_name[name])[verdict]]
+            claims = [claim for name in names for claim in by_name[name].decided.values()]
+            found = [claim for claim in claims if claim.verdict == verdict]
             if found:
                 rows = [f"| {_link(claim)} | {_cell(_prose(claim.statement))} |" for claim in found]
                 table = ["| claim | statement |", "|---|---|", *rows]
                 title = f"{MARKS[verdict]} {verdict} ({len(found)})"
                 lines += _folded(title, table)
     return "\n".join([*lines, ""])
-
-
-def _decided(paper: Paper) -> dict[str, list[Claim]]:
-    """The claims of a paper by verdict: of `small`, or of the first preset that decides what `small` leaves open."""
-    chosen: dict[str, Claim] = {}
-    for claim in (claim for result in paper.results for claim in result.claims):
-        known = chosen.get(claim.id)
-        if known is None or (known.verdict not in ("holds", "fails") and claim.verdict in ("holds", "fails")):
-            chosen[claim.id] = claim
-    found = defaultdict(list)
-    for claim in chosen.values():
-        found[claim.verdict].append(claim)
-    return found
 
 
 def _result(result: Result, paper: Paper, root: str) -> list[str]:
@@ -125,7 +113,7 @@ def _reasons(claims: list[Claim]) -> list[str]:
         missed = [check for check in claim.checks if check.verdict == "fails"]
         lines += ["", *(f"- {_prose(check.quantity)}: expected {_prose(check.expected)}, "
                         f"measured {_prose(check.measured_text)}" for check in missed)]  # fmt: skip
-        lines += ["", _prose(claim.note or "No reason is recorded."), ""]
+        lines += ["", _sentence(claim.note or "No reason is recorded"), ""]
     open_claims = [claim for claim in claims if claim.verdict in ("not decided", "not converged")]
     if open_claims:
         lines += ["### Not decided, and what it would take", "", "| claims | reason |", "|---|---|"]
@@ -196,6 +184,11 @@ def _prose(text: str) -> str:
     parts = text.split("`")
     escaped = [re.sub(r"([*_<>\[\]$~|\\])", r"\\\1", part) if i % 2 == 0 else part for i, part in enumerate(parts)]
     return "`".join(escaped)
+
+
+def _sentence(text: str) -> str:
+    """Prose with a capital and a full stop."""
+    return _prose(text[0].upper() + text[1:].rstrip(".") + ".")
 
 
 def _cell(text: str) -> str:

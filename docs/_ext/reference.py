@@ -42,19 +42,10 @@ def pages() -> dict[str, str]:
     found = {f"reference/{room}.md": _page(room, seen) for room in ROOMS}
     rows = [f"| [`meta_icl.{room}`]({room}.md) | {_first_line(room)} |" for room in ROOMS]
     home = importlib.import_module("meta_icl")
-    names = [f"| {{py:obj}}`{name} <{_home(getattr(home, name))}.{name}>` |" for name in home.__all__ if name[0] != "_"
+    names = [f"{{py:obj}}`{name} <{_home(getattr(home, name))}.{name}>`" for name in home.__all__ if name[0] != "_"
              and _home(getattr(home, name)).startswith("meta_icl")]  # fmt: skip
     index = ["# Reference", "", "| room | what stands there |", "|---|---|", *rows, ""]
-    index += [
-        "## At the door",
-        "",
-        "These can be imported from `meta_icl` itself.",
-        "",
-        "| name |",
-        "|---|",
-        *names,
-        "",
-    ]
+    index += ["## At the door", "", "These can be imported from `meta_icl` itself:", "", ", ".join(names) + ".", ""]
     return found | {"reference/index.md": "\n".join([*index, "```{toctree}", ":hidden:", *ROOMS, "```", ""])}
 
 
@@ -101,3 +92,14 @@ def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
             found.append("")  # an indented block, such as an equation, stands by itself
         found.append(text)
     lines[:] = found
+
+
+def shorten(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None) -> Any:
+    """For `autodoc-process-signature`: jax's arrays by the name under which they are imported."""
+    texts = (text if text is None else text.replace("jaxlib._jax.Array", "Array") for text in (signature, returns))
+    return tuple(texts)
+
+
+def is_field_of_a_tuple(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """For `autodoc-skip-member`: fields of named tuples stand in the signature, and have no text of their own."""
+    return True if type(obj).__name__ == "_tuplegetter" else None

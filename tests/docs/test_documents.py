@@ -1,4 +1,4 @@
-"""The README's and CONTRIBUTING's Python runs, and so do the notebooks."""
+"""The Python of README, CONTRIBUTING and the pages of the site runs, and so do the notebooks."""
 
 import json
 import re
@@ -8,20 +8,29 @@ from pathlib import Path
 import pytest
 
 from meta_icl.apps.cli import main
+from meta_icl.lm.packages import place
 from meta_icl.runs import Run, write_atomically
 
 ROOT = Path(__file__).parents[2]
-TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md") if path.name != "standing.md")
+HOW_TO = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "howto").glob("*.md"))
+TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", *PAGES, *HOW_TO)}
 FILE = re.compile(r"# my_paper/(\w+\.py)\n")  # the first line of a block that is a file of the example of a paper
 FOUND = [(name, block) for name in TEXTS for block in re.findall(r"```python\n(.*?)```", TEXTS[name], re.DOTALL)]
+FETCHED = place("smollm2").exists()
+LOADS = [pytest.mark.slow, pytest.mark.skipif(not FETCHED, reason="meta-icl models get smollm2")]
 FILES = {match[1]: block for _, block in FOUND if (match := FILE.match(block))}
 BLOCKS = [
-    pytest.param(block, id=f"{name}-{index}") for index, (name, block) in enumerate(FOUND) if not FILE.match(block)
+    pytest.param(block, id=f"{name}-{index}", marks=LOADS if "load_language_model(" in block else [])
+    for index, (name, block) in enumerate(FOUND)
+    if not FILE.match(block)
 ]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_example_runs(block):
+    if "import torch" in block:
+        pytest.importorskip("torch")
     exec(compile(block, "example", "exec"), {"__name__": "example"})
 
 
@@ -38,7 +47,7 @@ def test_the_example_of_a_paper_runs_on_workers(tmp_path, monkeypatch, capsys):
     for name, text in FILES.items():
         write_atomically(tmp_path / "my_paper" / name, text.encode())
     verdicts, run = reproduced(capsys, "./my_paper", "--preset", "smoke", "--workers", "2")
-    assert verdicts == {"example2026/E-1": "holds"} and run.config["paper"] == str(tmp_path / "my_paper")
+    assert verdicts == {"example2026/E-1": "holds"} and run.config["own"]["file"] == str(tmp_path / "my_paper")
     assert run.name.startswith("my_paper-smoke-") and set(run.parts()) == {"seed0", "seed1"}
     assert main(["report", str(run.folder), "--out", "again.html"]) == 0
     assert "One gradient step (Nobody, 2026)" in Path("again.html").read_text()
@@ -54,7 +63,9 @@ def test_a_paper_in_a_single_file(tmp_path, monkeypatch, capsys):
 
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
-SLOW = {"general_purpose_in_context_learner"}  # minutes, most of them compilation
+SLOW = {  # half a minute and more, most of it compilation or loading
+    *("circuits_of_meta_learning", "general_purpose_in_context_learner", "language_model_heads", "memory_league"),
+}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +74,8 @@ SLOW = {"general_purpose_in_context_learner"}  # minutes, most of them compilati
 def test_notebook_runs(name, monkeypatch):
     from meta_icl.plotting import draw
 
+    if name == "language_model_heads" and not FETCHED:
+        pytest.skip("meta-icl models get smollm2")
     monkeypatch.setenv("META_ICL_NOTEBOOK_STEPS", "20")
     monkeypatch.setattr("meta_icl.plotting.show", draw)
     runpy.run_path(str(ROOT / "notebooks" / f"{name}.py"))

@@ -1,120 +1,116 @@
-"""Checkpoints of GPT-2 and Llama against a forward pass written from their tensors' names, in numpy."""
-
-import json
+"""Checkpoints of every family as networks: their logits by float64 loops, and written and read again."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
-import numpy_blocks as oracle
+import numpy_decoder as oracle
 import pytest
-from checkpoints import GPT2, LLAMA, TOKENS, gpt2_tensors, llama_tensors, written
-from safetensors.flax import save_file as save_bfloat16
+from checkpoints import LLAMA, llama_tensors, written
+from language_configs import CONFIGS
 
-from meta_icl.analysis.implicit import example_updates, generate_without_prompt
 from meta_icl.errors import BadInput
-from meta_icl.lm import load_language_model
+from meta_icl.lm import load_language_model, save_language_model
+from meta_icl.lm.configurations import shape_of
+from meta_icl.lm.names import expected, from_checkpoint
+from meta_icl.lm.networks import architecture_of, shape_of_network
+from meta_icl.models import Architecture, InContextLearner, TokenLayout
+from meta_icl.models.published import gpt2
+from meta_icl.prompt import TokenPrompt
+
+TOKENS = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3])
+# Gated MLPs of the house have no biases.
+READ = CONFIGS | {"llama": CONFIGS["llama"] | {"mlp_bias": False}}
 
 
-def layer_norm(x, w, b):
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * w + b
+def stored(kind, dtype=np.float32):
+    """Weights of about the size of trained ones, and scales of norms (less one, for Gemma) away from any default."""
+    shape, rng = shape_of(READ[kind])[0], np.random.default_rng(0)
+    tensors = {}
+    for name, s in expected(shape).items():
+        one = 0.0 if "gemma" in kind or len(s) > 1 or "bias" in name else 1.0
+        tensors[name] = (one + rng.normal(size=s) / np.sqrt(s[-1] if len(s) > 1 else 4)).astype(dtype)
+    return shape, tensors
 
 
-def rms_norm(x, w):
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * w
+def wide(model):
+    return jax.tree.map(lambda a: jnp.asarray(a, float) if eqx.is_inexact_array(a) else a, model)
 
 
-def causal(q, k, v):
-    scores = np.where(np.tril(np.ones((len(q), len(q)))), q @ k.T / np.sqrt(q.shape[1]), -np.inf)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True) @ v
+@pytest.mark.parametrize(
+    "kind", [k if k in ("gemma2", "gpt2") else pytest.param(k, marks=pytest.mark.slow) for k in READ]
+)
+def test_logits_by_loops_in_numpy(kind, tmp_path):
+    shape, tensors = stored(kind)
+    model = load_language_model(written(tmp_path / "given", READ[kind], tensors))
+    wanted = oracle.logits(shape, dict(from_checkpoint(tensors, shape)), TOKENS)
+    assert wanted.std() > 0.1
+    run = eqx.filter_jit(lambda network, tokens: network(tokens)[0])
+    np.testing.assert_allclose(run(model.network, jnp.asarray(TOKENS)), wanted, rtol=0, atol=2e-4)
+    save_language_model(model, tmp_path / "mine", n_positions=shape.n_positions)
+    again = load_language_model(tmp_path / "mine")
+    if "gemma" not in kind:  # whose scales less one and back round once
+        assert again.network.config == model.network.config
+        jax.tree.map(np.testing.assert_array_equal, eqx.filter(again, eqx.is_array), eqx.filter(model, eqx.is_array))
+    with jax.enable_x64(True):
+        found = run(wide(again).network, jnp.asarray(TOKENS))
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
-def gpt2_logits(t, tokens):
-    h = t["wte.weight"][tokens] + t["wpe.weight"][: len(tokens)]
-    for i in range(2):
-        p = {name.removeprefix(f"h.{i}."): a for name, a in t.items() if name.startswith(f"h.{i}.")}
-        x = layer_norm(h, p["ln_1.weight"], p["ln_1.bias"]) @ p["attn.c_attn.weight"] + p["attn.c_attn.bias"]
-        q, k, v = x[:, :8], x[:, 8:16], x[:, 16:]
-        z = np.concatenate([causal(q[:, s], k[:, s], v[:, s]) for s in (slice(0, 4), slice(4, 8))], 1)
-        h = h + z @ p["attn.c_proj.weight"] + p["attn.c_proj.bias"]
-        x = layer_norm(h, p["ln_2.weight"], p["ln_2.bias"]) @ p["mlp.c_fc.weight"] + p["mlp.c_fc.bias"]
-        h = h + oracle.ACTIVATIONS["gelu"](x) @ p["mlp.c_proj.weight"] + p["mlp.c_proj.bias"]
-    return layer_norm(h, t["ln_f.weight"], t["ln_f.bias"]) @ t["wte.weight"].T
-
-
-def llama_logits(t, tokens):
-    h = t["model.embed_tokens.weight"][tokens]
-    for i in range(2):
-        p = {n.removeprefix(f"model.layers.{i}."): a for n, a in t.items() if n.startswith(f"model.layers.{i}.")}
-        x = rms_norm(h, p["input_layernorm.weight"])
-        q, k, v = (x @ p[f"self_attn.{n}_proj.weight"].T for n in "qkv")
-        heads = []
-        for head in range(4):
-            mine, shared = slice(2 * head, 2 * head + 2), slice(2 * (head // 2), 2 * (head // 2) + 2)
-            qs = np.stack([oracle.turn(row, j, 100.0) for j, row in enumerate(q[:, mine])])
-            ks = np.stack([oracle.turn(row, j, 100.0) for j, row in enumerate(k[:, shared])])
-            heads.append(causal(qs, ks, v[:, shared]))
-        h = h + np.concatenate(heads, 1) @ p["self_attn.o_proj.weight"].T
-        x = rms_norm(h, p["post_attention_layernorm.weight"])
-        gate = oracle.ACTIVATIONS["silu"](x @ p["mlp.gate_proj.weight"].T)
-        h = h + (gate * (x @ p["mlp.up_proj.weight"].T)) @ p["mlp.down_proj.weight"].T
-    return rms_norm(h, t["model.norm.weight"]) @ t["lm_head.weight"].T
-
-
-@pytest.mark.parametrize("kind", ["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
-def test_checkpoints_agree_with_numpy(x64, kind, tmp_path):
-    config, draw, forward = (
-        (GPT2, gpt2_tensors, gpt2_logits) if kind == "gpt2" else (LLAMA, llama_tensors, llama_logits)
+def test_a_predictor_of_token_prompts(tmp_path):
+    shape, tensors = stored("llama")
+    model = load_language_model(written(tmp_path, READ["llama"], tensors))
+    found = model(TokenPrompt(jnp.asarray(TOKENS), jnp.ones(len(TOKENS), bool)))
+    np.testing.assert_allclose(
+        found, oracle.logits(shape, dict(from_checkpoint(tensors, shape)), TOKENS), rtol=0, atol=2e-4
     )
-    tensors = draw(np.random.default_rng(0))
-    model = load_language_model(written(tmp_path, config, tensors))
-    exact = {name: a.astype(np.float64) for name, a in tensors.items()}
-    found = eqx.filter_jit(model)(jnp.asarray(TOKENS))[0]
-    np.testing.assert_allclose(found, forward(exact, TOKENS), rtol=1e-10, atol=1e-11)
-    if kind == "llama":  # the probes work on it as on any stack of blocks
-        prompt, tokens = jnp.asarray(TOKENS), TOKENS
-        patched = generate_without_prompt(model, prompt, 3)
-        for chosen, logits in zip(patched.tokens, patched.logits, strict=True):  # as with the prompt in view
-            wanted = forward(exact, tokens)[-1]
-            np.testing.assert_allclose(logits, wanted, rtol=1e-9, atol=1e-10)
-            assert wanted.argmax() == chosen
-            tokens = np.append(tokens, chosen)
-        rows = model.embedded(prompt)
-        found = example_updates(model.network, rows[:-1], rows[-1], np.array([0, 0, 1, 1, 2]))
-        assert found.size.shape == (2, 3)
-        assert bool(jnp.all(found.size > 0))
 
 
-def test_bfloat16_shards(tmp_path):
-    """Half of the tensors in another file, all in bfloat16."""
-    tensors = {name: jnp.asarray(a, jnp.bfloat16) for name, a in llama_tensors(np.random.default_rng(0)).items()}
-    names = sorted(tensors)
-    written(tmp_path, LLAMA, {n: tensors[n] for n in names[::2]}, save_bfloat16)
-    save_bfloat16({n: tensors[n] for n in names[1::2]}, tmp_path / "model-2.safetensors")
-    model = load_language_model(tmp_path)
-    np.testing.assert_array_equal(model.embed, np.asarray(tensors["model.embed_tokens.weight"], np.float32))
-    assert {leaf.dtype for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype")} == {jnp.dtype("float32")}
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+def test_narrow_weights_come_as_float32(dtype, tmp_path):
+    _, tensors = stored("phi3", dtype)
+    model = load_language_model(written(tmp_path, READ["phi3"], tensors))
+    np.testing.assert_array_equal(
+        model.network.embedding.table, tensors["model.embed_tokens.weight"].astype(np.float32)
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_the_shape_of_a_network(kind):
+    """Of the first family that describes it; its architecture is the same, however it is drawn."""
+    shape = shape_of(READ[kind])[0]
+    network = eqx.filter_eval_shape(architecture_of(shape), key=jax.random.key(0))
+    found = shape_of_network(network, n_positions=shape.n_positions)
+    assert architecture_of(found) == architecture_of(shape)
+    if kind in ("gpt2", "llama", "gemma2", "gemma3_text", "gpt_neox", "olmo2"):
+        assert found == shape
+
+
+def test_a_network_drawn_here_is_a_gpt2(tmp_path):
+    """Whatever the law of its weights; the Hugging Face library gives the same logits."""
+    model = gpt2(23, d_model=12, n_layers=2, n_heads=3, n_positions=16, init_std=0.3)(key=jax.random.key(0))
+    save_language_model(InContextLearner(TokenLayout(), model), tmp_path / "model")
+    assert load_language_model(tmp_path / "model").network.config.n_layers == 2
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
+    with torch.no_grad():
+        wanted = theirs(torch.tensor(TOKENS)[None]).logits[0].numpy()
+    np.testing.assert_allclose(model(jnp.asarray(TOKENS))[0], wanted, rtol=0, atol=2e-5)
+    for other in (Architecture(4), Architecture(4, embedding=gpt2().embedding)):
+        with pytest.raises(BadInput, match="no folder can hold it"):
+            shape_of_network(other(key=jax.random.key(0)))
 
 
 def test_what_cannot_be_loaded(tmp_path):
-    def fails(message):
-        with pytest.raises(BadInput, match=message):
-            load_language_model(tmp_path)
-
-    fails("no config.json")
-    (tmp_path / "config.json").write_text("{")
-    fails("not JSON")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "lama"}))
-    fails("did you mean 'llama'")
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    fails("no weights")
-    (tmp_path / "model.safetensors").write_bytes(b"not a file of tensors")
-    fails("cannot be read")
     tensors = llama_tensors(np.random.default_rng(0))
-    written(tmp_path, LLAMA, {name: a for name, a in tensors.items() if "down_proj" not in name})
-    fails("no tensor 'model.layers.0.mlp.down_proj.weight'")
-    written(tmp_path, LLAMA | {"rope_scaling": {"rope_type": "llama3"}}, tensors)
-    fails("rope_type must be 'default'")
-    written(tmp_path, LLAMA | {"num_attention_heads": "4"}, tensors)
-    fails("num_attention_heads of the model's config.json must be a positive integer, got '4'")
+    config = LLAMA | {"mlp_bias": True}
+    for i in range(2):
+        for name, n in (("gate", 12), ("up", 12), ("down", 8)):
+            tensors[f"model.layers.{i}.mlp.{name}_proj.bias"] = np.zeros(n, np.float32)
+    with pytest.raises(BadInput, match="mlp_bias must be False"):
+        load_language_model(written(tmp_path, config, tensors))
+    with pytest.raises(BadInput, match=r"there is no|no config\.json"):
+        load_language_model(tmp_path / "none")

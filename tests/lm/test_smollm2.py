@@ -1,11 +1,14 @@
 """The pretrained model that `meta-icl models get smollm2` fetches, where it is there: too slow for every run."""
 
+import jax.numpy as jnp
 import numpy as np
 import numpy_decoder as oracle
 import pytest
 
+from meta_icl.lm.few_shot import most_probable
 from meta_icl.lm.files import read_checkpoint
 from meta_icl.lm.names import from_checkpoint
+from meta_icl.lm.networks import network_of
 from meta_icl.lm.packages import place
 from meta_icl.lm.tokenizer import read_tokenizer
 
@@ -31,6 +34,10 @@ def test_it_knows_a_capital(checkpoint):
     tokens = np.array([tokenizer.opening, *tokenizer.numbers(TEXT)])
     found = oracle.logits(checkpoint.shape, dict(from_checkpoint(checkpoint.tensors, checkpoint.shape)), tokens)
     assert tokenizer.text(int(found[-1].argmax())) == " Berlin"
+    network = network_of(checkpoint)
+    np.testing.assert_allclose(network(jnp.asarray(tokens))[0], found, rtol=0, atol=2e-4)
+    (answer, share), *_ = most_probable(network, tokens)
+    assert answer == found[-1].argmax() and share > 0.1
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**checkpoint.config)).eval()
     named = {name: torch.tensor(checkpoint.tensors[name]) for name in checkpoint.tensors}

@@ -78,10 +78,10 @@ def test_the_frozen_layer_is_the_real_network():
     import jax
     import jax.numpy as jnp
 
-    from meta_icl.models import Learner, Transformer
+    from meta_icl.models import LinearAttention
     from meta_icl.prompt import Prompt
 
-    learner = Learner(Transformer(d_model=2))(key=jax.random.key(0))
+    learner = LinearAttention(d_model=2)(key=jax.random.key(0))
     a, b = np.asarray(learner.network.qk()[0, 0]), np.asarray(learner.network.ov()[0, 0])
     widget = moving_task(a, b, rate=1.0, n_context=5, slope=2.0)
     x = np.append(widget.data["x"], 0.4)

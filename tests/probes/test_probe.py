@@ -50,6 +50,7 @@ def test_probe_of_a_run(root, capsys, tmp_path):
     told = json.loads(out)
     assert status == 0 and {"implicit_updates", "memories"} <= set(listing.probes())
     assert "implicit_updates" in told["probes"] and "memories" not in told["probes"]  # those that can look at it
+    assert set(told["left_out"]) == set(listing.probes()) - set(told["probes"]) and told["answer"] == []
     by_label = told["probes"]["implicit_updates"]
     assert set(by_label) == {"seed 0", "seed 1", "untrained"}
     for rows in by_label.values():
@@ -63,6 +64,23 @@ def test_probe_of_a_run(root, capsys, tmp_path):
         assert text in page
     status, out, _ = call(capsys, *arguments, "--probe", "implicit_updates", "--out", str(tmp_path / "mine.html"))
     assert status == 0 and "implicit_updates, seed 1" in out and (tmp_path / "mine.html").exists()
+    status, out, _ = call(capsys, *arguments, "--probe", "implicit_updates", "--no-twin", "--json")
+    assert set(json.loads(out)["probes"]["implicit_updates"]) == {"seed 0", "seed 1"}
+
+
+def test_card_of_a_run(root, capsys, tmp_path):
+    """Every probe that fits, with its reading and limits; the others with their reasons."""
+    page = tmp_path / "card.html"
+    name = "train-LinearRegression-contextual"
+    status, out, _ = call(capsys, "card", name, "--prompts", "3", "--root", str(root), "--out", str(page))
+    told = json.loads(page.with_suffix(".json").read_text())
+    assert status == 0 and page.exists() and f"card  {page} and card.json" in out
+    assert set(told["sections"]) | set(told["left_out"]) == set(listing.probes()) and told["kind"] == "trained run"
+    one = told["sections"]["implicit_updates"]
+    assert {row["subject"] for row in one["rows"]} == {"seed 0", "seed 1", "untrained"}
+    assert "holds for untrained weights as well" in one["limits"] and "seed 1: block 1" in one["reading"]
+    status, _, err = call(capsys, "card", name, "--root", str(root), "--prompts", "1")
+    assert status == 2 and "--prompts must be at least 2" in err
 
 
 @pytest.mark.slow
@@ -74,6 +92,10 @@ def test_probe_of_a_language_model(capsys, tmp_path):
     status, out, _ = call(capsys, *arguments, "--root", str(tmp_path / "runs"), *chosen)
     told = json.loads(out)
     rows = told["probes"]["implicit_updates"]["model"]
+    assert set(told["probes"]["implicit_updates"]) == {"model", "shuffled weights"}
+    logits = load_language_model(folder).network(jnp.array([3, 1, 9, 4, 1, 9, 5, 2, 9, 6]))[0][-1]
+    assert [one["token"] for one in told["answer"]] == np.argsort(-np.asarray(logits))[:5].tolist()
+    assert told["answer"][0]["probability"] == pytest.approx(float(jax.nn.softmax(logits).max()), rel=1e-4)
     assert status == 0 and len(rows) == 2 and all(row["error of the identity"] < 1e-5 for row in rows)
     assert {row["of example"] for row in rows} <= {"1: 1", "2: 1", "3: 2"}
     assert Path(told["report"]) == tmp_path / "runs" / "probe-model.html" and Path(told["report"]).exists()
@@ -87,6 +109,7 @@ def test_probe_of_a_language_model(capsys, tmp_path):
         (("--separator", "7"), "separator must end one or more examples"),
         (("--probe", "implicit_update"), "did you mean 'implicit_updates'"),
         (("--prompts", "0"), "--prompts must be a positive integer, got 0"),
+        (("--probe", "memories"), "memories of keys and values"),
     ):
         status, _, err = call(capsys, *arguments, *extra)
         assert status == 2 and message in err and err.count("\n") == 1
@@ -117,6 +140,11 @@ def test_probe_of_a_text(capsys, tmp_path):
     assert status == 2 and "has no tokenizer.json: give the prompt as token numbers" in err
     written_tokenizer(folder)
     found = []
+    several = ("--examples", "x\np", "y q", "--text", "x\nz")  # examples of two lines stay whole
+    status, out, _ = call(capsys, *probe, *several, "--probe", "attention", "implicit_updates", "--no-twin")
+    told = json.loads(out)
+    assert status == 0 and told["answer"][0]["text"] in WORDS
+    assert {row["of example"] for row in told["probes"]["implicit_updates"]["model"]} <= {"1: x p", "2: y q"}
     for arguments in (("--text", TEXT), ("--examples", "x p", "y q", "p", "--text", "x")):
         status, out, _ = call(capsys, *probe, *arguments)
         assert status == 0
@@ -163,7 +191,7 @@ def test_tokens_of_a_text(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="example must be the start of at least one token"):
         text_subject(model, swallowed, text, "; ")
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"tokenizer\.json holds no tokenizer that can be read"):
+    with pytest.raises(BadInput, match=r"tokenizer\.json cannot be read as a tokenizer"):
         tokenized(tmp_path, "x")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(BadInput, match=r"pip install 'meta-icl\[lm\]'"):
@@ -174,8 +202,12 @@ def test_what_cannot_be_probed(root, capsys, tmp_path):
     with Run.open(tmp_path / "other", {"a": 1}) as run:
         run.finish()
     trained = ("train-LinearRegression-contextual", "--root", str(root))
+    (tmp_path / "file").write_text("")
     for arguments, message in (
         (("none", "--root", str(root)), "unknown run 'none'"),
+        ((str(tmp_path / "none"), "--text", "a"), "there is no folder"),
+        ((str(tmp_path / "none.gguf"), "--text", "a"), "there is no file"),
+        ((str(tmp_path / "file"), "--text", "a"), "give a folder, or a .gguf file"),
         ((str(tmp_path / "other"),), "was not made by `meta-icl train`"),
         ((*trained, "--tokens", "1,2"), "--tokens must be given for a"),
         ((*trained, "--text", "a"), "--text must be given for a"),

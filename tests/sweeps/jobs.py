@@ -54,11 +54,11 @@ def tiny_training(part: Run, *, seed: int) -> dict[str, np.ndarray]:
     """A few steps of a network whose matrices are large enough for several threads to share them."""
     import jax
 
-    from meta_icl.models import Learner, Transformer
+    from meta_icl.models import LinearAttention
     from meta_icl.tasks import LinearRegression
     from meta_icl.training import to_arrays, train
 
-    task, model = LinearRegression(d=15, n_context=20), Learner(Transformer(16))
+    task, model = LinearRegression(d=15, n_context=20), LinearAttention(16)
     trained = train(task, model, steps=4, key=jax.random.key(0), seeds=[seed], batch=64, record=2, store=part)
     arrays = {f"history/{name}": values for name, values in trained.history.items()}
     return arrays | to_arrays(trained.stacked, "predictor") | {"pid": np.array(os.getpid())}

@@ -238,7 +238,8 @@ def test_functions_must_be_importable(run):
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has ignored
 sys.path.insert(0, {tests!r})
 import jobs
 from meta_icl.runs import Run, verify

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meta_icl.lm.files import Checkpoint, read_checkpoint
-    from meta_icl.lm.networks import load_language_model
+    from meta_icl.lm.networks import load_language_model, save_language_model
     from meta_icl.lm.tokenizer import Tokenizer, Tokens, read_tokenizer, tokenized
 
 __all__ = [
@@ -15,12 +15,13 @@ __all__ = [
     "load_language_model",
     "read_checkpoint",
     "read_tokenizer",
+    "save_language_model",
     "tokenized",
 ]
 
 _HOMES = {
     "files": ("Checkpoint", "read_checkpoint"),
-    "networks": ("load_language_model",),
+    "networks": ("load_language_model", "save_language_model"),
     "tokenizer": ("Tokenizer", "Tokens", "read_tokenizer", "tokenized"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -268,6 +268,14 @@ def to_checkpoint(arrays: Mapping[str, np.ndarray], shape: Shape) -> Iterator[tu
             yield _stored(row, shape, i), _joined(parts, row, shape)
 
 
+def our_names(shape: Shape) -> Iterator[str]:
+    """Our names of all arrays of an architecture."""
+    for row in NAMES[shape.family].rows:
+        if shape.has(row.when):
+            for i in range(shape.n_layers if row.in_blocks else 1):
+                yield from (_ours(row, name, i) for name in row.parts)
+
+
 def _stored(row: Row, shape: Shape, layer: int) -> str:
     return row.stored.replace("{b}", NAMES[shape.family].prefixes[0]).replace("{i}", str(layer))
 

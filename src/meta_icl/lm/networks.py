@@ -1,5 +1,6 @@
 """Checkpoints as networks of the house: the description of an architecture, filled with a checkpoint's weights."""
 
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_icl.errors import BadInput, require
+from meta_icl.lm.configurations import FAMILIES, shape_of
+from meta_icl.lm.exports import config_of, write_checkpoint
 from meta_icl.lm.files import Checkpoint, read_checkpoint
-from meta_icl.lm.names import from_checkpoint
+from meta_icl.lm.names import from_checkpoint, our_names, to_checkpoint
 from meta_icl.lm.shapes import Rotary as StoredRotary
 from meta_icl.lm.shapes import Shape
+from meta_icl.lm.tokenizer import Tokenizer
 from meta_icl.models import (
     Architecture,
     Attention,
@@ -66,6 +70,48 @@ def network_of(checkpoint: Checkpoint) -> Network:
     )
 
 
+def save_language_model(
+    model: InContextLearner, folder: str | Path, *, tokenizer: Tokenizer | None = None, n_positions: int | None = None
+) -> None:
+    """Write a language model as a folder in Hugging Face's format, which its libraries load too.
+
+    `n_positions` is the length that a model without learned positions is said to be for (default: 2048). Raises
+    `BadInput` for a network that no family describes, and a folder that holds a model or cannot be written.
+    """
+    network = model.network
+    shape = shape_of_network(network, n_positions=n_positions)
+    arrays = {}
+    for name in our_names(shape):
+        path, row = _place(name, network, shape)
+        array = np.asarray(_leaf(network, path)[row])
+        over_heads = shape.qk_norm == "width" and name.endswith(("q_norm.scale", "k_norm.scale"))
+        arrays[name] = array.reshape(-1, shape.d_head) if over_heads else array
+    write_checkpoint(folder, config_of(shape), dict(to_checkpoint(arrays, shape)), tokenizer)
+
+
+def shape_of_network(network: Network, *, n_positions: int | None = None) -> Shape:
+    """The shape, of the first family that has one, whose network this is; `BadInput` where none has.
+
+    Initial values do not count. `architecture_of` and the family's own configuration must both give it back.
+    """
+    own = network.config
+    refused = BadInput("the network is not one that a family of language models describes, so no folder can hold it")
+    layers = [own.blocks[i % len(own.blocks)] for i in range(own.n_layers)]
+    alike = all(isinstance(b.mixer, Attention) and isinstance(b.feed_forward, Dense | Gated) for b in layers)
+    if not (alike and layers) or own.looped or not isinstance(own.embedding, Tokens) or own.final_norm is None:
+        raise refused
+    own = _expanded(own)
+    for family in FAMILIES:
+        try:
+            shape = _shape(own, family, n_positions)
+            same = _computed(_expanded(architecture_of(shape))) == _computed(own)
+            if same and shape_of(config_of(shape))[0] == shape:
+                return shape
+        except (BadInput, StopIteration):  # the family has no such norm, activation, window, ..
+            continue
+    raise refused
+
+
 def architecture_of(shape: Shape) -> Architecture:
     """The description of the network that a shape describes; the shortest round of blocks that gives its layers."""
     require(not (shape.gated and shape.feedforward_bias), "mlp_bias", True, "False: gated MLPs here have no biases")
@@ -111,6 +157,75 @@ def _rotary(stored: StoredRotary | None) -> Rotary | None:
         stored.base, stored.fraction, "halves", scaling, stored.factor, stored.low_factor, stored.high_factor,
         stored.original,
     )  # fmt: skip
+
+
+def _expanded(own: Architecture) -> Architecture:
+    """The same architecture with a block for every layer, and what attention leaves to defaults."""
+
+    def explicit(block: Block) -> Block:
+        attention = block.mixer
+        d_head = attention.d_head or own.d_model // attention.n_heads
+        scale = d_head**-0.5 if attention.scale is None else attention.scale
+        groups = attention.n_groups or attention.n_heads
+        return replace(block, mixer=replace(attention, d_head=d_head, n_groups=groups, scale=scale))
+
+    each = [explicit(block) for block in own.blocks]
+    return replace(own, block=tuple(each[i % len(each)] for i in range(own.n_layers)))
+
+
+def _shape(own: Architecture, family: str, n_positions: int | None) -> Shape:
+    """What a network would be in a family."""
+    first, half, norm = own.blocks[0].mixer, own.blocks[0].feed_forward, own.final_norm
+    learned = isinstance(own.positions, Learned)
+    assert norm is not None
+    rotary = [block.mixer.rotary for block in own.blocks]
+    return Shape(
+        family=family,
+        n_layers=own.n_layers,
+        d_model=own.d_model,
+        n_heads=first.n_heads,
+        n_groups=first.n_groups,
+        d_head=first.d_head,
+        d_ff=half.d_ff,
+        n_tokens=own.embedding.n_tokens,
+        n_positions=own.positions.n_positions if learned else n_positions or 2048,
+        norm=norm.kind,
+        norm_eps=norm.eps,
+        placement=own.blocks[0].norm_at,
+        parallel=own.blocks[0].skip == "parallel",
+        gated=isinstance(half, Gated),
+        activation=half.activation,
+        qkv_bias=first.biases,
+        o_bias=first.bias_out,
+        feedforward_bias=isinstance(half, Dense) and half.biases,
+        qk_norm="none" if first.qk_norm is None else "width" if first.qk_norm_whole else "head",
+        tied=isinstance(own.readout, Tied),
+        embedding_scale=own.embedding.scale or 1.0,
+        score_scale=first.scale,
+        score_softcap=first.softcap,
+        logit_softcap=getattr(own.readout, "softcap", None),
+        learned_positions=learned,
+        rotary=tuple(None if r is None else _stored_rotary(r) for r in rotary),
+        windows=tuple(block.mixer.window for block in own.blocks),
+    )
+
+
+def _stored_rotary(rotary: Rotary) -> StoredRotary:
+    scaling = "default" if rotary.scaling == "none" else rotary.scaling
+    return StoredRotary(
+        rotary.base, rotary.fraction, scaling, rotary.factor, rotary.low_frequency, rotary.high_frequency,
+        rotary.original_length,
+    )  # fmt: skip
+
+
+def _computed(description: Any) -> Any:
+    """A description as nested tuples, without how weights are drawn."""
+    if isinstance(description, tuple):
+        return tuple(map(_computed, description))
+    if not is_dataclass(description):
+        return description
+    kept = [f.name for f in fields(description) if not f.name.startswith("init") and f.name != "bias_init"]
+    return (type(description), *(_computed(getattr(description, name)) for name in kept))
 
 
 def _place(name: str, network: Network, shape: Shape) -> tuple[tuple[str, ...], Any]:

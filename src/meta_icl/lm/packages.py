@@ -44,11 +44,8 @@ PACKAGES = {
 
 
 def place(name: str) -> Path:
-    """Where the model of a name is kept, whether or not it is there yet; `BadInput` without a cache folder."""
-    try:
-        return cache_folder() / "models" / name / Path(PACKAGES[name].model).name
-    except RuntimeError:  # pathlib, of a user without a home
-        raise BadInput("there is no home folder for the models: set XDG_CACHE_HOME or META_ICL_DATA") from None
+    """Where the model of a name is kept, whether or not it is there yet."""
+    return cache_folder() / "models" / name / Path(PACKAGES[name].model).name
 
 
 def located(path: str | Path) -> Path:

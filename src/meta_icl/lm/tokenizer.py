@@ -75,6 +75,14 @@ class Tokenizer:
         starts = np.array([-1 if put else start for put, (start, _) in zip(added, found.offsets, strict=True)])
         return Tokens(np.array(found.ids[:n]), starts[:n], tuple(map(self.text, found.ids[:n])))
 
+    def opened(self, text: str) -> Tokens:
+        """The tokens of a text as `encode` gives them, behind the opening token where nothing else stands first."""
+        found = self.encode(text)
+        if found.starts[0] < 0 or self.opening is None:
+            return found
+        first = self.opening
+        return Tokens(np.append(first, found.numbers), np.append(-1, found.starts), (self.text(first), *found.texts))
+
     def text(self, number: int | np.integer) -> str:
         """The text of one token, of special ones too; a part of a character is shown as U+FFFD."""
         return self.library.decode([int(number)], skip_special_tokens=False)

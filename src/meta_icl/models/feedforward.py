@@ -68,8 +68,8 @@ class Gated(FeedForward):
         _check(self.d_ff, self.activation)
 
     def __call__(self, d: int, *, key: Key[Array, ""]) -> "GatedLayer":
-        gate_key, up_key, out_key = jax.random.split(key, 3)
-        w_gate, w_up = (self.init((d, self.d_ff), d, key=k) for k in (gate_key, up_key))
+        in_key, out_key = jax.random.split(key)
+        w_gate, w_up = self.init((2, d, self.d_ff), d, key=in_key)
         w_out = (self.init_out or self.init)((self.d_ff, d), self.d_ff, key=out_key)
         return GatedLayer(w_gate, w_up, w_out, self.activation)
 

@@ -21,7 +21,12 @@ class Intervention(eqx.Module):
     mask: Bool[Array, "..."]
     value: Float[Array, "..."]
 
-    def __init__(self, site: str, mask: Shaped[Array, "..."] | bool, value: Shaped[Array, "..."] | float = 0.0):
+    def __init__(
+        self,
+        site: str,
+        mask: Shaped[Array | np.ndarray, "..."] | bool,
+        value: Shaped[Array | np.ndarray, "..."] | float = 0.0,
+    ):
         self.site = site
         self.mask = jnp.asarray(mask, bool)
         self.value = jnp.asarray(value, float)

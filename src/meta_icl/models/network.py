@@ -174,10 +174,12 @@ class Network(eqx.Module):
         h = self.embedding(tokens)
         return h if self.positions is None else h + self.positions(h.shape[0])
 
-    def read(self, h: Float[Array, "t d"]) -> Float[Array, "t d_out"]:
-        """The output from the residual stream after the last block (or, as a lens, after any other)."""
+    def read(self, h: Float[Array, "t d"], channels: Int[Array, " n"] | None = None) -> Float[Array, "t d_out"]:
+        """The output, or some `channels` of it, from the stream after the last block or, as a lens, any other."""
         h = h if self.final_norm is None else self.final_norm(h)
-        return h if self.readout is None else self.readout(h, self.embedding)
+        if self.readout is None:
+            return h if channels is None else h[:, channels]
+        return self.readout(h, self.embedding, channels)
 
     @property
     def n_layers(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from meta_icl.errors import choose, require
 from meta_icl.models.initialisation import HE, LECUN, TORCH, Init
@@ -61,9 +61,16 @@ class LinearReadout(eqx.Module):
     map: LinearLayer
     softcap: float | None = eqx.field(static=True, default=None)
 
-    def __call__(self, h: Float[Array, "t d"], embedding: Any = None) -> Float[Array, "t d_out"]:
+    def __call__(
+        self, h: Float[Array, "t d"], embedding: Any = None, channels: Int[Array, " n"] | None = None
+    ) -> Float[Array, "t d_out"]:
+        """The output, or some `channels` of it alone."""
         del embedding
-        return capped(self.map(h), self.softcap)
+        chosen = self.map
+        if channels is not None:
+            bias = None if chosen.bias is None else chosen.bias[channels]
+            chosen = LinearLayer(chosen.weight[:, channels], bias)
+        return capped(chosen(h), self.softcap)
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,12 @@ class TiedReadout(eqx.Module):
 
     softcap: float | None = eqx.field(static=True, default=None)
 
-    def __call__(self, h: Float[Array, "t d"], embedding: Any = None) -> Float[Array, "t v"]:
-        return capped(h @ embedding.table.T, self.softcap)
+    def __call__(
+        self, h: Float[Array, "t d"], embedding: Any = None, channels: Int[Array, " n"] | None = None
+    ) -> Float[Array, "t v"]:
+        """The logits, or those of some tokens, the `channels`, alone."""
+        table = embedding.table if channels is None else embedding.table[channels]
+        return capped(h @ table.T, self.softcap)
 
 
 @dataclass(frozen=True)
@@ -127,11 +138,15 @@ class ClassifierReadout(eqx.Module):
 
     layers: tuple[LinearLayer, ...]
 
-    def __call__(self, h: Float[Array, "t d"], embedding: Any = None) -> Float[Array, "t d_out"]:
+    def __call__(
+        self, h: Float[Array, "t d"], embedding: Any = None, channels: Int[Array, " n"] | None = None
+    ) -> Float[Array, "t d_out"]:
+        """The logits, or those of some classes, the `channels`, alone."""
         del embedding
         for layer in self.layers[:-1]:
             h = jax.nn.relu(layer(h))
-        return self.layers[-1](h)
+        logits = self.layers[-1](h)
+        return logits if channels is None else logits[:, channels]
 
 
 def capped(u: Float[Array, "t d"], cap: float | None) -> Float[Array, "t d"]:

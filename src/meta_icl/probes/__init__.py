@@ -6,6 +6,13 @@ tables, `rows(measured) -> [{column: value}]`, and figures of several subjects s
 `figures({label: measured}) -> {name: chart}`.
 """
 
-from meta_icl.probes._subject import Subject, language_subject, learner_subject, text_subject
+from meta_icl.probes._subject import (
+    Subject,
+    language_subject,
+    learner_subject,
+    prompt_subject,
+    require_site,
+    text_subject,
+)
 
-__all__ = ["Subject", "language_subject", "learner_subject", "text_subject"]
+__all__ = ["Subject", "language_subject", "learner_subject", "prompt_subject", "require_site", "text_subject"]

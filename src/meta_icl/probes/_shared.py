@@ -37,4 +37,4 @@ def head_map(
 def strongest(values: Float[np.ndarray, "layers heads"], n: int) -> list[tuple[int, int]]:
     """The n (layer row, head) with the largest values."""
     order = np.argsort(-values, axis=None, kind="stable")[:n]
-    return [tuple(int(i) for i in np.unravel_index(at, values.shape)) for at in order]
+    return [divmod(int(at), values.shape[1]) for at in order]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from meta_icl.errors import BadInput, require
+from meta_icl.lm.prompts import TokenizedPrompt
 from meta_icl.models import InContextLearner, Intervention, Network, Trace
 from meta_icl.prompt import LabelledTokens, Prompt, TokenPrompt
 
@@ -72,10 +73,15 @@ class Subject:
         """The loss of every prompt: half the squared error of the query, or nats of its label, or nats per token."""
         return _losses(self.model, self.prompts, tuple(interventions))
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the law of the network's first weights is known, so that its twin is drawn and not shuffled."""
+        return isinstance(self.network, Network) and not self.loaded
+
     def twin(self, *, key: Key[Array, ""]) -> "Subject":
         """The same prompts before the same network untrained: drawn afresh, or shuffled where it was loaded."""
         network = self.network
-        if isinstance(network, Network) and not self.loaded:
+        if self.is_drawn:
             fresh = network.config(key=key)
         else:
             fresh = shuffled(network, int(jax.random.randint(key, (), 0, 2**31 - 1)))
@@ -178,6 +184,23 @@ def text_subject(
     classes = np.unique([part.split()[-1] for part in parts], return_inverse=True)[1]
     named = [_named(i, part) for i, part in enumerate(parts)]
     return _of_tokens(model, tokens.numbers, examples, np.array(labels_at), classes, named, loaded)
+
+
+def prompt_subject(
+    model: InContextLearner, prompt: TokenizedPrompt, texts: Sequence[str], classes: Sequence[str], loaded: bool = True
+) -> Subject:
+    """A language model and one few-shot prompt whose tokens are known to belong to its examples.
+
+    An example is its question, answer and the separator behind it, whatever lines they have; its label is the last
+    token of the answer. `texts` name the examples of the context, `classes` are their answers.
+    """
+    _require_tokens(model, prompt.tokens)
+    m = len(texts)
+    examples = prompt.example_of[:-1]
+    labels_at = np.array([answer.stop - 1 for answer in prompt.of("answer")[:m]])
+    numbers = np.unique(np.array(classes), return_inverse=True)[1]
+    named = [_named(i, text) for i, text in enumerate(texts)]
+    return _of_tokens(model, prompt.tokens, np.where(examples < m, examples, -1), labels_at, numbers, named, loaded)
 
 
 def _require_tokens(model: InContextLearner, tokens: np.ndarray) -> None:

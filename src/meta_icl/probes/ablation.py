@@ -130,7 +130,9 @@ def _together(subject: Subject, lost: np.ndarray, layers: tuple[int, ...], whole
         for _ in range(CONTROLS):
             drawn = np.zeros_like(mask)
             for layer in np.flatnonzero(mask.any(1)):
-                drawn[layer, rng.permutation(heads)[: mask[layer].sum()]] = True
+                # From the other heads, as far as there are enough of them.
+                order = sorted(rng.permutation(heads), key=lambda head, layer=layer: bool(mask[layer, head]))
+                drawn[layer, order[: mask[layer].sum()]] = True
             controls.append(drawn)
     together = _each(subject, "z", np.stack(sets)[..., None, None]) - whole[:, None]
     control = _each(subject, "z", np.stack(controls)[..., None, None]) - whole[:, None]

@@ -28,7 +28,7 @@ def check(subject: Subject) -> None:
 
 def measure(subject: Subject) -> dict[str, np.ndarray]:
     """`entropy`, `previous`, `first`, `self` "prompts layers heads", and the first prompt's `maps` "l h q k"."""
-    measured = subject.traced(_shares)
+    measured = subject.traced(shares)
     shape = subject.shape_of_trace()
     if shape["pattern"].shape[-2] <= LONGEST_MAP:
         first = jax.tree.map(lambda leaf: leaf[:1], subject.tokens())
@@ -39,16 +39,16 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
 def rows(measured: Measured) -> list[dict[str, Any]]:
     """One row per layer and head, averaged over prompts, with the standard error of the entropy."""
     mean, error = over_prompts(measured["entropy"])
-    shares = {name: measured[name].mean(0) for name in ("previous", "first", "self")}
+    means = {name: measured[name].mean(0) for name in ("previous", "first", "self")}
     return [
         {
             "layer": int(measured["layers"][i]) + 1,
             "head": h + 1,
             "entropy (nats)": float(mean[i, h]),
             "+-": float(error[i, h]),
-            "previous token": float(shares["previous"][i, h]),
-            "first token": float(shares["first"][i, h]),
-            "itself": float(shares["self"][i, h]),
+            "previous token": float(means["previous"][i, h]),
+            "first token": float(means["first"][i, h]),
+            "itself": float(means["self"][i, h]),
         }
         for i in range(mean.shape[0])
         for h in range(mean.shape[1])
@@ -81,19 +81,19 @@ def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
     return charts
 
 
-def _shares(trace: Any) -> dict[str, Any]:
+def shares(trace: Any) -> dict[str, Any]:
     """Every number of all heads, on average over readers."""
     size = jnp.abs(trace["pattern"])
     total = size.sum(-1, keepdims=True)
-    shares = size / jnp.where(total > 0, total, 1)
-    q, k = shares.shape[-2:]
+    share = size / jnp.where(total > 0, total, 1)
+    q, k = share.shape[-2:]
     readers = jnp.arange(1, q)
     earlier = jnp.minimum(readers - 1, k - 1)
-    own = jnp.where(readers < k, shares[..., readers, jnp.minimum(readers, k - 1)], 0)
+    own = jnp.where(readers < k, share[..., readers, jnp.minimum(readers, k - 1)], 0)
     return {
-        "entropy": -jnp.sum(shares * jnp.log(jnp.where(shares > 0, shares, 1)), -1)[..., 1:].mean(-1),
-        "previous": shares[..., readers, earlier].mean(-1),
-        "first": shares[..., 1:, 0].mean(-1),
+        "entropy": -jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1)), -1)[..., 1:].mean(-1),
+        "previous": share[..., readers, earlier].mean(-1),
+        "first": share[..., 1:, 0].mean(-1),
         "self": own.mean(-1),
     }
 

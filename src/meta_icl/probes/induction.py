@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meta_icl.analysis.circuits import eigenvalue_copying, induction_strength, output_copying, prefix_matching
+from meta_icl.analysis.circuits import copying_among, eigenvalue_copying, induction_strength, prefix_matching
 from meta_icl.errors import BadInput, require
 from meta_icl.models import AttentionLayer
 from meta_icl.models.embeddings import TokenEmbedding
@@ -71,7 +71,7 @@ def _scores(network: Any, tokens: Any, period: int, writes: Any) -> dict[str, An
 
             def copying(head: tuple[Any, Any, Any]) -> Any:
                 z, maps, pattern = head
-                return output_copying(network.read(z @ maps), pattern, sequence)
+                return copying_among(network.read(z @ maps, sequence), pattern, sequence)
 
             heads = (trace["z"], writes, trace["pattern"])
             flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), heads)
@@ -81,18 +81,19 @@ def _scores(network: Any, tokens: Any, period: int, writes: Any) -> dict[str, An
     return jax.lax.map(one, tokens)
 
 
-def repeated(subject: Subject) -> tuple[Any, int]:
+def repeated(subject: Subject, period: int = PERIOD, sequences: int = REPEATED) -> tuple[Any, int]:
     """Sequences of an opening token and a block of distinct random tokens twice, and the length of the block.
 
-    The opening token is that of the first prompt: language models put idle attention on it.
+    The block is shorter than `period` where the network has fewer tokens or places. The opening token is that of the
+    first prompt: language models put idle attention on it.
     """
     size = subject.network.embedding.table.shape[0]
     places = getattr(getattr(subject.network, "positions", None), "table", None)
     longest = size - 1 if places is None else min(size - 1, (places.shape[0] - 1) // 2)
-    period, rng = min(PERIOD, longest), np.random.default_rng(0)
+    period, rng = min(period, longest), np.random.default_rng(0)
     require(period >= 2, "network", f"one for {longest} tokens", "one that reads at least five, to repeat two")
     opening = int(np.asarray(subject.prompts.tokens)[0, 0])
-    blocks = [rng.choice(size, period, replace=False) for _ in range(REPEATED)]
+    blocks = [rng.choice(size, period, replace=False) for _ in range(sequences)]
     return jnp.asarray(np.stack([np.concatenate([[opening], block, block]) for block in blocks])), period
 
 
@@ -150,8 +151,8 @@ def _eigenvalues(network: Any, layers: np.ndarray, mixers: list[AttentionLayer])
     for i, mixer in zip(layers, mixers, strict=True):
         block = network.block(int(i))
         v = np.repeat(np.asarray(mixer.w_v, np.float64), mixer.w_q.shape[0] // mixer.w_v.shape[0], axis=0)
-        before = block.norm_mixer is not None and block.config.norm_at in ("pre", "sandwich")
-        scale = np.asarray(block.norm_mixer.scale, np.float64) if before else np.ones(v.shape[1])
+        norm = block.norm_mixer if block.config.norm_at in ("pre", "sandwich") else None
+        scale = np.ones(v.shape[1]) if norm is None else np.asarray(norm.scale, np.float64)
         writes = np.asarray(_writes(mixer), np.float64)
         scores.append(eigenvalue_copying(*map(jnp.asarray, (embed, scale[None, :, None] * v, writes, unembed))))
     return np.stack(scores)

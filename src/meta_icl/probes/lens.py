@@ -61,11 +61,11 @@ def rows(measured: Measured) -> list[dict[str, Any]]:
 def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
     """Loss by layer of every subject, and of the references."""
     series = []
+    layers = np.arange(1, next(iter(found.values()))["loss"].shape[1] + 1)
     for label, measured in found.items():
         mean, error = over_prompts(measured["loss"])
-        layers = np.arange(1, len(mean) + 1)
-        spread = {} if np.isnan(error).any() else {"low": mean - 2 * error, "high": mean + 2 * error}
-        series.append(Series(label, layers, mean, **spread))
+        low, high = (None, None) if np.isnan(error).any() else (mean - 2 * error, mean + 2 * error)
+        series.append(Series(label, layers, mean, low, high))
     for name, values in next(iter(found.values())).items():
         if name != "loss":
             line = values.mean(0) if values.ndim == 2 else np.full(len(layers), values.mean())

@@ -335,7 +335,7 @@ class Run:
             return
         path = self.folder / "provenance.json"
         starts = read_versioned(path).get("starts") if os.path.lexists(path) else []
-        if not isinstance(starts, list):
+        if not isinstance(starts, list) or not all(map(_is_start, starts)):
             raise BadInput(f"{path} holds no starts of a run; nothing was changed")
         self._provenance = {"format": FORMAT, **origin.provenance(), "devices": [], "generator": None}
         self._provenance |= {"resumed": len(starts), "wall_seconds": 0.0, "starts": [*starts, origin.start()]}
@@ -392,3 +392,8 @@ class Run:
 
     def _json(self, name: str) -> Path:
         return self.folder / "json" / f"{checked_name(name)}.json"
+
+
+def _is_start(one: Any) -> bool:
+    """Whether an entry of the provenance says how long one process worked on the run."""
+    return isinstance(one, dict) and isinstance(one.get("wall_seconds"), int | float)

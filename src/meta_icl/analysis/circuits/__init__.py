@@ -1,7 +1,7 @@
 """Circuits of in-context learning: scores of patterns, masks, ablations, phases of training, reduced models."""
 
 from meta_icl.analysis.circuits.ablation import all_but_one, each_head, without_heads
-from meta_icl.analysis.circuits.copying import eigenvalue_copying, output_copying
+from meta_icl.analysis.circuits.copying import copying_among, eigenvalue_copying, output_copying
 from meta_icl.analysis.circuits.masks import circuit_mask, pruned, shuffled_labels
 from meta_icl.analysis.circuits.patterns import (
     CircuitScores,
@@ -47,6 +47,7 @@ __all__ = [
     "circuit_mask",
     "circuit_scores",
     "co_occur",
+    "copying_among",
     "each_head",
     "eigenvalue_copying",
     "icl_score",

@@ -32,7 +32,13 @@ def output_copying(
     sequence, the mean is subtracted and the rest rectified; the share that falls on a token, weighted by the attention
     it gets, is averaged over places; 1 is 2 share - 1 for a head that raises only what it attends to.
     """
-    among = logits[:, tokens]
+    return copying_among(logits[:, tokens], pattern, tokens)
+
+
+def copying_among(
+    among: Float[Array, "t t"], pattern: Float[Array, "t t"], tokens: Int[Array, " t"]
+) -> Float[Array, ""]:
+    """`output_copying` from the logits of the sequence's own tokens, `among`, which are all that it reads."""
     raised = jax.nn.relu(among - among.mean(1, keepdims=True))
     same = (tokens[:, None] == tokens[None]).astype(pattern.dtype)
     share = raised / jnp.maximum(raised.sum(1, keepdims=True), 1e-12)

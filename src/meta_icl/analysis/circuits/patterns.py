@@ -90,7 +90,9 @@ def prefix_matching(pattern: Pattern, period: int, start: int = 1) -> Float[Arra
     i, j = jnp.arange(t)[:, None], jnp.arange(t)[None]
     followed = (j < i) & ((i - j + 1) % period == 0) & (j > start)
     rows = (jnp.arange(t) >= start + period).astype(pattern.dtype)
-    return jnp.sum(jnp.sum(pattern * followed, axis=-1) * rows, axis=-1) / rows.sum()
+    lead = (1,) * (pattern.ndim - 2)
+    given = jnp.sum(pattern * followed.reshape(*lead, t, t), axis=-1)
+    return jnp.sum(given * rows.reshape(*lead, t), axis=-1) / rows.sum()
 
 
 def icl_score(losses: Float[Array, "*b t"], late: int, early: int) -> Float[Array, "*b"]:

@@ -21,6 +21,8 @@ COMMANDS = {
     "compare": "compare a trained run with reference algorithms on the same prompts",
     "league": "sequence mixers on the same prompts, each at its own best rate",
     "probe": "look inside a trained run or a language model",
+    "fewshot": "what a language model learns from examples in its prompt, with controls",
+    "card": "how a language model or a trained run learns in context: one report, one JSON",
     "models": "language models: list, fetch one as a package, convert GGUF",
     "runs": "list, show, query and clean up runs",
     "report": "write one HTML report of one or several runs",

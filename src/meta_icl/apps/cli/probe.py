@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from meta_icl.apps.cli import compare, listing, own, spec, tables
-from meta_icl.apps.cli.catalogue import model_of, optimiser_of, task_of
+from meta_icl.apps.cli import checkpoints, compare, listing, own, spec, tables
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.train import checked
-from meta_icl.apps.cli.which import find_run, is_path
+from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root
 from meta_icl.sweeps import use_compilation_cache
@@ -24,8 +23,9 @@ EXAMPLES = (
     "blocks --probe implicit_updates --prompts 50 --json",
     "last --probe ./my_probe.py",
     "memory --probe memories",
+    "smollm2 --examples 'hot -> cold' 'big -> small' 'fast -> slow' --text 'high ->' --probe attention circuits",
     "./gpt2 --tokens 464,2068,7586,21831,11687 --out fox.html",
-    "./gpt2 --examples 'hot -> cold' 'big -> small' 'fast -> slow' --text 'high ->'",
+    "model.Q8_0.gguf --text 'The capital of France is' --no-twin",
     "./llama --tokens 306,29871,29974,13,319,29871,29899,13,306 --separator 13",
 )
 
@@ -37,14 +37,15 @@ PROBE = own.Kind("probe", f"a file that defines {', '.join(NEEDED)}", bool)
 @dataclass(frozen=True)
 class Options:
     """Look inside a run of `meta-icl train` (every seed and point of its sweep, and untrained weights beside them) or a
-    language model (a folder with config.json and *.safetensors, of GPT-2 or the Llama family); print tables and write
-    a report with figures.
+    language model (its folder in Hugging Face's format, a .gguf file, the name of a fetched model; shuffled weights
+    beside it); print tables and write a report with figures.
 
     Probes are the files of `meta_icl.probes`, or your own file as ./file.py.
     """
 
     subject: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN-or-CHECKPOINT")]
-    """The run (its folder, name or the beginning of it, or last), or the folder of a language model."""
+    """The run (its folder, name or the beginning of it, or last), or a language model: its folder, a .gguf file, or
+    the name of one that `meta-icl models get` fetched."""
     probe: tuple[str, ...] = ()
     """The probes (default: all that can look at the model)."""
     prompts: int = 20
@@ -52,14 +53,17 @@ class Options:
     key: int = 1
     """Number of the random key of these prompts."""
     text: str = ""
-    """The prompt of a language model whose folder holds a tokenizer.json; every line but the last is an example."""
+    """The prompt of a language model; every line but the last is an example, unless there are --examples."""
     examples: tuple[str, ...] = ()
-    """Examples that stand before the text, each with the separator behind it; an example's class is its last word."""
+    """Examples that stand before the text, each with the separator behind it, whatever lines they have; the class of
+    an example is its last word."""
     tokens: str = ""
     """The prompt as token numbers instead: 464,2068,7586."""
     separator: str | None = None
     """What ends every example: a text (default: a new line), or with token numbers one of them (default: every token is
     an example)."""
+    no_twin: bool = False
+    """Leave out the untrained or shuffled weights."""
     out: Path | None = None
     """The report (default: probe.html in the run's folder, probe-NAME.html in the folder of the runs for a model)."""
     root: Path = dataclasses.field(default_factory=default_root)
@@ -73,17 +77,18 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, command="probe", examples=EXAMPLES)
     require(options.prompts >= 1, "--prompts", options.prompts, "a positive integer")
     use_compilation_cache()
-    require_subject(options.subject)
+    checkpoints.require_subject(options.subject)
     modules = probes(options.probe)
-    if is_language_model(Path(options.subject)):
-        name, subjects, provenance = language_model(options)
+    answer: list[dict[str, Any]] = []
+    if checkpoints.is_language_model(options.subject):
+        name, subjects, provenance, answer = language_model(options)
         path = options.out or options.root / f"probe-{name}.html"
     else:
         run, subjects = trained_run(options)
         name, provenance = run.name, dict(run.provenance) | {"config": run.config}
         path = options.out or run.folder / "probe.html"
     found, charts, intro = {}, {}, []
-    names = list(modules) if options.probe else fitting(modules, next(iter(subjects.values())))
+    names, refused = fitting(modules, next(iter(subjects.values())), bool(options.probe))
     for probe in names:
         module = modules[probe]
         measured = {label: module.measure(subject) for label, subject in subjects.items()}
@@ -93,6 +98,8 @@ def main(arguments: Sequence[str]) -> int:
     from meta_icl.apps.report import Table, write_report
 
     title = f"{name}: {', '.join((modules[probe].__doc__ or probe).strip().partition(':')[0] for probe in names)}"
+    intro += [answer_told(answer)] if answer else []
+    intro += [f"{probe} does not fit: {why}" for probe, why in refused.items()]
     told = [
         Table(f"{probe}, {label}", list(rows[0]), [list(row.values()) for row in rows])
         for probe, by_label in found.items()
@@ -101,12 +108,16 @@ def main(arguments: Sequence[str]) -> int:
     text = "\n\n".join(intro)
     write_report(path, title=title, kind="probe", figures=charts, tables=told, provenance=provenance, intro=text)
     if options.json:
-        print_json({"report": path, "probes": found})
+        print_json({"report": path, "probes": found, "answer": answer, "left_out": refused})
     else:
         for probe, by_label in found.items():
             for label, rows in by_label.items():
                 table = tables.plain_table(list(rows[0]), [list(row.values()) for row in rows], f"{probe}, {label}")
                 tables.show(table)
+        if answer:
+            say(answer_told(answer))
+        for probe, why in refused.items():
+            say(f"{probe} does not fit: {why}")
         say(f"report  {path}")
     return 0
 
@@ -127,45 +138,55 @@ def probes(names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def fitting(modules: Mapping[str, Any], subject: Any) -> list[str]:
-    """The probes that can look at a subject; `BadInput` with all their reasons if none can."""
+def fitting(modules: Mapping[str, Any], subject: Any, asked: bool = False) -> tuple[list[str], dict[str, str]]:
+    """The probes that can look at a subject, and why each of the others cannot.
+
+    Raises `BadInput` for the first that cannot where they are `asked` for, and with all reasons if none can.
+    """
     refused: dict[str, str] = {}
     for name, module in modules.items():
         try:
             module.check(subject)
         except BadInput as error:
+            if asked:
+                raise
             refused[name] = str(error)
     if len(refused) == len(modules):
         raise BadInput("no probe can look at this model: " + "; ".join(f"{n}: {why}" for n, why in refused.items()))
-    return [name for name in modules if name not in refused]
+    return [name for name in modules if name not in refused], refused
 
 
-def require_subject(subject: str) -> None:
-    """Refuse a path that leads nowhere, or to a folder with neither a run nor a model in it."""
-    path = Path(subject)
-    if is_path(subject) and not path.exists():
-        raise BadInput(f"there is no folder {path.resolve()} to probe")
-    if path.is_dir() and not (path / "config.json").is_file():
-        wanted = "a run nor a language model"
-        raise BadInput(f"{path.resolve()} holds neither {wanted}: it has no config.json")
-
-
-def is_language_model(folder: Path) -> bool:
-    """Whether a folder holds a model as the Hugging Face libraries save one."""
-    path = folder / "config.json"
-    try:
-        return path.is_file() and "model_type" in json.loads(path.read_text("utf-8"))
-    except (ValueError, TypeError):
-        return False  # a damaged run, of which `find_run` tells more
-
-
-def language_model(options: Options) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Its name, the model with its prompt, and what is known of them."""
+def language_model(options: Options) -> tuple[str, dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """Its name, the model with its prompt and shuffled weights beside it, what is known of them, and its answer."""
     if bool(options.tokens) == bool(options.text):
-        raise BadInput("--text or --tokens must be given for a language model, such as --tokens 464,2068,7586")
-    name = Path(options.subject).resolve().name
+        what = "an example such as --text 'The capital of France is', or --tokens 464,2068,7586"
+        raise BadInput(f"--text or --tokens must be given for a language model: {what}")
+    name = checkpoints.name_of(options.subject)
     subject, described = (of_text if options.text else of_tokens)(options)
-    return name, {name: subject}, {"config": described}
+    subjects = {name: subject}
+    if not options.no_twin:
+        import jax
+
+        subjects["shuffled weights"] = subject.twin(key=jax.random.key(0))
+    return name, subjects, {"config": described}, answer_of(subject, options)
+
+
+def answer_of(subject: Any, options: Options) -> list[dict[str, Any]]:
+    """The tokens that the model would most probably put next; their texts where there is a tokenizer."""
+    import numpy as np
+
+    from meta_icl.lm.few_shot import most_probable
+    from meta_icl.lm.tokenizer import read_tokenizer
+
+    text = read_tokenizer(options.subject).text if options.text else str
+    best = most_probable(subject.network, np.asarray(subject.prompts.tokens)[0])
+    return [{"token": token, "text": text(token), "probability": share} for token, share in best]
+
+
+def answer_told(answer: Sequence[Mapping[str, Any]]) -> str:
+    """The most probable next tokens in a line."""
+    each = ", ".join(f"{one['text']!r} {one['probability']:.3f}" for one in answer)
+    return f"The model's answer: {each}"
 
 
 def of_tokens(options: Options) -> tuple[Any, dict[str, Any]]:
@@ -184,27 +205,45 @@ def of_tokens(options: Options) -> tuple[Any, dict[str, Any]]:
 
 def of_text(options: Options) -> tuple[Any, dict[str, Any]]:
     """The subject of a prompt of text, and its description."""
-    from meta_icl.lm import load_language_model, tokenized
-    from meta_icl.probes import text_subject
+    from meta_icl.lm import load_language_model, read_tokenizer
+    from meta_icl.lm.prompts import TextPrompt, tokenize
+    from meta_icl.lm.tasks import Example
+    from meta_icl.probes import prompt_subject, text_subject
 
     separator = "\n" if options.separator is None else options.separator
-    text = separator.join([*options.examples, options.text])
-    tokens = tokenized(options.subject, text)
-    subject = text_subject(load_language_model(options.subject), tokens, text, separator)
-    return subject, {"text": text, "separator": separator, "tokens": tokens.numbers.tolist()}
+    require(separator != "", "separator", separator, "at least one character")
+    tokenizer = read_tokenizer(options.subject)
+    described = {"text": options.text, "separator": separator, "examples": list(options.examples)}
+    if options.examples:
+        for text in options.examples:
+            require(text.strip() != "", "example", text, "a text that is not blank")
+        cut = [Example(text[: -len(last)], last) for text in options.examples for last in [_last_word(text)]]
+        prompt = TextPrompt(tuple(cut), Example(options.text, ""), (), (*range(len(cut)), 0))
+        parts = tokenize(prompt, tokenizer, separator=separator, opening=tokenizer.opening)
+        classes = [example.answer.strip() for example in cut]
+        subject = prompt_subject(load_language_model(options.subject), parts, options.examples, classes)
+        return subject, described | {"tokens": parts.tokens.tolist()}
+    tokens = tokenizer.opened(options.text)
+    subject = text_subject(load_language_model(options.subject), tokens, options.text, separator)
+    return subject, described | {"tokens": tokens.numbers.tolist()}
+
+
+def _last_word(text: str) -> str:
+    """The last word of a text with the space before it, which tokenizers keep with it, and what stands behind it."""
+    found = re.search(r" ?\S+\s*$", text)
+    return found[0] if found else text
 
 
 def trained_run(options: Options) -> tuple[Run, dict[str, Any]]:
-    """The run, and every trained member of it with prompts of its task; the weights as drawn for the first one too."""
+    """The run, and every trained member of it with prompts of its task; an untrained twin of the first too."""
     for field in ("text", "examples", "tokens", "separator"):
         value = getattr(options, field)
         require(value in ("", (), None), f"--{field}", value, "given for a language model only")
     run = find_run(options.subject, options.root)
-    config = checked(run.config, run)
+    checked(run.config, run)
     import jax
 
     from meta_icl.probes import learner_subject
-    from meta_icl.training.replicas import make_replicas
 
     subjects: dict[str, Any] = {}
     for point, (task, members) in compare.members_of(run).items():
@@ -212,7 +251,8 @@ def trained_run(options: Options) -> tuple[Run, dict[str, Any]]:
         for seed in range(len(members)):
             label = ", ".join(part for part in (point, f"seed {seed}") if part)
             subjects[label] = learner_subject(members[seed], prompts)
-        if "untrained" not in subjects:
-            drawn = make_replicas(task_of(config), optimiser_of(config), jax.random.key(0), 1, {})[0][0]
-            subjects["untrained"] = learner_subject(model_of(config)(key=drawn.init_key), prompts)
+    if not options.no_twin:
+        first = next(iter(subjects.values()))
+        label = "untrained" if first.is_drawn else "shuffled weights"
+        subjects[label] = first.twin(key=jax.random.key(0))
     return run, subjects

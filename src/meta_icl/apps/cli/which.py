@@ -33,12 +33,18 @@ def folder_of(name: str, root: Path) -> Path:
     if name != LAST:
         matches = [info for info in runs.list_runs(root) if info.name.startswith(name)]
         if len(matches) > 1 and name not in [info.name for info in matches]:
+            matches.sort(key=_age, reverse=True)
             raise BadInput("\n".join([f"run {name!r} is ambiguous; {LAST} is the newest run of all:", *told(matches)]))
         return named_run(name, root)
     everything = runs.list_runs(root)
     if not everything:
         raise BadInput(f"there is no last run: {root} holds no runs")
-    return max(everything, key=lambda info: (info.started or "", _written(info.folder))).folder
+    return max(everything, key=_age).folder
+
+
+def _age(info: RunInfo) -> tuple[str, int]:
+    """When a run started: the larger, the newer."""
+    return info.started or "", _written(info.folder)
 
 
 def _written(folder: Path) -> int:

@@ -26,7 +26,7 @@ def of_training(
         "training step",
         f"loss ({objective})",
         series,
-        log_y=all(np.nanmin(losses) > 0 for _, losses in curves.values()),
+        log_y=all((losses[np.isfinite(losses)] > 0).all() for _, losses in curves.values()),
         caption=f"Mean over the batches between two records; {several}"
         + (" with the range over them as a band." if seeds > 1 else "."),
     )

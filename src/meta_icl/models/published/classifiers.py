@@ -65,16 +65,18 @@ def minegishi(
     n_hidden: int = 2,
     d_label: int | None = None,
     fixed_labels: bool = False,
+    rotary: bool = False,
+    smeared: bool = False,
+    init_std: float | None = None,
 ) -> Architecture:
     """Attention alone without scale or norm, then ReLU layers drawn as torch does (Minegishi et al., 2025).
 
-    For `project`, `scaled`, `norm` and `d_mlp` see `attention_block`; labels have `d_label` channels of deviation
-    1/sqrt(d_label).
+    Labels have `d_label` channels of deviation 1/sqrt(d_label); for all else see `attention_block`.
     """
     return Architecture(
         d_model,
         n_layers,
-        attention_block(d_model, n_heads, project, scaled, norm, d_mlp),
+        attention_block(d_model, n_heads, project, scaled, norm, d_mlp, rotary, smeared, init_std),
         Items(n_labels, d_label=d_label, fixed_labels=fixed_labels),
         final_norm=Norm() if norm == "pre" else None,
         readout=Classifier(n_labels, n_hidden),

@@ -113,10 +113,16 @@ def garg(
 
 
 def raventos(
-    d_in: int, d_model: int = 64, n_layers: int = 8, n_heads: int = 2, n_positions: int = 64, init_std: float = 0.02
+    d_in: int,
+    d_model: int = 64,
+    n_layers: int = 8,
+    n_heads: int = 2,
+    n_positions: int = 64,
+    init_std: float = 0.02,
+    d_out: int = 1,
 ) -> Architecture:
     """The network of `garg` whose maps in and out have no bias (Raventos et al., 2023)."""
-    return garg(d_in, d_model, n_layers, n_heads, n_positions, read_bias=False, init_std=init_std)
+    return garg(d_in, d_model, n_layers, n_heads, n_positions, d_out, read_bias=False, init_std=init_std)
 
 
 def kirsch(

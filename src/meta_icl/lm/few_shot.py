@@ -1,0 +1,275 @@
+"""Few-shot learning of a language model: scores of answers by number of examples, under every control, by few passes.
+
+A prompt of n examples is passed once: the answer of its example k is one after k examples. Only log-probabilities at
+the tokens of answers leave the device.
+"""
+
+import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from meta_icl.errors import BadInput, choose, require
+from meta_icl.evaluation.by_position import Band, bootstrap
+from meta_icl.lm.prompts import CONTROLS, answer_tokens, draw_prompt, tokenize
+from meta_icl.lm.scoring import auc_band, calibrated_by_prior, correct, label_losses
+from meta_icl.lm.tasks import TextTask
+from meta_icl.lm.tokenizer import Tokenizer
+from meta_icl.models import Intervention, Network
+
+AT_ONCE = 512  # tokens that pass the network together
+
+
+class Asked(NamedTuple):
+    """An answer's tokens, and all tokens that stand before it."""
+
+    before: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+class Told(NamedTuple):
+    """Of every answer asked for: its log-probability in nats, and whether each of its tokens is the most probable."""
+
+    scores: Float[np.ndarray, " n"]
+    greedy: Bool[np.ndarray, " n"]
+
+
+def log_probabilities(
+    network: Network,
+    asked: Sequence[Asked],
+    interventions: Sequence[Intervention] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Told:
+    """The log-probability of every answer after what stands before it; what begins another sequence takes no pass.
+
+    Sequences are padded to one of a few lengths, so that few programs are compiled. Raises `BadInput` for an answer
+    without tokens, or with nothing before it.
+    """
+    for one in asked:
+        require(len(one.before) >= 1 and len(one.answer) >= 1, "answer", one, "tokens, with at least one before them")
+    read = [one.before + one.answer[:-1] for one in asked]
+    hosts: list[tuple[int, ...]] = []
+    for tokens in sorted(set(read), reverse=True):  # what begins another follows it here
+        if not hosts or hosts[-1][: len(tokens)] != tokens:
+            hosts.append(tokens)
+    hosts.reverse()
+    host_of = {tokens: bisect.bisect_left(hosts, tokens) for tokens in set(read)}  # the first that is no smaller
+    wanted: list[dict[int, dict[int, int]]] = [{} for _ in hosts]  # position -> token -> its column
+    for one, tokens in zip(asked, read, strict=True):
+        places = wanted[host_of[tokens]]
+        for j, token in enumerate(one.answer):
+            columns = places.setdefault(len(one.before) - 1 + j, {})
+            columns.setdefault(token, len(columns))
+    n_places = _power(max(len(places) for places in wanted))
+    n_columns = _power(max(len(columns) for places in wanted for columns in places.values()))
+    found: list[tuple[dict[int, int], np.ndarray, np.ndarray]] = [({}, np.empty(0), np.empty(0))] * len(hosts)
+    by_length: dict[int, list[int]] = {}
+    for i, tokens in enumerate(hosts):
+        by_length.setdefault(padded(len(tokens)), []).append(i)
+    done = 0
+    for length, members in sorted(by_length.items()):
+        size = max(1, AT_ONCE // length)
+        for group in (members[i : i + size] for i in range(0, len(members), size)):
+            rows = np.zeros((size, length), int)
+            at, columns = np.zeros((size, n_places), int), np.zeros((size, n_places, n_columns), int)
+            for row, i in enumerate(group):
+                rows[row, : len(hosts[i])] = hosts[i]
+                for place, (position, tokens) in enumerate(wanted[i].items()):
+                    at[row, place] = position
+                    columns[row, place, : len(tokens)] = list(tokens)
+            read_off = _told(network, jnp.asarray(rows), jnp.asarray(at), jnp.asarray(columns), tuple(interventions))
+            scores, best = map(np.asarray, read_off)
+            for row, i in enumerate(group):
+                places = {position: place for place, position in enumerate(wanted[i])}
+                found[i] = (places, scores[row], best[row])
+            done += len(group)
+            progress(done, len(hosts))
+    scores, greedy = np.zeros(len(asked)), np.ones(len(asked), bool)
+    for n, (one, tokens) in enumerate(zip(asked, read, strict=True)):
+        i = host_of[tokens]
+        places, logs, best = found[i]
+        for j, token in enumerate(one.answer):
+            position = len(one.before) - 1 + j
+            scores[n] += logs[places[position], wanted[i][position][token]]
+            greedy[n] &= best[places[position]] == token
+    return Told(scores, greedy)
+
+
+def padded(length: int) -> int:
+    """The length to which a sequence is padded: 32 2^n or 48 2^n."""
+    size = 32
+    while size < length:
+        if size * 3 // 2 >= length:
+            return size * 3 // 2
+        size *= 2
+    return size
+
+
+def _power(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+@eqx.filter_jit
+def _told(
+    network: Network,
+    tokens: Int[Array, "b t"],
+    at: Int[Array, "b places"],
+    columns: Int[Array, "b places columns"],
+    interventions: tuple[Intervention, ...],
+) -> tuple[Float[Array, "b places columns"], Int[Array, "b places"]]:
+    """Log-probabilities of tokens at places, and the most probable token there."""
+
+    def one(row: Array, places: Array, asked: Array) -> tuple[Array, Array]:
+        stream, _ = network.through(network.embedded(row), interventions)
+        logs = jax.nn.log_softmax(network.read(stream[places]))
+        return jnp.take_along_axis(logs, asked, axis=1), jnp.argmax(logs, axis=1)
+
+    return jax.vmap(one)(tokens, at, columns)
+
+
+def most_probable(network: Network, tokens: Int[np.ndarray, " t"], n: int = 5) -> list[tuple[int, float]]:
+    """The n most probable next tokens with their probabilities."""
+    row = np.zeros(padded(len(tokens)), int)
+    row[: len(tokens)] = tokens
+    values = np.asarray(_next(network, jnp.asarray(row), jnp.asarray(len(tokens) - 1)))
+    best = np.argsort(-values, kind="stable")[:n]
+    return [(int(i), float(values[i])) for i in best]
+
+
+@eqx.filter_jit
+def _next(network: Network, row: Int[Array, " t"], last: Int[Array, ""]) -> Float[Array, " v"]:
+    stream, _ = network.through(network.embedded(row))
+    return jax.nn.softmax(network.read(stream[last][None])[0])
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """What was measured; `scores[control]` is "prompts shots labels" of labels, "prompts shots 1" of open answers."""
+
+    task: TextTask
+    shots: tuple[int, ...]
+    scores: dict[str, Float[np.ndarray, "prompts shots labels"]]
+    targets: dict[str, Int[np.ndarray, "prompts shots"]]
+    exact: dict[str, Float[np.ndarray, "prompts shots"]]  # of open answers: each token, and the end, most probable
+    opening: int | None
+    longest: int  # tokens of a prompt
+    passes: int
+
+    def accuracy(self, control: str, *, by_prior: bool = False) -> Float[np.ndarray, "prompts shots"]:
+        """One where the answer is right, a share of one at ties."""
+        if not self.task.labels:
+            return self.exact[control]
+        scores = self.scores[control]
+        if by_prior:
+            scores = np.stack([calibrated_by_prior(scores[:, k]) for k in range(len(self.shots))], axis=1)
+        return correct(scores, self.targets[control])
+
+    def losses(self, control: str) -> Float[np.ndarray, "prompts shots"]:
+        """Nats of the right label among the labels, or of a whole open answer."""
+        if not self.task.labels:
+            return -self.scores[control][..., 0]
+        return label_losses(self.scores[control], self.targets[control])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per control and number of shots, with 90% intervals over prompts."""
+        found = []
+        for control in self.scores:
+            right, loss = bootstrap(self.accuracy(control)), bootstrap(self.losses(control))
+            prior = bootstrap(self.accuracy(control, by_prior=True))
+            for k, n in enumerate(self.shots):
+                row: dict[str, Any] = {"control": control, "shots": n} | _told_band("accuracy", right, k)
+                if self.task.labels:
+                    area = auc_band(self.scores[control][:, k], self.targets[control][:, k])
+                    row |= {"calibrated": float(prior.mean[k])}
+                    row |= {"auc": float(area.mean), "auc_low": float(area.low), "auc_high": float(area.high)}
+                found.append(row | _told_band("loss", loss, k))
+        return found
+
+    def worth(self) -> dict[str, dict[str, float]]:
+        """What right answers are worth: right less each control at the most shots, prompt by prompt, with intervals."""
+        found = {}
+        for control in self.scores:
+            if control != "right" and "right" in self.scores:
+                more = bootstrap((self.accuracy("right") - self.accuracy(control))[:, -1:])
+                less = bootstrap((self.losses(control) - self.losses("right"))[:, -1:])
+                found[control] = _told_band("accuracy", more, 0) | _told_band("loss", less, 0)
+        return found
+
+
+def _told_band(name: str, band: Band, k: int) -> dict[str, float]:
+    return {name: float(band.mean[k]), f"{name}_low": float(band.low[k]), f"{name}_high": float(band.high[k])}
+
+
+def few_shot(
+    network: Network,
+    tokenizer: Tokenizer,
+    task: TextTask,
+    *,
+    shots: Sequence[int] = (0, 1, 2, 4, 8),
+    controls: Sequence[str] = ("right", "random"),
+    prompts: int = 32,
+    seed: int = 0,
+    opening: int | None = None,
+    longest: int | None = None,
+    interventions: Sequence[Intervention] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> FewShot:
+    """Accuracy and loss by number of examples under every control, on the same examples.
+
+    The answer counts as a whole. An open one is right where each of its tokens is the most probable and then the
+    separator. `opening` is a token put first; no prompt may have more than `longest` tokens. Raises `BadInput` for a
+    control or number of shots that the task does not allow.
+    """
+    require(len(shots) > 0 and min(shots) >= 0, "shots", list(shots), "numbers from 0 on")
+    require(prompts >= 2, "prompts", prompts, "at least 2, for intervals")
+    shots, n = tuple(sorted(set(shots))), max(shots)
+    asked: list[Asked] = []
+    keys: dict[str, list[list[tuple[list[int], int]]]] = {}  # per control, prompt, shots: answers asked, which is right
+    end = tokenizer.numbers(task.separator)[0]
+    most = 0
+    for control in controls:
+        choose("control", control, CONTROLS)
+        keys[control] = []
+        for i in range(prompts):
+            drawn = draw_prompt(task, n, rng=np.random.default_rng((seed, i)), control=control)
+            cut = tokenize(drawn, tokenizer, separator=task.separator, opening=opening, answered=True)
+            most = max(most, len(cut.tokens))
+            spans, each = cut.of("answer"), []
+            renamed = (*drawn.context, drawn.query)
+            for k in shots:
+                own = renamed[k] if control in ("flipped", "symbols") or k == n else task.examples[drawn.indices[k]]
+                before = tuple(map(int, cut.tokens[: spans[k].start]))
+                answers = drawn.labels or (own.answer,)
+                rows = [tuple(row) for row in answer_tokens(own.question, answers, tokenizer)]
+                if not drawn.labels:
+                    rows.append((*rows[0], end))
+                elif any(a != b and b[: len(a)] == a for a in rows for b in rows):
+                    rows = [(*row, end) for row in rows]  # one label begins another: its end tells
+                each.append((list(range(len(asked), len(asked) + len(rows))), list(answers).index(own.answer)))
+                if not before:
+                    raise BadInput("the first question is empty, so an opening token must stand before it")
+                asked += [Asked(before, row) for row in rows]
+            keys[control].append(each)
+    require(
+        longest is None or most <= longest, "tokens of a prompt", most, f"at most {longest}, for which the model is"
+    )
+    passes = [0]
+
+    def count(done: int, total: int) -> None:
+        passes[0] = total
+        progress(done, total)
+
+    told = log_probabilities(network, asked, interventions, count)
+    scores, targets, exact = {}, {}, {}
+    for control, rows in keys.items():
+        at = np.array([[answers for answers, _ in each] for each in rows])
+        scores[control] = told.scores[at] if task.labels else told.scores[at[..., :1]]
+        targets[control] = np.array([[right for _, right in each] for each in rows])
+        exact[control] = told.greedy[at[..., -1]].astype(float)
+    return FewShot(task, shots, scores, targets, exact, opening, most, passes[0])

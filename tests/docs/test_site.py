@@ -1,0 +1,113 @@
+"""The documentation site: what is generated is complete and true to `results/`, and it builds without a warning."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+
+import kept  # noqa: E402
+import paper_pages  # noqa: E402
+import readme  # noqa: E402
+import reference  # noqa: E402
+import rooms  # noqa: E402
+
+PAPERS = kept.papers()
+
+
+def test_the_readme_tells_what_is_kept():
+    text = (ROOT / "README.md").read_text()
+    assert readme.written(text) == text, "make readme"
+    with pytest.raises(ValueError, match="must have the lines"):
+        readme.written("no marks")
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.short)
+def test_findings_are_true_to_the_kept_verdicts(paper):
+    """What a clause says holds or fails did so in the last run of `small`, as its file states."""
+    claims = json.loads((ROOT / "results" / paper.name / "claims.json").read_text())["claims"]
+    verdicts = {claim["id"]: claim["verdict"] for claim in claims}
+    assert paper.stated and {name: verdicts.get(name) for name in paper.stated} == paper.stated
+
+
+def test_what_a_finding_states():
+    paper = kept.Paper("a2020_b", "", "", [], {}, "one (A-1, A-2), two (not A-3) and three", {}, [])
+    assert paper.stated == {"a2020/A-1": "holds", "a2020/A-2": "holds", "a2020/A-3": "fails"}
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.short)
+def test_a_page_tells_all_claims_reasons_and_figures(paper):
+    page = paper_pages.page(paper, "../..")
+    for result in paper.results:
+        for claim in result.claims:
+            named = rf"\| (\[{claim.id.split('/')[1]}\]|{claim.id.split('/')[1]} )"
+            assert re.search(named, page), claim.id
+        for figure in result.figures:
+            assert f"../../results/{result.folder.name}/figures/{figure.name}" in page
+    assert all(f"`{preset}`" in page for preset in paper.times)
+
+
+def test_every_claim_stands_once_on_the_page_across_papers():
+    page = paper_pages.standing(PAPERS)
+    ids = [claim.id for paper in PAPERS for claim in paper.results[0].claims]
+    assert {name: page.count(f"[{name}](") for name in ids} == dict.fromkeys(ids, 1)
+    assert sorted(name for names in paper_pages.THEMES.values() for name in names) == [p.short for p in PAPERS]
+
+
+def test_the_drawing_of_rooms():
+    chain = {"a": {"b", "c"}, "b": {"c"}, "c": set()}
+    assert rooms.levels(chain) == {"c": 0, "b": 1, "a": 2}
+    assert rooms.reduced(chain) == {"a": {"b"}, "b": {"c"}, "c": set()}
+    with pytest.raises(ValueError, match="in a circle: a > b > a"):
+        rooms.levels({"a": {"b"}, "b": {"a"}})
+    _, edges = rooms.imports()
+    places = rooms.placed(edges)
+    assert all(places[room][1] < places[other][1] for room, others in edges.items() for other in others)
+    assert {"models", "papers", "lm"} <= set(edges) and "prompt" in edges["models"] and "models" not in edges["runs"]
+    drawn = ElementTree.fromstring(rooms.drawing())
+    texts = {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert set(edges) <= texts
+
+
+def test_every_room_with_public_names_has_a_page():
+    """Papers are pages of their own, the applications are commands, and `torch` is the door of the adapters."""
+    rooms_of_code = {path.parent.name for path in (ROOT / "src" / "meta_icl").glob("*/__init__.py")}
+    assert rooms_of_code - {"adapters", "apps", "papers"} <= set(reference.ROOMS)
+    page = reference.pages()["reference/evaluation.md"]
+    assert "autofunction:: meta_icl.evaluation.compare" in page and "autoclass:: meta_icl.evaluation.Curves" in page
+
+
+def cells(source: str) -> list[str]:
+    """The code cells of a percent script."""
+    found = re.split(r"^# %%", source, flags=re.MULTILINE)[1:]
+    return [cell.partition("\n")[2].strip() for cell in found if not cell.startswith(" [markdown]")]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_notebooks_of_the_site_are_those_scripts_with_their_outputs(path):
+    notebook = json.loads((ROOT / "docs" / "notebooks" / f"{path.stem}.ipynb").read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert ["".join(cell["source"]).strip() for cell in code] == cells(path.read_text()), "make notebooks"
+    assert any(cell["outputs"] for cell in code)
+    kinds = [output["output_type"] for cell in code for output in cell["outputs"]]
+    assert "error" not in kinds
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_asks_for_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("myst_nb")
+    pytest.importorskip("furo")
+    built = tmp_path / "html"
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "read"), "docs"]
+    done = subprocess.run([*command, str(built)], check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (built / ".nojekyll").exists()
+    for page in built.rglob("*.html"):
+        loads = re.findall(r'<(?:link|script|img|iframe)[^>]*(?:src|href)="(?:https?:)?//[^"]*"', page.read_text())
+        assert not loads, f"{page.name} loads {loads}"

@@ -1,0 +1,159 @@
+"""Scores of answers against float64 loops over every prompt by itself, and few-shot curves of a tiny model."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import numpy_decoder as oracle
+import pytest
+import tokenizers
+from checkpoints import written
+from language_configs import CONFIGS
+from scipy.special import log_softmax
+
+from meta_icl.apps.cli import main
+from meta_icl.errors import BadInput
+from meta_icl.lm import load_language_model, read_tokenizer
+from meta_icl.lm.configurations import shape_of
+from meta_icl.lm.few_shot import Asked, few_shot, log_probabilities, most_probable, padded
+from meta_icl.lm.names import expected, from_checkpoint
+from meta_icl.lm.prompts import draw_prompt, tokenize
+from meta_icl.lm.tasks import task_of
+from meta_icl.models import Intervention
+
+CONFIG = CONFIGS["mistral"] | {"num_hidden_layers": 2, "max_position_embeddings": 64, "sliding_window": None}
+WORDS = ("<s>", "\n", "x", "y", "z", "u", "v", "->", "p", "q", "r")
+ROWS = [
+    {"input": a, "output": b} for a, b in (*zip("xyzuv", "pqpqp", strict=True), *zip("xyzuv", "pqpqp", strict=True))
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A random model whose tokens are words."""
+    rng = np.random.default_rng(0)
+    tensors = {n: (rng.normal(size=s) * (1 if len(s) == 1 else 0.5)).astype(np.float32)
+               for n, s in expected(shape_of(CONFIG)[0]).items()}  # fmt: skip
+    path = written(tmp_path_factory.mktemp("lm") / "model", CONFIG, tensors)
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<s>"))
+    splits = (tokenizers.pre_tokenizers.Split(*how) for how in ((" ", "removed"), ("\n", "isolated")))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(list(splits))
+    tokenizer.save(str(path / "tokenizer.json"))
+    shape = shape_of(CONFIG)[0]
+    return path, shape, dict(from_checkpoint(tensors, shape))
+
+
+def score(shape, arrays, asked):
+    logs = log_softmax(oracle.logits(shape, arrays, np.array([*asked.before, *asked.answer])), axis=-1)
+    rows = range(len(asked.before) - 1, len(asked.before) + len(asked.answer) - 1)
+    greedy = all(logs[i].argmax() == token for i, token in zip(rows, asked.answer, strict=True))
+    return sum(logs[i, token] for i, token in zip(rows, asked.answer, strict=True)), greedy
+
+
+def test_log_probabilities(folder):
+    """Answers of several tokens, alike and not, behind beginnings of one another; and without a head."""
+    path, shape, arrays = folder
+    network = load_language_model(path).network
+    best, _ = most_probable(network, np.array([0, 2, 3]))[0]
+    asked = [
+        Asked((0, 2, 3), (4,)), Asked((0, 2, 3), (5, 6)), Asked((0, 2), (3,)), Asked((0, 2, 3), (5, 7, 1)),
+        Asked((0, 2, 3), (best,)), Asked(tuple([0, 2, 3] * 13), (4, 5)),
+    ]  # fmt: skip
+    seen = []
+    told = log_probabilities(network, asked, progress=lambda *step: seen.append(step))
+    wanted = [score(shape, arrays, one) for one in asked]
+    np.testing.assert_allclose(told.scores, [s for s, _ in wanted], rtol=0, atol=2e-4)
+    np.testing.assert_array_equal(told.greedy, [g for _, g in wanted])
+    assert told.greedy[4] and seen[-1] == (2, 2)  # 0 2 3 5 7, with which the others begin, and the long one
+    mask = jnp.zeros((2, 4, 1, 1), bool).at[1, 2].set(True)
+    silenced = dict(arrays) | {"blocks.1.mixer.w_o": arrays["blocks.1.mixer.w_o"].copy()}
+    silenced["blocks.1.mixer.w_o"][2] = 0
+    told = log_probabilities(network, asked[:2], (Intervention("z", mask),))
+    np.testing.assert_allclose(told.scores, [score(shape, silenced, one)[0] for one in asked[:2]], rtol=0, atol=2e-4)
+    logs = oracle.logits(shape, arrays, np.array([0, 2, 3]))[-1]
+    (token, share), *_ = most_probable(network, np.array([0, 2, 3]))
+    assert token == logs.argmax() and share == pytest.approx(np.exp(log_softmax(logs)).max(), abs=1e-4)
+    with pytest.raises(BadInput, match="answer must be tokens"):
+        log_probabilities(network, [Asked((), (1,))])
+    assert [padded(n) for n in (1, 32, 33, 49, 65, 100)] == [32, 32, 48, 64, 96, 128]
+
+
+def test_curves_are_of_every_prompt_by_itself(folder):
+    path, shape, arrays = folder
+    network, tokenizer, task = (
+        load_language_model(path).network,
+        read_tokenizer(path),
+        task_of("t", ROWS, separator="\n"),
+    )
+    assert task.labels == (" p", " q")
+    found = few_shot(
+        network, tokenizer, task, shots=(2, 0), controls=("right", "random", "flipped"), prompts=3, opening=0
+    )
+    assert found.shots == (0, 2)
+    for control, k, i in (("right", 0, 0), ("random", 1, 2), ("flipped", 1, 1), ("random", 0, 1)):
+        drawn = draw_prompt(task, 2, rng=np.random.default_rng((0, i)), control=control)
+        cut = tokenize(drawn, tokenizer, separator="\n", opening=0, answered=True)
+        before = tuple(cut.tokens[: cut.of("answer")[found.shots[k]].start].tolist())
+        wanted = [score(shape, arrays, Asked(before, (tokenizer.numbers(label)[0],)))[0] for label in drawn.labels]
+        np.testing.assert_allclose(found.scores[control][i, k], wanted, rtol=0, atol=2e-4)
+        truth = task.labels.index(task.examples[drawn.indices[found.shots[k]]].answer)
+        assert found.targets[control][i, k] == truth  # the column of the class, whatever it is called
+    right = found.accuracy("right")
+    expected_right = (found.scores["right"].argmax(-1) == found.targets["right"]).astype(float)
+    np.testing.assert_array_equal(right, expected_right)
+    rows = found.rows()
+    assert [(row["control"], row["shots"]) for row in rows[:3]] == [("right", 0), ("right", 2), ("random", 0)]
+    assert rows[1]["accuracy"] == pytest.approx(right[:, 1].mean())
+    more = found.worth()["random"]["accuracy"]
+    assert more == pytest.approx((right - found.accuracy("random"))[:, 1].mean())
+    with pytest.raises(BadInput, match="tokens of a prompt must be at most 3"):
+        few_shot(network, tokenizer, task, shots=(1,), prompts=2, longest=3)
+
+
+def test_the_command(folder, tmp_path, capsys):
+    path, _, _ = folder
+    (tmp_path / "task.json").write_text(json.dumps(ROWS))
+    arguments = ["fewshot", str(path), "--task", str(tmp_path / "task.json"), "--template", "{input} -> {output}"]
+    arguments += ["--shots", "0,2", "--prompts", "3", "--controls", "right,flipped", "--root", str(tmp_path)]
+    assert main([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["opening"] == "<s>" and len(told["rows"]) == 4 and set(told["worth"]) == {"flipped"}
+    assert 0 <= told["rows"][0]["accuracy"] <= 1
+    page = (tmp_path / "fewshot-model-task.html").read_text()
+    assert "right answers are worth" in page
+    for extra, message in (
+        (("--controls", "wrong"), "unknown control 'wrong'"),
+        (("--shots", "x"), "--shots must be an integer"),
+        (("--shots", "50"), "shots must be between 0 and 9"),
+        (("--opening", "nothing"), "--opening must be"),
+        (("--task", "capitals"), "unknown task 'capitals'"),
+    ):
+        assert main([*arguments, *extra]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+    assert main(["fewshot", str(tmp_path / "none"), "--task", "country-capital"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_card(folder, tmp_path, capsys):
+    """Sections with a reading and limits each; every number of a head by itself."""
+    path, shape, arrays = folder
+    (tmp_path / "task.json").write_text(json.dumps(ROWS))
+    (tmp_path / "text.txt").write_text(" ".join(np.random.default_rng(0).choice(WORDS[2:], 300)))
+    arguments = ["card", str(path), "--task", str(tmp_path / "task.json"), "--text", str(tmp_path / "text.txt")]
+    assert main([*arguments, "--prompts", "2", "--out", str(tmp_path / "card.html"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((tmp_path / "card.json").read_text()) and told["schema"] == 1
+    names = ["few_shot", "by_position", "heads", "without_heads", "circuits", "implicit_updates"]
+    assert list(told["sections"]) == names and told["settings"]["opening"] == "<s>"
+    assert all(s["title"] and s["reading"] and s["limits"] for s in told["sections"].values())
+    numbers = read_tokenizer(path).numbers((tmp_path / "text.txt").read_text())
+    losses = []
+    for i in range(4):  # windows of 64 tokens with the opening one
+        window = [0, *numbers[63 * i : 63 * (i + 1)]]
+        logs = log_softmax(oracle.logits(shape, arrays, np.array(window)), axis=-1)
+        losses.append([-logs[j, token] for j, token in enumerate(window[1:])])
+    row = told["sections"]["by_position"]["rows"][0]
+    assert row["tokens"] == "1-8" and row["loss"] == pytest.approx(np.array(losses)[:, :8].mean(), abs=1e-3)
+    assert "What is lost without these heads" in (tmp_path / "card.html").read_text()
