@@ -73,6 +73,8 @@ def _prompt_interrupts(told: str) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
+        if _importing("jax", "jaxlib"):  # an exception amid the loading of compiled modules can crash the interpreter
+            os._exit(_say(told, 130))
         timers.append(threading.Timer(PATIENCE_SECONDS, lambda: os._exit(_say(told, 130))))
         timers[-1].daemon = True
         timers[-1].start()
@@ -84,6 +86,12 @@ def _prompt_interrupts(told: str) -> Iterator[None]:
         finally:
             for timer in timers:
                 timer.cancel()
+
+
+def _importing(*packages: str) -> bool:
+    """Whether a module of one of these packages is being imported right now."""
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] in packages]
+    return any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in modules)
 
 
 def _status(given: Sequence[str], told: str) -> int:
