@@ -91,7 +91,7 @@ def test_published_recall():
 def test_rules_are_the_mixers_rules():
     """The same recurrences as in the layers, on unit keys."""
     from meta_icl.models.mixers.delta import delta_chunks
-    from meta_icl.models.mixers.titans import Gates, Momentum, titans_products
+    from meta_icl.models.mixers.titans_rule import Gates, Momentum, titans_products
 
     rng = np.random.default_rng(1)
     x, y = jnp.asarray(rng.normal(size=(9, 4))), jnp.asarray(rng.normal(size=(9, 3)))

@@ -30,7 +30,7 @@ from memory_cases import (
     titans,
 )
 
-from meta_icl.models.mixers.titans import (
+from meta_icl.models.mixers.titans_rule import (
     Gates,
     Momentum,
     Rule,

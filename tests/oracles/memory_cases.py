@@ -12,7 +12,7 @@ from meta_icl.models.mixers.delta import (
 )
 from meta_icl.models.mixers.linear import linear_chunks
 from meta_icl.models.mixers.mesa import mesa_chunks
-from meta_icl.models.mixers.titans import (
+from meta_icl.models.mixers.titans_rule import (
     AS_WRITTEN,
     Gates,
     Momentum,

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from meta_icl.errors import require
 from meta_icl.models.block import Block, BlockLayer
+from meta_icl.models.depth import at, through_depth
 from meta_icl.models.embeddings import Vectors
 from meta_icl.models.interventions import Intervention
 from meta_icl.models.mixers.attention import AttentionLayer
@@ -26,10 +27,6 @@ from meta_icl.models.norms import Norm, NormLayer
 from meta_icl.models.patch import Patch
 from meta_icl.models.readouts import Tied
 from meta_icl.models.trace import Tap, Trace, check_sites, merged
-
-# Layers from which on one compiled round of blocks is scanned, to save compilation. Its backward pass computes a block
-# again: on CPU, copying what it would need into stacked arrays takes twice the time of a step.
-SCAN_FROM = 6
 
 
 @dataclass(frozen=True)
@@ -214,43 +211,8 @@ class Network(eqx.Module):
         Returns the last carry and, for every place in the round, the layers there and their outs stacked. `each` holds
         per place what `body` gets as a fourth argument, stacked over the layers there.
         """
-        n, period = self.n_layers if stop is None else stop, len(self.blocks)
-        rounds = n // period if n >= SCAN_FROM and n // period >= 2 else 0
-        looped = self.config.looped
-
-        def one(index: Any, place: int, row: Any, carry: Any) -> tuple[Any, Any]:
-            extra = () if each is None else (at(each[place], row),)
-            return body(index, at(self.blocks[place], 0 if looped else row), carry, *extra)
-
-        outs: list[list[Any]] = [[] for _ in range(period)]
-        if rounds:
-            arrays, static = eqx.partition(self.blocks, eqx.is_array)
-            if not looped:
-                arrays = jax.tree.map(lambda leaf: leaf if leaf.shape[0] == rounds else leaf[:rounds], arrays)
-
-            def scanned(carry: Any, item: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, ...]]:
-                r, weights, extras = item
-                found = []
-                for place in range(period):
-                    own = at(arrays[place], 0) if looped else weights[place]
-                    extra = () if extras is None else (extras[place],)
-                    carry, out = body(r * period + place, eqx.combine(own, static[place]), carry, *extra)
-                    found.append(out)
-                return carry, tuple(found)
-
-            extras = None if each is None else at(each, slice(rounds))
-            items = (jnp.arange(rounds), None if looped else arrays, extras)
-            carry, stacks = lax.scan(jax.checkpoint(scanned), carry, items)
-            for place in range(period):
-                outs[place].append(stacks[place])
-        for index in range(rounds * period, n):
-            carry, out = one(index, index % period, index // period, carry)
-            outs[index % period].append(jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), out))
-        parts = []
-        for place in range(min(period, n)):
-            stack = outs[place][0] if len(outs[place]) == 1 else jax.tree.map(_concatenated, *outs[place])
-            parts.append((list(range(place, n, period)), stack))
-        return carry, parts
+        config = self.config
+        return through_depth(body, carry, self.blocks, config.n_layers if stop is None else stop, config.looped, each)
 
     def initial_state(self, capacity: int | None = None) -> NetworkState:
         """What is carried before the first of at most `capacity` tokens.
@@ -317,15 +279,6 @@ class Network(eqx.Module):
         shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (self, fresh)]
         require(shapes[0] == shapes[1], "changed description", changes, "one that keeps the weights' shapes")
         return jax.tree.unflatten(jax.tree.structure(fresh), jax.tree.leaves(self))
-
-
-def at(tree: Any, row: Any) -> Any:
-    """One entry, or several, of what is stacked along the leading axis of every array."""
-    return jax.tree.map(lambda leaf: leaf[row] if eqx.is_array(leaf) else leaf, tree)
-
-
-def _concatenated(*leaves: Array) -> Array:
-    return jnp.concatenate(leaves)
 
 
 def _stacked_alone(leaf: Any) -> Any:

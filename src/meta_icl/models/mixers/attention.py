@@ -19,10 +19,11 @@ from meta_icl.models.mixers.patterns import (
     Cache,
     Front,
     Sums,
+    attention_pattern,
     elu_plus_one,
-    linear_pattern,
+    seen_rows,
     smeared,
-    softmax_pattern,
+    summed,
 )
 from meta_icl.models.norms import Norm, NormLayer
 from meta_icl.models.positions import Rotary
@@ -146,10 +147,8 @@ class AttentionLayer(eqx.Module):
         q, k, v = self.heads(x, tap, last=last)
         positions = jnp.arange(t)
         front = None if prefix is None else self.front(q, prefix)
-        q, k = (
-            self.placed(q, positions[-1:] if last else positions, self.q_norm),
-            self.placed(k, positions, self.k_norm),
-        )
+        q = self.placed(q, positions[-1:] if last else positions, self.q_norm)
+        k = self.placed(k, positions, self.k_norm)
         if self.smear is not None:
             k = smeared(k, jnp.concatenate([k[:, :1], k[:, :-1]], axis=1), self.smear)
         seen = self.seen(t, visible)
@@ -196,13 +195,7 @@ class AttentionLayer(eqx.Module):
 
     def seen(self, t: int, visible: Bool[Array, " t"] | None) -> Bool[Array, "t t"] | None:
         """Which rows (second) a row (first) sees; `None` for all."""
-        if not self.config.causal:
-            return None if visible is None else jnp.broadcast_to(visible[None], (t, t))
-        distance = jnp.arange(t)[:, None] - jnp.arange(t)[None]
-        seen = distance >= 0
-        if self.config.window is not None and self.config.window < t:
-            seen = seen & (distance < self.config.window)
-        return seen if visible is None else seen & visible[None]
+        return seen_rows(t, visible, self.config.causal, self.config.window)
 
     def attend(
         self,
@@ -215,10 +208,7 @@ class AttentionLayer(eqx.Module):
         empty: bool = False,
         front: Front | None = None,
     ) -> Float[Array, "q d"]:
-        """What the queries read of placed keys and of what is in `front`, mapped back to the stream.
-
-        Rows may see nothing at all where `empty`.
-        """
+        """What the queries read of placed keys and of `front`, mapped to the stream; `empty`: rows may see nothing."""
         scores = self.products(q, k)
         if front is not None:
             n_queries, n_front = front.q.shape[1], front.k.shape[1]
@@ -246,16 +236,7 @@ class AttentionLayer(eqx.Module):
         self, scores: Float[Array, "*h q s"], seen: Bool[Array, "#q s"] | None, empty: bool = False
     ) -> Float[Array, "*h q s"]:
         """The weights with which values are summed."""
-        kind = self.config.kind
-        if seen is not None:
-            seen = jnp.broadcast_to(seen, scores.shape)
-        if kind in ("linear", "elu"):
-            return linear_pattern(scores, seen, normalise=kind == "elu")
-        soft = softmax_pattern(scores, seen, empty)
-        if self.mix is None:
-            return soft
-        share = jax.nn.sigmoid(10 * self.mix)
-        return share * soft + (1 - share) * linear_pattern(scores, seen, normalise=False)
+        return attention_pattern(self.config.kind, scores, seen, empty, self.mix)
 
     def out(self, z: Float[Array, "heads q k"]) -> Float[Array, "q d"]:
         """The heads' answers mapped back to the stream."""
@@ -286,7 +267,8 @@ class AttentionLayer(eqx.Module):
         """Take in one token; returns the cache with it and the output at it."""
         q, k, v = self.heads(x[None], Tap())
         if isinstance(state, Sums):
-            return self._summed(state, q, k, v)
+            state, z = summed(state, q, k, v, self.scale, elu=self.config.kind == "elu")
+            return state, self.out(z)[0]
         size, position = state.keys.shape[1], state.position
         front = self.front(q, state.prefix) if state.prefix.shape[0] else None
         q, k = self.placed(q, position[None], self.q_norm), self.placed(k, position[None], self.k_norm)
@@ -299,17 +281,6 @@ class AttentionLayer(eqx.Module):
         age = (place - jnp.arange(size)) % size  # 0 for the newest
         y = self.attend(q, keys, values, (age <= position)[None], Tap(), front=front)
         return Cache(keys, values, unsmeared, state.prefix, position + 1), y[0]
-
-    def _summed(self, state: Sums, q: Array, k: Array, v: Array) -> tuple[Sums, Float[Array, " d"]]:
-        if self.config.kind == "elu":
-            q, k = elu_plus_one(q), elu_plus_one(k)
-        products = state.products + jnp.einsum("gsk,gsv->gkv", k, v)
-        keys = state.keys + k[:, 0]
-        z = jnp.einsum("hqk,hkv->hqv", q, self.for_heads(products)) * self.scale
-        if self.config.kind == "elu":
-            total = (jnp.einsum("hqk,hk->hq", q, self.for_heads(keys)) * self.scale)[..., None]
-            z = z / jnp.where(total > 0, total, 1)
-        return Sums(products, keys), self.out(z)[0]
 
     def qk(self) -> Float[Array, "*stack heads d d"]:
         """W_Q W_K^T times the scale: scores are h_q A h_k^T (row convention; before norms, rotation and smearing)."""

@@ -33,6 +33,38 @@ class Sums(NamedTuple):
     keys: Float[Array, "groups k"]
 
 
+def seen_rows(
+    t: int, visible: Bool[Array, " t"] | None, causal: bool, window: int | None = None
+) -> Bool[Array, "t t"] | None:
+    """Which rows (second) a row (first) sees; `None` for all."""
+    if not causal:
+        return None if visible is None else jnp.broadcast_to(visible[None], (t, t))
+    distance = jnp.arange(t)[:, None] - jnp.arange(t)[None]
+    seen = distance >= 0
+    if window is not None and window < t:
+        seen = seen & (distance < window)
+    return seen if visible is None else seen & visible[None]
+
+
+def attention_pattern(
+    kind: str,
+    scores: Float[Array, "*h q s"],
+    seen: Bool[Array, "#q s"] | None,
+    empty: bool = False,
+    mix: Float[Array, ""] | None = None,
+) -> Float[Array, "*h q s"]:
+    """The weights with which values are summed, by the kind of attention; `mix` is the logit u of "mixed"."""
+    if seen is not None:
+        seen = jnp.broadcast_to(seen, scores.shape)
+    if kind in ("linear", "elu"):
+        return linear_pattern(scores, seen, normalise=kind == "elu")
+    soft = softmax_pattern(scores, seen, empty)
+    if mix is None:
+        return soft
+    share = jax.nn.sigmoid(10 * mix)
+    return share * soft + (1 - share) * linear_pattern(scores, seen, normalise=False)
+
+
 def softmax_pattern(
     scores: Float[Array, "*h q s"], seen: Bool[Array, "*h q s"] | None, empty: bool = False
 ) -> Float[Array, "*h q s"]:
@@ -69,3 +101,25 @@ def smeared(
     """s k_j + (1 - s) k_{j-1} with s = sigmoid(logit)."""
     share = jax.nn.sigmoid(logit)[:, None, None]
     return share * k + (1 - share) * before
+
+
+def summed(
+    state: Sums,
+    q: Float[Array, "heads 1 k"],
+    k: Float[Array, "groups 1 k"],
+    v: Float[Array, "groups 1 k"],
+    scale: float,
+    *,
+    elu: bool,
+) -> tuple[Sums, Float[Array, "heads 1 k"]]:
+    """One token of linear attention, or of that with elu + 1: the sums with it, and what its query reads of them."""
+    if elu:
+        q, k = elu_plus_one(q), elu_plus_one(k)
+    products = state.products + jnp.einsum("gsk,gsv->gkv", k, v)
+    keys = state.keys + k[:, 0]
+    shared = q.shape[0] // keys.shape[0]
+    z = jnp.einsum("hqk,hkv->hqv", q, jnp.repeat(products, shared, axis=0)) * scale
+    if elu:
+        total = (jnp.einsum("hqk,hk->hq", q, jnp.repeat(keys, shared, axis=0)) * scale)[..., None]
+        z = z / jnp.where(total > 0, total, 1)
+    return Sums(products, keys), z

@@ -16,6 +16,8 @@ from meta_icl.models.positions import Rotary, Sinusoidal
 from meta_icl.models.published.regression import gpt2_block
 from meta_icl.models.readouts import Classifier, Linear
 
+__all__ = ["chan", "minegishi", "reddy", "singh"]
+
 NORMS = ("none", "pre", "post")
 
 

@@ -18,6 +18,8 @@ from meta_icl.models.published.classifiers import attention_block
 from meta_icl.models.published.regression import gpt2_block
 from meta_icl.models.readouts import Linear, Tied
 
+__all__ = ["gemma2", "gemma3", "gpt2", "llama", "mistral", "neox", "olmo2", "olsson", "qwen2", "qwen3"]
+
 
 def gpt2(
     n_tokens: int = 50_257,
@@ -122,21 +124,9 @@ def gemma2(
     Embeddings are scaled by sqrt(d_model); `query_scale` s gives scores q.k / sqrt(s), by default s = d_head.
     """
 
-    def block(index: int) -> Block:
-        attention = Attention(
-            n_heads,
-            d_head,
-            n_groups,
-            scale=1 / math.sqrt(query_scale or d_head),
-            window=window if index % 2 == 0 else None,
-            rotary=rotary,
-            softcap=softcap,
-            init=GPT2,
-        )
-        return Block(attention, Gated(d_ff, "gelu", init=GPT2), Norm("rms", eps), "sandwich")
-
-    blocks = [block(i) for i in range(n_layers)]
-    return _language(n_tokens, d_model, blocks, Norm("rms", eps), True, math.sqrt(d_model), final_softcap)
+    kinds = [{"window": window}, {}]
+    layers = [{"rotary": rotary, "softcap": softcap, **kinds[index % 2]} for index in range(n_layers)]
+    return _gemma(n_tokens, d_model, n_heads, d_ff, n_groups, d_head, query_scale, eps, layers, final_softcap)
 
 
 def gemma3(
@@ -159,22 +149,10 @@ def gemma3(
     Local layers have a window and rotary positions of base 10,000, global ones of base 1,000,000 (Gemma Team, 2025).
     """
 
-    def block(index: int) -> Block:
-        local = (index + 1) % global_every != 0
-        attention = Attention(
-            n_heads,
-            d_head,
-            n_groups,
-            scale=1 / math.sqrt(query_scale or d_head),
-            window=window if local else None,
-            rotary=local_rotary if local else global_rotary,
-            qk_norm=Norm("rms", eps),
-            init=GPT2,
-        )
-        return Block(attention, Gated(d_ff, "gelu", init=GPT2), Norm("rms", eps), "sandwich")
-
-    blocks = [block(i) for i in range(n_layers)]
-    return _language(n_tokens, d_model, blocks, Norm("rms", eps), True, math.sqrt(d_model))
+    local = {"window": window, "rotary": local_rotary, "qk_norm": Norm("rms", eps)}
+    far = {"rotary": global_rotary, "qk_norm": Norm("rms", eps)}
+    layers = [far if (index + 1) % global_every == 0 else local for index in range(n_layers)]
+    return _gemma(n_tokens, d_model, n_heads, d_ff, n_groups, d_head, query_scale, eps, layers)
 
 
 def neox(
@@ -239,6 +217,32 @@ def olsson(
         Norm(),
         Linear(n_tokens),
     )
+
+
+def _gemma(
+    n_tokens: int,
+    d_model: int,
+    n_heads: int,
+    d_ff: int,
+    n_groups: int | None,
+    d_head: int,
+    query_scale: float | None,
+    eps: float,
+    layers: Sequence[dict[str, Any]],
+    final_softcap: float | None = None,
+) -> Architecture:
+    """Sandwiched blocks on embeddings times sqrt(d_model); `layers` holds the further fields of each attention."""
+    norm, scale = Norm("rms", eps), 1 / math.sqrt(query_scale or d_head)
+    blocks = [
+        Block(
+            Attention(n_heads, d_head, n_groups, scale=scale, init=GPT2, **fields),
+            Gated(d_ff, "gelu", init=GPT2),
+            norm,
+            "sandwich",
+        )
+        for fields in layers
+    ]
+    return _language(n_tokens, d_model, blocks, norm, True, math.sqrt(d_model), final_softcap)
 
 
 def _readout(n_tokens: int, tied: bool, softcap: float | None = None) -> Any:

@@ -18,6 +18,8 @@ from meta_icl.models.norms import Norm
 from meta_icl.models.positions import Learned
 from meta_icl.models.readouts import Classifier, Linear
 
+__all__ = ["garg", "kirsch", "lstm", "memories", "mlp", "raventos", "von_oswald"]
+
 
 def von_oswald(
     d_model: int,

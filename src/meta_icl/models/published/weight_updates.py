@@ -15,6 +15,8 @@ from meta_icl.models.norms import Norm
 from meta_icl.models.positions import Learned
 from meta_icl.models.readouts import Linear
 
+__all__ = ["ARRANGEMENTS", "contextual"]
+
 ARRANGEMENTS: dict[str, dict[str, Any]] = {
     "no skip": {"skip": "none"},
     "skip around": {"skip": "around"},

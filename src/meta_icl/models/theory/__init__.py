@@ -10,10 +10,9 @@ from meta_icl.models.theory.linear_attention import (
     OneLayerPredictor,
     SeparateLinearAttention,
     SeparatePredictor,
-    SparseLinearPredictor,
-    SparseLinearTransformer,
 )
 from meta_icl.models.theory.softmax_regression import SoftmaxRegression, SoftmaxRegressionPredictor
+from meta_icl.models.theory.sparse import SparseLinearPredictor, SparseLinearTransformer
 
 __all__ = [
     "CubicMLP",

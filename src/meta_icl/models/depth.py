@@ -1,0 +1,75 @@
+"""How a computation passes through the layers of a network: a round of blocks again and again, scanned where deep."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+# Layers from which on one compiled round of blocks is scanned, to save compilation. Its backward pass computes a block
+# again: on CPU, copying what it would need into stacked arrays takes twice the time of a step.
+SCAN_FROM = 6
+
+
+def through_depth(
+    body: Callable[..., tuple[Any, Any]],
+    carry: Any,
+    blocks: tuple[Any, ...],
+    n: int,
+    looped: bool = False,
+    each: tuple[Any, ...] | None = None,
+) -> tuple[Any, list[tuple[list[int], Any]]]:
+    """Run `body(index, block, carry) -> (carry, out)` through `n` layers, whose weights stand in `blocks`.
+
+    `blocks` has one entry per place in the round, stacked over the layers there (layer i: place i modulo the round's
+    length); where they are `looped`, the first of each is used again and again. Returns the last carry and, for every
+    place, the layers there and their outs stacked. `each` holds per place what `body` gets as a fourth argument.
+    """
+    period = len(blocks)
+    rounds = n // period if n >= SCAN_FROM and n // period >= 2 else 0
+
+    def one(index: Any, place: int, row: Any, carry: Any) -> tuple[Any, Any]:
+        extra = () if each is None else (at(each[place], row),)
+        return body(index, at(blocks[place], 0 if looped else row), carry, *extra)
+
+    outs: list[list[Any]] = [[] for _ in range(period)]
+    if rounds:
+        arrays, static = eqx.partition(blocks, eqx.is_array)
+        if not looped:
+            arrays = jax.tree.map(lambda leaf: leaf if leaf.shape[0] == rounds else leaf[:rounds], arrays)
+
+        def scanned(carry: Any, item: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, ...]]:
+            r, weights, extras = item
+            found = []
+            for place in range(period):
+                own = at(arrays[place], 0) if looped else weights[place]
+                extra = () if extras is None else (extras[place],)
+                carry, out = body(r * period + place, eqx.combine(own, static[place]), carry, *extra)
+                found.append(out)
+            return carry, tuple(found)
+
+        extras = None if each is None else at(each, slice(rounds))
+        items = (jnp.arange(rounds), None if looped else arrays, extras)
+        carry, stacks = lax.scan(jax.checkpoint(scanned), carry, items)
+        for place in range(period):
+            outs[place].append(stacks[place])
+    for index in range(rounds * period, n):
+        carry, out = one(index, index % period, index // period, carry)
+        outs[index % period].append(jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), out))
+    parts = []
+    for place in range(min(period, n)):
+        stack = outs[place][0] if len(outs[place]) == 1 else jax.tree.map(_concatenated, *outs[place])
+        parts.append((list(range(place, n, period)), stack))
+    return carry, parts
+
+
+def at(tree: Any, row: Any) -> Any:
+    """One entry, or several, of what is stacked along the leading axis of every array."""
+    return jax.tree.map(lambda leaf: leaf[row] if eqx.is_array(leaf) else leaf, tree)
+
+
+def _concatenated(*leaves: Array) -> Array:
+    return jnp.concatenate(leaves)
