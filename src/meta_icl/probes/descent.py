@@ -14,9 +14,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from meta_icl.algorithms import GradientDescent, GradientDescentPlusPlus, Ridge, sample_best_rate
+from meta_icl.algorithms import GradientDescent, GradientDescentPlusPlus, Ridge, line_search, sample_best_rate
+from meta_icl.analysis import gradient_descent_construction, interpolated
 from meta_icl.errors import BadInput
 from meta_icl.evaluation import alignment, mean_loss
+from meta_icl.models import Attention, Concatenated, Network
 from meta_icl.plotting import Chart, Lines, Series
 from meta_icl.probes._shared import Measured
 from meta_icl.probes._subject import Subject
@@ -39,7 +41,7 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
     for n in contexts:
         prompts = truncated(subject.prompts, n)
         found["loss"].append(float(mean_loss(subject.model, prompts)))
-        for name, reference in references(prompts).items():
+        for name, reference in (references(prompts) | halfway(subject.model, prompts)).items():
             close = alignment(subject.model, reference, prompts)
             found.setdefault(f"{name}/loss", []).append(float(mean_loss(reference, prompts)))
             found.setdefault(f"{name}/difference", []).append(float(close["prediction_difference"]))
@@ -57,6 +59,25 @@ def references(prompts: Any) -> dict[str, Any]:
         "GD++, 2 steps": GradientDescentPlusPlus(rates=rate, gammas=gamma, steps=2),
         "ridge": Ridge(RIDGE),
     }
+
+
+def halfway(model: Any, prompts: Any) -> dict[str, Any]:
+    """The network halfway to the construction of gradient descent, by its products; none where it has no such form."""
+    network, layout = getattr(model, "network", None), getattr(model, "layout", None)
+    blocks = network.config.blocks if isinstance(network, Network) else ()
+    linear = all(isinstance(b.mixer, Attention) and b.mixer.kind == "linear" and not b.feed_forward for b in blocks)
+    if not blocks or not linear or not isinstance(layout, Concatenated):
+        return {}
+    steps, (n, d) = network.n_layers, prompts.x[0, :-1].shape
+    rate = sample_best_rate(prompts)
+    if steps > 1:
+        rate, _ = line_search(prompts, rate * jnp.linspace(0.05, 1.5, 59), steps)
+    rates = rate if network.config.looped or steps == 1 else jnp.full(steps, rate)
+    built = gradient_descent_construction(rates, d=d, n_context=n, n_steps=steps, n_out=prompts.y.shape[-1])
+    try:
+        return {"weights halfway to gradient descent": interpolated(model, built)}
+    except BadInput:  # several heads, or narrow ones
+        return {}
 
 
 def rows(measured: Measured) -> list[dict[str, Any]]:
