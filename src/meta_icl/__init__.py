@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meta_icl.apps.show import show
     from meta_icl.evaluation import compare, learning_curves, loss_by_context
     from meta_icl.models import Architecture, Attention, Block, Learner, LinearAttention, Network
+    from meta_icl.probes.attention import attention_maps
     from meta_icl.prompt import Predictor, Prompt, Task
     from meta_icl.tasks import LinearRegression, Normal, SineRegression, Uniform
     from meta_icl.training import load, train
@@ -46,6 +47,7 @@ __all__ = [
     "Task",
     "Uniform",
     "__version__",
+    "attention_maps",
     "best_rate",
     "compare",
     "key",
@@ -68,6 +70,7 @@ _HOMES = {
     "meta_icl.apps.show": ("show",),
     "meta_icl.evaluation": ("compare", "learning_curves", "loss_by_context"),
     "meta_icl.models": ("Architecture", "Attention", "Block", "Learner", "LinearAttention", "Network"),
+    "meta_icl.probes.attention": ("attention_maps",),
     "meta_icl.prompt": ("Predictor", "Prompt", "Task"),
     "meta_icl.tasks": ("LinearRegression", "Normal", "SineRegression", "Uniform"),
     "meta_icl.training": ("load", "train"),

@@ -8,11 +8,12 @@ from meta_icl.errors import BadInput
 from meta_icl.evaluation import Comparison, Curves, learning_curves
 from meta_icl.plotting import Bars, Chart, Lines, Series
 from meta_icl.plotting import show as draw_and_show
+from meta_icl.probes.attention import AttentionMaps
 from meta_icl.training import Trained
 
 
 def show(thing: Any) -> None:
-    """Show curves, a trained ensemble (its learning curves), a comparison or a chart, in a notebook or the browser."""
+    """Show curves, the learning curves of a trained ensemble, a comparison, attention maps or a chart."""
     draw_and_show(chart(thing))
 
 
@@ -24,9 +25,12 @@ def chart(thing: Any) -> Chart:
         return lines(learning_curves(thing))
     if isinstance(thing, Comparison):
         return bars(thing)
+    if isinstance(thing, AttentionMaps):
+        return thing.chart()
     if isinstance(thing, Chart):
         return thing
-    raise BadInput(f"show must get curves, a trained ensemble, a comparison or a chart, got {type(thing).__name__}")
+    known = "curves, a trained ensemble, a comparison, attention maps or a chart"
+    raise BadInput(f"show must get {known}, got {type(thing).__name__}")
 
 
 def lines(curves: Curves, title: str = "") -> Lines:

@@ -8,17 +8,21 @@ What it says. A map shows what is read, not what is done with it: values and lat
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from meta_icl.plotting import Chart, Heatmaps, Panel
 from meta_icl.probes._shared import Measured, head_map, layer_names, over_prompts
-from meta_icl.probes._subject import Subject, require_site
+from meta_icl.probes._subject import Subject, learner_subject, require_site
+from meta_icl.prompt import Ensemble, TokenPrompt
 
 LONGEST_MAP = 64  # tokens of a prompt whose maps are drawn whole
+MOST_PANELS = 16
 
 
 def check(subject: Subject) -> None:
@@ -66,12 +70,9 @@ def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
     }
     panels = []
     for label, measured in found.items():
-        if "maps" not in measured:
-            continue
-        for i, heads in enumerate(measured["maps"]):
-            name = layer_names(measured["layers"])[i]
-            panels += [Panel(f"{label}, {name}, head {h + 1}", head) for h, head in enumerate(heads)]
-    if 0 < len(panels) <= 16:
+        if "maps" in measured:
+            panels += _panels(measured["maps"], measured["layers"], f"{label}, ")
+    if 0 < len(panels) <= MOST_PANELS:
         charts["maps"] = Heatmaps(
             "Attention of the first prompt",
             panels,
@@ -79,6 +80,66 @@ def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
             diverging=False,
         )
     return charts
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Attention of models on prompts: `maps` "models prompts layers heads q k" of the `layers` that have any.
+
+    `mean` and `spread` (a standard deviation) are over models and prompts; `show` draws the mean, and says the spread.
+    """
+
+    maps: Float[np.ndarray, "models prompts layers heads q k"]
+    layers: Int[np.ndarray, " layers"]
+
+    @property
+    def mean(self) -> Float[np.ndarray, "layers heads q k"]:
+        """The average map of every head."""
+        return self.maps.mean((0, 1))
+
+    @property
+    def spread(self) -> Float[np.ndarray, "layers heads q k"]:
+        """The standard deviation of every weight."""
+        return self.maps.std((0, 1))
+
+    def chart(self) -> Heatmaps:
+        """A panel per head, of the first layers where they are too many for one picture."""
+        panels, (n_models, n_prompts) = _panels(self.mean, self.layers), self.maps.shape[:2]
+        over = f"{n_prompts} prompt{'s' * (n_prompts > 1)}, {n_models} model{'s' * (n_models > 1)}"
+        about = f"Rows read, columns are read. Mean over {over}; the largest standard deviation is "
+        left_out = len(panels) - MOST_PANELS
+        more = f" {left_out} more heads are left out." if left_out > 0 else ""
+        return Heatmaps(
+            "Attention",
+            panels[:MOST_PANELS],
+            f"{about}{self.spread.max():.2g}.{more}",
+            diverging=bool((self.mean < 0).any()),
+        )
+
+
+def attention_maps(model: Any, prompts: Any) -> AttentionMaps:
+    """Where every head of a model looks: an in-context learner or a trained ensemble, on one prompt or a batch.
+
+    The query's target is hidden. Raises `BadInput` for a model that names no attention pattern.
+    """
+    if jax.tree.leaves(prompts)[0].ndim == (1 if isinstance(prompts, TokenPrompt) else 2):
+        prompts = jax.tree.map(lambda leaf: leaf[None], prompts)
+    models = [model[i] for i in range(len(model))] if isinstance(model, Ensemble) else [model]
+    found = []
+    for one in models:
+        subject = learner_subject(one, prompts)
+        check(subject)
+        found.append(subject.traced(_maps))
+    return AttentionMaps(np.stack(found), np.array(subject.shape_of_trace().layers_of("pattern")))
+
+
+def _panels(maps: np.ndarray, layers: np.ndarray, label: str = "") -> list[Panel]:
+    """A panel per head of maps "layers heads q k"."""
+    return [
+        Panel(f"{label}{name}, head {h + 1}", head)
+        for name, heads in zip(layer_names(layers), maps, strict=True)
+        for h, head in enumerate(heads)
+    ]
 
 
 def shares(trace: Any) -> dict[str, Any]:
