@@ -1,6 +1,7 @@
 """Runs the parts of a run: finished ones are loaded, the others computed on worker processes or in this one."""
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,16 @@ def run_parts(
     part elsewhere; where all parts log as many `steps`, the bar moves with them. After Ctrl-C workers have `grace`
     seconds to reach a checkpoint; those that need longer are stopped, and go on from their last one. A part that takes
     longer than `time_limit` seconds has failed. An `executor` computes the parts elsewhere, in place of `workers`.
+    Of a run that was asked for some `experiments` only, patterns of names as `fnmatch` reads them, other parts are left
+    out.
 
     Raises `PartFailed` with the end of the traceback if a part fails, `BadInput` for bad input, and
     `KeyboardInterrupt` after Ctrl-C, once the workers have saved their checkpoints.
     """
     require(workers is None or workers >= 0, "workers", workers, "zero or more")
+    only = run.config.get("experiments")
+    if only is not None:
+        parts = {name: each for name, each in parts.items() if any(fnmatchcase(name, pattern) for pattern in only)}
     name_of_function = function_name(function)
     for name, arguments in parts.items():
         write_config(run.part_folder(name), {"function": name_of_function, "arguments": dict(arguments)})

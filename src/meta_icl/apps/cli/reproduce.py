@@ -76,9 +76,9 @@ def main(arguments: Sequence[str]) -> int:
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
             run.begin_again()
-            paper.run(config, run, *([] if needed is None else [needed]))
+            paper.run(config, run)
             run.finish()
-        claims = list(paper.claims(run, *([] if needed is None else [ids])))
+        claims = [claim for claim in paper.claims(run) if needed is None or claim.id.rpartition("/")[2] in ids]
         run.save_claims(claims)
         content = report.told_by(run, claims)
         path = run.folder / "report.html"
@@ -103,11 +103,11 @@ def asked_for(paper: Any, ids: Sequence[str]) -> list[str]:
 
 
 def needed_by(paper: Any, ids: Sequence[str]) -> list[str] | None:
-    """The experiments that the claims asked for need, if the paper says so (`NEEDS`); `None` for all of them."""
-    needs = getattr(paper, "NEEDS", None)
-    if needs is None or not ids:
+    """The parts that the claims asked for need, as patterns, if the paper says so (`NEEDS`); `None` for all of them."""
+    needs = getattr(paper, "NEEDS", {})
+    if not ids or not all(id in needs for id in ids):
         return None
-    return sorted({experiment for id in ids for experiment in needs[id]})
+    return sorted({pattern for id in ids for pattern in needs[id]})
 
 
 def configured(paper: Any, options: Options) -> Any:
