@@ -49,9 +49,10 @@ def torch() -> Run:
 
 
 def seeds(n: int, arrangement: str) -> Run:
+    from ways import ours
+
     from meta_icl import LinearRegression
     from meta_icl.models import von_oswald
-    from ways import ours
 
     return ours(LinearRegression(10, 10), von_oswald(11), batch=256, seeds=n, arrangement=arrangement)
 

@@ -71,11 +71,13 @@ def exact() -> Run:
 
     from meta_icl.algorithms import map_loss
     from meta_icl.models import MergedLinearAttention
-    from meta_icl.training import population_objective
     from meta_icl.tasks import LinearRegression
+    from meta_icl.training import population_objective
 
     loss = map_loss(jnp.eye(D) / 3, N)
-    return ours(LinearRegression(D, N), MergedLinearAttention(D, 1, 1e-3), batch=1, objective=population_objective(loss))
+    return ours(
+        LinearRegression(D, N), MergedLinearAttention(D, 1, 1e-3), batch=1, objective=population_objective(loss)
+    )
 
 
 def _in(batch: int, layers: int) -> dict:
