@@ -1,4 +1,4 @@
-"""Reductions of whole papers: full-batch descent on a set (Zhang et al.), softmax heads on fresh prompts (He et al.)."""
+"""Reductions of whole papers: full-batch descent on a set (Zhang et al.), softmax heads on prompts (He et al.)."""
 
 from harness import Run, Workload
 from ways import ours, torch_loop

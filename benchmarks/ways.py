@@ -41,7 +41,7 @@ def ours(
 
 
 def jax_loop(params: Any, loss_of: Callable[[Any, Any], Any], optimiser: Any) -> Run:
-    """A jitted step in a Python loop: `loss_of(params, key)` draws its batch; the mean loss of the steps is returned."""
+    """A jitted step in a Python loop: `loss_of(params, key)` draws its batch; the mean loss is returned."""
     import jax
     import optax
 
@@ -66,7 +66,7 @@ def jax_loop(params: Any, loss_of: Callable[[Any, Any], Any], optimiser: Any) ->
 
 
 def torch_loop(model: Any, loss_of: Callable[[Any], Any], optimiser: Any, *, compiled: bool = False) -> Run:
-    """A PyTorch training loop: `loss_of(model)` draws its batch; with `compiled` the model goes through torch.compile."""
+    """A PyTorch training loop: `loss_of(model)` draws its batch; `compiled`: the model goes through torch.compile."""
     import torch
 
     torch.set_num_threads(1)
