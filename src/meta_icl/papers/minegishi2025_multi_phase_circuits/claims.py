@@ -12,6 +12,7 @@ from meta_icl.runs.claims import Check, Claim, Rule, absolute, at_least, at_most
 from .experiments import CIRCUITS, Seeds, course, load
 
 BIGRAM, LABEL, CHUNK = range(3)
+DEFAULT = (*range(1, 10), 11, 12)  # claims about the default setting
 LEARNED = 0.9  # final accuracy from which on the absence of plateaus, or an order of times, means something
 
 
@@ -35,7 +36,13 @@ def claims(run: Run) -> list[Claim]:
 
 def judged(found: Mapping[str, Seeds]) -> list[Claim]:
     """The claims from what was recorded of every trained setting."""
-    return [*default_claims(found["default"]), *setting_claims(found)]
+    default = default_claims(found["default"]) if "default" in found else untrained_claims()
+    return [*default, *setting_claims(found)]
+
+
+def untrained_claims() -> list[Claim]:
+    """The claims about the default, of a preset that does not train it."""
+    return [claim(number, "About the default setting", "Sections 3 and 4", []) for number in DEFAULT]
 
 
 def claim(number: int, statement: str, source: str, checks: list[Check], revised: str | None = None) -> Claim:
@@ -172,7 +179,7 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
     levels = [
         Check(f"T = {t}: first plateau, or end", within(1 / t - 0.03, 1 / t + 0.05), values(name, first))
         for t, name in ((2, "T=2"), (3, "default"), (4, "T=4"))
-        if name in found and (t == 3 or "T=2" in found)
+        if name in found
     ]
     # A mask's own ceiling stands at another place than the full network's for FCC only: 1.
     masks = [
@@ -180,7 +187,7 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
             f"only {circuit}", lambda a, i=i: final(a) - float(a["ceilings"][i])))
         for i, circuit in enumerate(("ncc", "scc", "fcc")) if f"only {circuit}" in found
     ]  # fmt: skip
-    if "only fcc" in found:
+    if "only fcc" in found and "default" in found:
         times = [np.median([last_rise(a) for a in group]) for group in (found["default"], found["only fcc"])]
         masks.append(Check("steps to learn: full network over FCC alone", at_least(2), (times[0] / times[1],)))
     by_task = [
@@ -220,7 +227,7 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
               checks("largest label attention of a head of layer 1", at_least(0.6), ("heads=2",),
                      lambda a: float(a["scores"][:, LABEL, 0].max()))),
         learned(27, "More maps, later jumps", "Fig. 18", maps,
-                ordered("last jump by T", maps if "T=6" in found else [], last_rise, 1)),
+                ordered("last jump by T", maps if {"default", "T=6"} <= set(found) else [], last_rise, 1)),
         learned(28, "Long contexts are learned in one phase, by the same circuit", "Fig. 19", long,
                 [*few(long), *same_end(long)]),
         learned(29, "Three layers show phases, four and five do not", "Figs. 22, 23", deep,

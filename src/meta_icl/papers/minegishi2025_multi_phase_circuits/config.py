@@ -7,13 +7,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Setting:
-    """One experiment: deviations of the world and of the network from the public code's, and a circuit mask."""
+    """One experiment: deviations of the world and of the network from `default`, and a circuit mask."""
 
     world: Mapping[str, Any] = field(default_factory=dict)
     stack: Mapping[str, Any] = field(default_factory=dict)
-    positions: str = "item"
-    n_hidden: int = 2
-    content_labels: bool = False  # fixed label vectors of the items' width, as the text has them
+    positions: str = "item"  # or "window"
+    project: bool = True  # W_O
+    n_hidden: int = 1
+    labels: str = (
+        "table"  # trained vectors of the stream's width; "content", of the items' width; "fixed", those untrained
+    )
     circuit: str | None = None
     all_labels: bool = False
     learning_rate: float = 0.01
@@ -22,7 +25,7 @@ class Setting:
 
 def _theory(k: int) -> Setting:
     world = {"n_tasks": 2, "n_classes": k, "n_labels": k, "assign": "bijection", "distinct_query": True}
-    return Setting(world, circuit="scc", share=0.5)
+    return Setting(world, circuit="scc")
 
 
 def _worlds(name: str, values: Sequence[Any], **more: Any) -> dict[str, Setting]:
@@ -32,10 +35,12 @@ def _worlds(name: str, values: Sequence[Any], **more: Any) -> dict[str, Setting]
 
 SETTINGS: dict[str, Setting] = {
     "default": Setting(),
-    "item, W_O, 1 hidden": Setting(stack={"project": True}, n_hidden=1),
-    "window": Setting(positions="window"),
-    "published text": Setting({}, {"project": True}, "window", 1, content_labels=True),
-    **{f"only {circuit}": Setting(circuit=circuit, share=0.5) for circuit in ("ncc", "scc", "fcc")},
+    "public code": Setting(project=False, n_hidden=2),
+    "published text": Setting({"assign": "random"}, positions="window", labels="fixed"),
+    # A prompt of nine tokens in nine places has a single offset: every token stands at a place of its own.
+    "abs": Setting({"n_positions": 9}, positions="window", labels="content"),
+    "only ncc": Setting(circuit="ncc", share=0.4),  # it rests long before the others
+    **{f"only {circuit}": Setting(circuit=circuit) for circuit in ("scc", "fcc")},
     **{f"theory K={k}": _theory(k) for k in (8, 16, 32)},
     **_worlds("n_tasks", (1, 2, 4, 6, 9, 12)),
     **_worlds("n_classes", (32, 128, 256, 512)),
@@ -48,24 +53,29 @@ SETTINGS: dict[str, Setting] = {
     "induction": Setting({"n_tasks": 1, "p_bursty": 1.0}),
     **{f"heads={h}": Setting(stack={"n_heads": h}) for h in (2, 4, 8, 16)},
     **{f"layers={n}": Setting(stack={"n_layers": n}) for n in (3, 4, 5)},
-    "standard": Setting(stack={"norm": "post", "d_mlp": 512, "project": True, "scaled": True}),
+    "standard": Setting(stack={"norm": "post", "d_mlp": 512, "scaled": True}, n_hidden=0),
     "all labels": Setting(all_labels=True),
 }
-VARIANTS = ("default", "item, W_O, 1 hidden", "window", "published text")
+VARIANTS = ("default", "public code", "published text", "abs")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes; `extra` are settings beyond the default, with `extra_seeds` seeds."""
+    """Sizes; `extra` are settings beyond the default, with `extra_seeds` seeds; without seeds the default is left out.
+
+    A training ends before its last step when its loss stays below `stop_below`.
+    """
 
     seeds: int = 4
-    steps: int = 210_000
+    steps: int = 200_000
     extra: tuple[str, ...] = ()
     extra_seeds: int = 1
     extra_steps: int = 100_000
     batch: int = 128
     records: int = 120
     n_eval: int = 4_096
+    stop_below: float = 0.005
     n_shuffled: int = 1_024
+    n_removed: int = 2_048
     n_traced: int = 256
     n_ceiling: int = 20_000

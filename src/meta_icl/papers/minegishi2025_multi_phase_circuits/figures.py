@@ -18,7 +18,7 @@ from meta_icl.plotting import (
 )
 from meta_icl.runs import Run
 
-from .config import SETTINGS, Setting
+from .config import SETTINGS, VARIANTS, Setting
 from .experiments import CIRCUITS, SHUFFLES, Course, Seeds, course, load, variant_rows
 
 KNOBS = {"n_tasks": ("T", "Maps", 3), "n_classes": ("K", "Classes", 64), "eps": ("eps", "Noise of items", 0.1),
@@ -39,18 +39,9 @@ def figures(run: Run) -> dict[str, Chart]:
 
 def drawn(found: Mapping[str, Seeds]) -> dict[str, Chart]:
     """The figures of what was recorded of every trained setting."""
-    seeds = found["default"]
-    shown = max((course(arrays) for arrays in seeds), key=lambda one: len(one.records))
-    out: dict[str, Chart] = {
-        "accuracy": accuracy_figure(seeds),
-        "phases": phase_figure(shown),
-        "circuits": circuit_figure("Circuits while training (Fig. 4)", seeds),
-        "random_labels": shuffled_figure(seeds),
-        "patterns": pattern_figure(shown),
-        "film": film_figure(shown),
-        "explorer": explorer_figure(shown),
-        "variants": variant_figure(found),
-    }
+    out: dict[str, Chart] = default_figures(found["default"]) if "default" in found else {}
+    if set(VARIANTS) & set(found):
+        out["variants"] = variant_figure(found)
     for name in (name for name in found if name.startswith("heads=")):
         # One seed: which head is which differs from seed to seed.
         title = f"Circuits with {name.removeprefix('heads=')} heads, first seed (Figs. 9, 17)"
@@ -60,6 +51,20 @@ def drawn(found: Mapping[str, Seeds]) -> dict[str, Chart]:
         out["phase_diagrams"] = Grid("Accuracy by setting (rows) and step (Figs. 7, 15)", diagrams, 2)
     others = {name: arrays[0] for name, arrays in found.items() if name != "default"}
     return out | ({"settings": settings_figure(others)} if others else {})
+
+
+def default_figures(seeds: Seeds) -> dict[str, Chart]:
+    """The course of the default setting."""
+    shown = max((course(arrays) for arrays in seeds), key=lambda one: len(one.records))
+    return {
+        "accuracy": accuracy_figure(seeds),
+        "phases": phase_figure(shown),
+        "circuits": circuit_figure("Circuits while training (Fig. 4)", seeds),
+        "random_labels": shuffled_figure(seeds),
+        "patterns": pattern_figure(shown),
+        "film": film_figure(shown),
+        "explorer": explorer_figure(shown),
+    }
 
 
 def accuracy_figure(seeds: Seeds) -> Chart:
