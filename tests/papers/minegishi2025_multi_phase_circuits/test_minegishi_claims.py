@@ -17,6 +17,8 @@ UNIFORM = (1 / 9, 4 / 9, 0.26)  # bigram, label, chunk
 # Scores (bigram, label, chunk) of the two layers before learning and in the three phases, as published.
 CIRCUITS = [(UNIFORM, UNIFORM), ((0.9, 0.05, 0.26), (0.9, 0.05, 0.26)), ((0.1, 0.8, 0.26), (0.9, 0.05, 0.26)),
             ((0.1, 0.8, 0.9), (0.1, 0.9, 0.26))]  # fmt: skip
+# What the removals cost: a semi-context circuit needs the labels in layer 1, a full one own items, and labels in layer 2.
+COSTS = [(0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.01, 0.43), (0.6, 0.02, 0.4, 0.05)]
 
 
 def planted(*jumps, scc=0.79, ncc=1 / 3, heads=1, layers=2, last=3):
@@ -31,10 +33,12 @@ def planted(*jumps, scc=0.79, ncc=1 / 3, heads=1, layers=2, last=3):
         phase[time <= LOGS] = last - len(jumps) + 1 + i
     scores = np.array(CIRCUITS)[phase]  # "records layers 3"
     scores = np.repeat(np.swapaxes(scores, 1, 2)[..., None], heads, -1)
+    removed = accuracy[:, None] - np.array(COSTS)[phase]
     permuted = np.where(phase == 3, 0.71, accuracy)
     patterns = np.zeros((len(STEPS), layers, heads, 9, 9)) + phase[:, None, None, None, None]
     return [{"step": STEPS, "accuracy": accuracy, "scores": scores, "permutation": permuted, "derangement": permuted,
-             "iid": permuted, "ceilings": np.array([ncc, scc, 1.0]), "patterns": patterns,
+             "iid": permuted, "intact": accuracy, "removed": removed, "trained": STEPS[-1],
+             "ceilings": np.array([ncc, scc, 1.0]), "patterns": patterns,
              "by_task": np.stack([accuracy, accuracy], -1), "by_item": np.full((len(STEPS), 5), 0.867)}]  # fmt: skip
 
 
@@ -102,7 +106,7 @@ def test_figures_show_what_was_planted():
     accuracy, circuits = shown["variants"].panels
     assert len(accuracy.y_labels) == len(VARIANTS)
     np.testing.assert_allclose(accuracy.matrix[0], [0.34, 0.77, 0.79, 1], atol=0.01)
-    np.testing.assert_allclose(circuits.matrix[0], [0.1, 0.8, 0.9, 0.1, 0.9, 0.26], atol=1e-9)
+    np.testing.assert_allclose(circuits.matrix[0, :6], [0.1, 0.8, 0.9, 0.1, 0.9, 0.26], atol=1e-9)
     maps, classes, noise, bursty = (chart.panels[0] for chart in shown["phase_diagrams"].charts)
     assert maps.y_labels == ["1", "2", "3", "4", "6", "9", "12"] and maps.x_labels[-1] == "100k"
     columns = [maps.x_labels.index(name) for name in ("100", "500", "2k", "100k")]

@@ -10,10 +10,10 @@ Setting. T = 3 maps, K = 64 classes, L = 32 labels, N = 4 pairs, items of 63 cha
 0.01 on batches of 128. Text and public code differ, and `default` mixes them: data and layout are the code's (maps are
 cyclic shifts; items carry the number of the item, labels no place; labels are a trained table), the network is the
 text's (an output projection W_O, a classifier of one hidden layer). Only so did the published course appear in all of
-the settings tried. `public code` has neither W_O nor one hidden layer but two; `published text` has random maps, places
-in a random window, and fixed label vectors like items; `abs` has the default's network with a place of its own for every
+the settings tried. `public code` has no W_O and two hidden layers; `published text` has random maps, places in a
+random window, and fixed label vectors like items; `abs` has the default's network, with a place of its own for every
 token and trained labels of 63 channels. Up to 200,000 steps (the code has 400,000, the text gives none); a training
-ends when its loss stays below .005. Every seed has its own world, and is compared with the ceilings of that world, since
+ends when its loss stays below .005. Every seed has its own world and is compared with the ceilings of that world, since
 the best accuracy of an SCC varies from .67 to .89.
 
 Causes. While a network trains it is also asked with kinds of attention removed, nothing retrained: label rows may not
@@ -60,7 +60,7 @@ PRESETS = {
         extra_steps=8,
         records=4, batch=16, n_eval=64, n_shuffled=32, n_removed=32, n_traced=16, n_ceiling=400,
     ),
-    # Shrunk: half of the code's steps, by which all seeds have learned, and networks held in one circuit until they rest.
+    # Shrunk: half of the code's steps; networks held in one circuit until they rest.
     "small": Config(extra=MASKS, extra_steps=50_000),
     # The published code, the published text, and fixed places for all tokens.
     "variants": Config(seeds=0, extra=VARIANTS[1:], extra_seeds=2, extra_steps=200_000),

@@ -16,6 +16,7 @@ from meta_icl.analysis.circuits import (
     circuit_mask,
     circuit_scores,
     log_spaced,
+    own_item_share,
     shuffled_labels,
     without,
 )
@@ -171,6 +172,16 @@ def held(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out | {"step": planned, "trained": arrays["step"][-1]}
 
 
+def costs(arrays: Mapping[str, np.ndarray], removal: str) -> np.ndarray:
+    """What removing a kind of attention costs of the accuracy, at every record."""
+    return arrays["intact"] - arrays["removed"][:, REMOVALS.index(removal)]
+
+
+def own_share(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of what labels give to items in layer 1, the share of their own item, at every record (mean over heads)."""
+    return np.asarray(own_item_share(jnp.asarray(arrays["patterns"][:, 0])).mean(-1))
+
+
 @dataclass(frozen=True)
 class Course:
     """The course of one seed: its plateaus (accuracy, record index) and its end."""
@@ -179,19 +190,26 @@ class Course:
     levels: tuple[float, ...]
     records: tuple[int, ...]
 
+    def of(self, values: np.ndarray, phase: int) -> float:
+        """One of the values at every record: that in a phase, from 1, or at the end, -1; NaN without such a phase."""
+        if phase > len(self.records):
+            return np.nan
+        return float(values[-1 if phase == -1 else self.records[phase - 1]])
+
     def at(self, phase: int, score: int, layer: int) -> float:
-        """A circuit score (mean over heads) in a phase, from 1; -1 is the end; NaN if the phase does not exist."""
-        index = -1 if phase == -1 else (self.records[phase - 1] if phase <= len(self.records) else None)
-        return np.nan if index is None else float(self.arrays["scores"][index, score, layer].mean())
+        """A circuit score (mean over heads)."""
+        return self.of(self.arrays["scores"][:, score, layer].mean(-1), phase)
 
     def level(self, phase: int) -> float:
         return self.levels[phase - 1] if phase <= len(self.levels) else np.nan
 
+    def cost(self, removal: str, phase: int) -> float:
+        """What removing a kind of attention costs of the accuracy."""
+        return self.of(costs(self.arrays, removal), phase)
+
     def value(self, name: str, phase: int) -> float:
-        """A recorded number in a phase or, -1, at the end."""
-        if phase == -1:
-            return float(self.arrays[name][-1])
-        return float(self.arrays[name][self.records[phase - 1]]) if phase <= len(self.records) else np.nan
+        """A recorded number."""
+        return self.of(self.arrays[name], phase)
 
 
 def course(arrays: Mapping[str, np.ndarray]) -> Course:
@@ -201,7 +219,7 @@ def course(arrays: Mapping[str, np.ndarray]) -> Course:
 
 
 def variant_rows(found: Mapping[str, Seeds]) -> dict[str, dict[str, float]]:
-    """Plateaus, own SCC ceiling, final accuracy and final scores (means over heads) of every seed of every variant."""
+    """Plateaus, own SCC ceiling, final accuracy, circuit (means over heads), costs of every seed of every variant."""
     rows = {}
     for name in (name for name in VARIANTS if name in found):
         for i, arrays in enumerate(found[name]):
@@ -210,5 +228,6 @@ def variant_rows(found: Mapping[str, Seeds]) -> dict[str, dict[str, float]]:
             row["end"] = c.value("accuracy", -1)
             for layer in range(2):
                 row |= {f"{letter}{layer + 1}": c.at(-1, score, layer) for score, letter in enumerate("BLC")}
+            row |= {"own share": own_share(arrays)[-1]} | {removal: c.cost(removal, -1) for removal in REMOVALS}
             rows[f"{name}, seed {i}"] = row
     return rows
