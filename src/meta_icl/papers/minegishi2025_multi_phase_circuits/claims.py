@@ -9,7 +9,7 @@ from meta_icl.analysis.circuits import accuracy_plateaus, onset, rises, uniform_
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, within
 
-from .experiments import CIRCUITS, Seeds, course, load
+from .experiments import CIRCUITS, Course, Seeds, course, load
 
 BIGRAM, LABEL, CHUNK = range(3)
 DEFAULT = (*range(1, 10), 11, 12)  # claims about the default setting
@@ -71,6 +71,19 @@ def unlearned(found: Mapping[str, Seeds], names: Sequence[str]) -> str | None:
     return f"final accuracy below {LEARNED}: {below}" if below else None
 
 
+def full_circuit(courses: Sequence[Course], of: str = "") -> list[Check]:
+    """The full-context circuit by its causes: labels read their own item and hardly others, the query reads them."""
+    own, others, last = (
+        tuple(c.cost(removal, -1) for c in courses) for removal in ("no own", "only own", "L2 no labels")
+    )
+    return [
+        Check(f"{of}end: cost if labels do not read their own item", at_least(0.25), own),
+        Check(f"{of}end: cost if labels read no other item, less half of that", at_most(0.0),
+              [b - a / 2 for a, b in zip(own, others, strict=True)]),
+        Check(f"{of}end: cost if the query of layer 2 reads no labels", at_least(0.1), last),
+    ]  # fmt: skip
+
+
 def default_claims(seeds: Seeds) -> list[Claim]:
     """M1 .. M9, M11, M12: the default setting, every seed against its own world."""
     courses = [course(arrays) for arrays in seeds]
@@ -101,10 +114,6 @@ def default_claims(seeds: Seeds) -> list[Claim]:
         check("layer 1: bigram of phase 2 less that of phase 1", at_most(0.0),
               [c.at(2, BIGRAM, 0) - c.at(1, BIGRAM, 0) for c in courses]),
     ]  # fmt: skip
-    end = [
-        check("end, layer 1: chunk-example", at_least(0.6), [c.at(-1, CHUNK, 0) for c in courses]),
-        check("end, layer 2: label attention", at_least(0.6), [c.at(-1, LABEL, 1) for c in courses]),
-    ]
     total = np.log10(seeds[0]["step"][-1])
     chunk = [a["scores"][:, CHUNK, 0].mean(-1) for a in seeds]
     apart = [np.abs(np.log10(onset(a["step"], c)) - np.log10(last_rise(a))) for a, c in zip(seeds, chunk, strict=True)]
@@ -127,7 +136,7 @@ def default_claims(seeds: Seeds) -> list[Claim]:
               "a rise above 0.025 per 100 steps, of which the smoothed course of such a network has at most 0.009"),
         claim(6, "Phase 1: bigram attention in both layers", "Fig. 4", both),
         claim(7, "Phase 2: label attention in layer 1, bigram in layer 2", "Fig. 4", second, RAW, resting),
-        claim(8, "End: chunk-example in layer 1, label attention in layer 2", "Fig. 4", end),
+        claim(8, "End: chunk-example in layer 1, label attention in layer 2", "Fig. 4", full_circuit(courses), RAW),
         claim(9, "Circuits change where the accuracy jumps", "Fig. 4",
               [check("log10 of step, onset of chunk-example to last jump", at_most(0.1 * total), apart),
                check("rise of chunk-example in layer 1", at_least(0.1), [c.max() - c[0] for c in chunk])]),
