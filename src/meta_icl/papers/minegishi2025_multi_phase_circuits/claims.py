@@ -9,7 +9,7 @@ from meta_icl.analysis.circuits import accuracy_plateaus, onset, rises, uniform_
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, within
 
-from .experiments import CIRCUITS, Course, Seeds, course, load
+from .experiments import CIRCUITS, Course, Seeds, costs, course, load
 
 BIGRAM, LABEL, CHUNK = range(3)
 DEFAULT = (*range(1, 10), 11, 12)  # claims about the default setting
@@ -32,6 +32,12 @@ def last_rise(arrays: Mapping[str, np.ndarray]) -> float:
     """The step of the steepest rise above the SCC ceiling's half way to 1."""
     level = 0.5 * (1 + arrays["ceilings"][1])
     above = np.flatnonzero(arrays["accuracy"] >= level)
+    return float(arrays["step"][above[0]]) if above.size else np.nan
+
+
+def second_rise(arrays: Mapping[str, np.ndarray]) -> float:
+    """The step at which the accuracy comes half way from the NCC ceiling to the SCC ceiling."""
+    above = np.flatnonzero(arrays["accuracy"] >= arrays["ceilings"][:2].mean())
     return float(arrays["step"][above[0]]) if above.size else np.nan
 
 
@@ -115,8 +121,14 @@ def default_claims(seeds: Seeds) -> list[Claim]:
               [c.at(2, BIGRAM, 0) - c.at(1, BIGRAM, 0) for c in courses]),
     ]  # fmt: skip
     total = np.log10(seeds[0]["step"][-1])
-    chunk = [a["scores"][:, CHUNK, 0].mean(-1) for a in seeds]
-    apart = [np.abs(np.log10(onset(a["step"], c)) - np.log10(last_rise(a))) for a, c in zip(seeds, chunk, strict=True)]
+    changes = {"no own": ("last", last_rise), "L1 query no labels": ("second", second_rise)}
+    apart = [
+        check(f"log10 of step, onset of the cost of '{removal}' to the {name} jump", at_most(0.1 * total),
+              [abs(np.log10(onset(a["step"], costs(a, removal))) - np.log10(jump(a))) for a in seeds])
+        for removal, (name, jump) in changes.items()
+    ]  # fmt: skip
+    most = [check(f"largest cost of '{removal}'", at_least(0.25), [costs(a, removal).max() for a in seeds])
+            for removal in changes]  # fmt: skip
     permuted = [c.value("permutation", 2) - c.value("permutation", 1) for c in courses]
     return [
         claim(1, "Untrained attention is uniform over visible tokens", "Table 2", untrained),
@@ -138,8 +150,7 @@ def default_claims(seeds: Seeds) -> list[Claim]:
         claim(7, "Phase 2: label attention in layer 1, bigram in layer 2", "Fig. 4", second, RAW, resting),
         claim(8, "End: chunk-example in layer 1, label attention in layer 2", "Fig. 4", full_circuit(courses), RAW),
         claim(9, "Circuits change where the accuracy jumps", "Fig. 4",
-              [check("log10 of step, onset of chunk-example to last jump", at_most(0.1 * total), apart),
-               check("rise of chunk-example in layer 1", at_least(0.1), [c.max() - c[0] for c in chunk])]),
+              [*apart, *most], RAW),
         claim(11, "The accuracy with permuted labels rises with phase 2", "Fig. 6",
               [check("phase 2: permuted less clean accuracy", absolute(0, 0.05),
                      [c.value("permutation", 2) - c.level(2) for c in courses]),
