@@ -15,9 +15,9 @@ BIGRAM, LABEL, CHUNK = range(3)
 DEFAULT = (*range(1, 10), 11, 12)  # claims about the default setting
 RAW = (
     "judged by what the accuracy loses when attention is removed in evaluation, nothing retrained; at first by raw "
-    "attention above 0.6, which no source has: an independent trainer, with gradients by hand, has the published course "
-    "with a label attention of .25 to .30 in layer 1 in phase 2 and a chunk-example of .2 to .5 at the end, since labels "
-    "read labels as well and the first label sees a single item"
+    "attention above 0.6, which no source has: an independent trainer, gradients by hand, has the published course with "
+    "label attention of .25 to .30 in layer 1 in phase 2 and chunk-example of .2 to .5 at the end, since labels read "
+    "labels too, and the first label sees one item only"
 )
 LEARNED = 0.9  # final accuracy from which on the absence of plateaus, or an order of times, means something
 
@@ -138,8 +138,8 @@ def default_claims(seeds: Seeds) -> list[Claim]:
         claim(3, "The second plateau is near 75 %: the best that the labels as a set allow in this world", "Fig. 2",
               [check("second plateau less own SCC ceiling", within(-0.10, 0.03),
                      [c.level(2) - c.arrays["ceilings"][1] for c in courses], share=0.5)],
-              revised="at least half of the seeds have to rest there, at first the median seed: an independent trainer, "
-              "with gradients by hand, also has worlds that go from the first plateau to the end without a rest"),
+              revised="at least half of the seeds have to rest there, at first the median seed: an independent trainer "
+              "(gradients by hand) also has worlds that go from the first plateau to the end without a rest"),
         claim(4, "The final accuracy is 100 %", "Fig. 2",
               [check("final accuracy", at_least(0.98), [c.value("accuracy", -1) for c in courses])]),
         claim(5, "The accuracy jumps three times", "Fig. 3",
