@@ -287,7 +287,7 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
         learned(27, "More maps, later jumps", "Fig. 18", maps,
                 ordered("last jump by T", maps if {"default", "T=6"} <= set(found) else [], last_rise, 1)),
         learned(28, "Long contexts are learned in one phase, by the same circuit", "Fig. 19", long,
-                [*few(long), *high_end(long)]),
+                [*few(long), *same_end(long)], RAW),
         learned(29, "Three layers show phases, four and five do not", "Figs. 22, 23", deep,
                 [*checks("plateaus", at_least(1), deep[:1], n_plateaus), *few(deep[1:])]),
         claim(30, "A standard transformer ends with the same circuit", "Fig. 20", high_end(("standard",))),
