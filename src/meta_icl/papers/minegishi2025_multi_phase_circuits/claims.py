@@ -15,7 +15,7 @@ BIGRAM, LABEL = range(2)
 DEFAULT = (*range(1, 10), 11, 12)  # claims about the default setting
 RAW = (
     "judged by what the accuracy loses when attention is removed in evaluation, nothing retrained; at first by raw "
-    "attention above 0.6, which no source has: an independent trainer, gradients by hand, has the published course with "
+    "attention above 0.6, which no source has: an independent trainer (gradients by hand) has the published course at "
     "label attention of .25 to .30 in layer 1 in phase 2 and chunk-example of .2 to .5 at the end, since labels read "
     "labels too, and the first label sees one item only"
 )
