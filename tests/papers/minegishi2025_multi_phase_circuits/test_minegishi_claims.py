@@ -9,7 +9,7 @@ from meta_icl.papers.minegishi2025_multi_phase_circuits import PRESETS
 from meta_icl.papers.minegishi2025_multi_phase_circuits.claims import DEFAULT, judged
 from meta_icl.papers.minegishi2025_multi_phase_circuits.config import SETTINGS, VARIANTS
 from meta_icl.papers.minegishi2025_multi_phase_circuits.experiments import held
-from meta_icl.papers.minegishi2025_multi_phase_circuits.figures import drawn, sweep
+from meta_icl.papers.minegishi2025_multi_phase_circuits.figures import drawn, sweep, told
 from meta_icl.plotting import draw, tree
 
 STEPS = np.array([0, *log_spaced(100_000, 120, first=100)])
@@ -131,24 +131,38 @@ def test_figures_show_what_was_planted():
     shown = drawn(found)
     for chart in shown.values():
         assert tree(chart)
-    assert [series.name for series in shown["phases"].series] == ["before", "phase 1", "phase 2", "phase 3"]
-    assert [name for name, _ in shown["phases"].h_lines] == ["NCC", "SCC", "FCC"]
-    for series, time in zip(shown["phases"].series, (2.6, 3.0, 3.4), strict=False):
+    (phases,) = shown["phases"].charts
+    assert [series.name for series in phases.series] == ["before", "phase 1", "phase 2", "phase 3"]
+    assert [name for name, _ in phases.h_lines] == ["NCC", "SCC", "FCC"]
+    (removals,) = shown["removals"].charts
+    assert [name for name, _, _ in removals.spans] == ["before", "phase 1", "phase 2", "phase 3"]
+    for series, last, most in zip(removals.series, COSTS[3], np.max(COSTS, 0), strict=True):
+        assert abs(series.y[-1] - last) < 1e-9 and abs(series.y.max() - most) < 1e-9
+    for series, time in zip(phases.series, (2.6, 3.0, 3.4), strict=False):
         assert abs(np.log10(series.x[-1]) - time) < 0.06
     # The phases 1 and 2, and the end, which is phase 3; two layers each.
     rows = shown["patterns"].charts
     assert [[float(panel.matrix[0, 0]) for panel in row.panels] for row in rows] == [[1, 1], [2, 2], [3, 3]]
     assert [chart.title for chart in shown["circuits"].charts] == ["Layer 1", "Layer 2"]
     assert len(shown["circuits_heads_2"].charts) == 4 and shown["circuits_heads_4"].columns == 4
-    accuracy, circuits = shown["variants"].panels
+    accuracy, circuits, lost = shown["variants"].panels
     assert len(accuracy.y_labels) == len(VARIANTS)
     np.testing.assert_allclose(accuracy.matrix[0], [0.34, 0.77, 0.79, 1], atol=0.01)
     np.testing.assert_allclose(circuits.matrix[0, :6], [0.1, 0.8, 0.9, 0.1, 0.9, 0.26], atol=1e-9)
+    np.testing.assert_allclose(lost.matrix[0], COSTS[3], atol=1e-9)
     maps, classes, noise, bursty = (chart.panels[0] for chart in shown["phase_diagrams"].charts)
     assert maps.y_labels == ["1", "2", "3", "4", "6", "9", "12"] and maps.x_labels[-1] == "100k"
     columns = [maps.x_labels.index(name) for name in ("100", "500", "2k", "100k")]
     np.testing.assert_allclose(maps.matrix[2, columns], [1 / 32, 0.34, 0.77, 1], atol=0.02)
     assert [len(panel.y_labels) for panel in (classes, noise, bursty)] == [4, 4, 5]
+
+
+def test_the_story_tells_what_the_phases_hang_on():
+    once = planted((0.34, 2.6), (1.0, 3.4))
+    answer = told({"default": planted((0.34, 2.6), (0.77, 3.0), (1.0, 3.4)) + once})["answer"]
+    assert answer.startswith("1 of 2 seeds rest") and "layer 1 are worth 0.43" in answer and "layer 2 0.01" in answer
+    assert "own item is worth 0.60 and the labels of layer 2 0.40" in answer
+    assert told({"default": once})["answer"].startswith("0 of 1 seeds rest") and told({}) == {}
 
 
 def test_every_preset_names_known_settings():

@@ -33,9 +33,9 @@ Command: `meta-icl reproduce minegishi2025`. Times: see `TIMES`.
 from .claims import claims
 from .config import SETTINGS, VARIANTS, Config
 from .experiments import run
-from .figures import figures
+from .figures import figures, story
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run", "story"]
 
 FINDING = (
     "attention starts uniform, then matches bigrams, and changes where the accuracy rises (M1, M6, M9); three "
