@@ -20,8 +20,9 @@ Causes. While a network trains it is also asked with kinds of attention removed,
 read their own item ("no own"), or no other item ("only own"); the query of layer 2, or of layer 1, reads no labels. The
 circuits are judged by what these cost; raw attention and the own item's share of it are shown beside.
 
-Presets: `small` is the default and networks held in one circuit; `sweeps` what one seed decides quickly; `variants`
-the settings above; `full` everything, hours to days; other `SETTINGS` are trained by `--set extra=..`.
+Presets: `small` is the default and networks held in one circuit; `sweeps` what one seed decides quickly; `networks`
+other depths, heads and objectives; `variants` the settings above; `full` everything, a day or more. Other `SETTINGS`
+are trained by `--set extra=..`.
 
 Phases are read off the smoothed accuracy over log10 of the step: plateaus between rises of at least a tenth of the
 whole. Claim M9 takes "coincide" as within a tenth of the log of all steps. Claims about variations are decided only
@@ -31,7 +32,7 @@ Command: `meta-icl reproduce minegishi2025`. Times: see `TIMES`.
 """
 
 from .claims import claims
-from .config import SETTINGS, VARIANTS, Config
+from .config import FULL_STEPS, SETTINGS, VARIANTS, Config
 from .experiments import run
 from .figures import figures, story
 
@@ -46,13 +47,26 @@ TIMES = {
     "small": "70 CPU-min (estimated)",
     "variants": "90 CPU-min (estimated)",
     "sweeps": "50 CPU-min (estimated)",
-    "full": "days (estimated)",
-    "paper": "days (GPU)",
+    "networks": "90 CPU-min (estimated)",
+    "full": "25 CPU-hours (estimated)",
+    "paper": "100 CPU-hours (estimated)",
 }
 IDS = tuple(f"M{i}" for i in range(1, 33))
 MASKS, THEORY = ("only ncc", "only scc", "only fcc"), ("theory K=8", "theory K=16", "theory K=32")
 # What one seed decides in minutes: little to learn, or learned early.
-QUICK = ("T=1", "induction", "p_B=1.0", "p_B=0.75", "p_B=0.5", "p_B=0.25", "B=2, p_B=0.25", "K=32", "eps=1.0")
+QUICK = (
+    "T=1",
+    "induction",
+    "p_B=1.0",
+    "p_B=0.75",
+    "p_B=0.5",
+    "p_B=0.25",
+    "B=2, p_B=0.25",
+    "K=32",
+    "eps=0.5",
+    "heads=2",
+)
+NETWORKS = ("heads=4", "layers=3", "layers=4", "standard", "all labels")
 
 PRESETS = {
     "smoke": Config(
@@ -64,7 +78,9 @@ PRESETS = {
     "small": Config(extra=MASKS, extra_steps=50_000),
     # The published code, the published text, and fixed places for all tokens.
     "variants": Config(seeds=0, extra=VARIANTS[1:], extra_seeds=2, extra_steps=200_000),
-    "sweeps": Config(seeds=0, extra=(*THEORY, *QUICK), extra_steps=60_000),
-    "full": Config(extra=tuple(SETTINGS)[1:], extra_steps=300_000),
+    "sweeps": Config(seeds=0, extra=(*QUICK, *THEORY), extra_steps=60_000),
+    # Other networks and another objective, one seed each.
+    "networks": Config(seeds=0, extra=NETWORKS, extra_steps=100_000),
+    "full": Config(extra=tuple(SETTINGS)[1:], extra_steps=FULL_STEPS),
     "paper": Config(steps=400_000, extra=tuple(SETTINGS)[1:], extra_seeds=3, extra_steps=400_000),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from meta_icl.analysis.circuits import accuracy_plateaus, onset, rises, uniform_
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, within
 
+from .config import full_minutes
 from .experiments import CIRCUITS, Course, Seeds, costs, course, load
 
 BIGRAM, LABEL = range(2)
@@ -64,8 +65,11 @@ def claim(
     checks: list[Check],
     revised: str | None = None,
     converged: Converged | None = None,
+    names: Sequence[str] = ("default",),
 ) -> Claim:
-    why_not = None if checks else "this preset does not train the setting"
+    """A claim; without checks, what it would take to decide it: the settings `names`."""
+    told = f"at most {full_minutes(names)} CPU-min a seed in the preset `full`"
+    why_not = None if checks else f"this preset does not train {', '.join(names)}: {told}"
     guard = converged if checks else None
     return Claim(f"minegishi2025/M{number}", statement, source, checks, why_not, converged=guard, revised=revised)
 
@@ -211,7 +215,7 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
         why_not = unlearned(found, names)
         if checks and why_not:
             return Claim(f"minegishi2025/M{number}", statement, source, (), why_not, revised=revised)
-        return claim(number, statement, source, list(checks), revised)
+        return claim(number, statement, source, list(checks), revised, names=names)
 
     def few(names: Sequence[str], most: int = 0) -> list[Check]:
         return checks("plateaus", at_most(most), names, n_plateaus)
@@ -260,7 +264,8 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
     maps, heads = ("default", "T=6", "T=9", "T=12"), ("heads=4", "heads=8", "heads=16")
     deep = ("layers=3", "layers=4", "layers=5")
     return [
-        claim(10, "The plateau of the semi-context circuit follows theory", "Fig. 5", theory),
+        claim(10, "The plateau of the semi-context circuit follows theory", "Fig. 5", theory,
+              names=[f"theory K={k}" for k in (8, 16, 32)]),
         learned(13, "The first plateau is at 1/T", "Fig. 7a", ("T=2", "default", "T=4"), levels),
         learned(14, "A single map is learned in one jump", "Fig. 7a", ("T=1",), few(("T=1",))),
         learned(15, "K = 32 has no first phase", "Fig. 7b", ("K=32",), absent(("K=32",), 0)),
@@ -277,11 +282,12 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
         learned(23, "One map and a bursty query give an induction head", "Fig. 12", ("induction",),
                 [*few(("induction",)), *same_end(("induction",))], RAW),
         claim(24, "Pruned to one circuit, the network stays at that phase's level", "Fig. 13", masks,
-              "FCC alone has to learn in half of the full network's steps; at first in a tenth, which no source has"),
+              "FCC alone has to learn in half of the full network's steps; at first in a tenth, which no source has",
+              names=[f"only {circuit}" for circuit in ("ncc", "scc", "fcc")]),
         learned(25, "More heads, no plateaus", "Figs. 8, 16", heads, few(heads)),
         claim(26, "Two heads pass a hidden semi-context state", "Fig. 9",
               checks("largest cost if the query of layer 1 reads no labels, while labels cost nothing in layer 2",
-                     at_least(0.1), ("heads=2",), hidden), RAW),
+                     at_least(0.1), ("heads=2",), hidden), RAW, names=("heads=2",)),
         learned(27, "More maps, later jumps", "Fig. 18", maps,
                 ordered("last jump by T", maps if {"default", "T=6"} <= set(found) else [], last_rise, 1)),
         learned(28, "Long contexts are learned in one phase, by the same circuit", "Fig. 19", long,
@@ -290,7 +296,7 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
                 [*checks("plateaus", at_least(1), deep[:1], n_plateaus), *few(deep[1:])]),
         learned(30, "A standard transformer ends with the same circuit", "Fig. 20", ("standard",),
                 same_end(("standard",)), RAW),
-        claim(31, "With all labels as targets the accuracy stays below 1", "Fig. 21", every),
+        claim(31, "With all labels as targets the accuracy stays below 1", "Fig. 21", every, names=("all labels",)),
         Claim("minegishi2025/M32", "In GPT-2 XL chunk-example peaks in earlier layers than label attention", "Fig. 10",
               (), "needs the weights of GPT-2 XL and SST-2, which are not part of this run"),
     ]  # fmt: skip
