@@ -124,7 +124,7 @@ def test_without_the_default_its_claims_are_open():
     by = verdicts(found)
     assert {id for id, verdict in by.items() if verdict == "not decided"} == {*map(str, DEFAULT), "27", "32"}
     (open_claim,) = (claim for claim in judged({"T=1": found["T=1"]}) if claim.id.endswith("/M28"))
-    assert open_claim.undecided.endswith("train N=16, N=32: at most 244 CPU-min a seed in the preset `full`")
+    assert open_claim.undecided.endswith("train N=16, N=32: at most 218 CPU-min a seed in the preset `full`")
     assert "accuracy" not in drawn(found) and "variants" in drawn(found)
 
 

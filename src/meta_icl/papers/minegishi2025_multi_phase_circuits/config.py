@@ -60,7 +60,7 @@ FULL_STEPS = 300_000  # of every setting in the preset `full`, at most
 # Milliseconds a step on one core: measured for the default; for others by their CPU time beside the default's.
 MILLISECONDS = {"default": 4.3, "heads=2": 6.3, "heads=4": 6.8, "heads=8": 9.5, "heads=16": 15.5, "layers=3": 7.7,
                 "layers=4": 10.0, "layers=5": 12.4, "standard": 17.0, "all labels": 13.4, "N=8": 7.0, "N=16": 13.7,
-                "N=32": 35.0}  # fmt: skip
+                "N=32": 30.0}  # fmt: skip
 
 
 def full_minutes(names: Sequence[str]) -> int:
