@@ -109,6 +109,31 @@ def test_masks_leave_the_entries_of_a_circuit():
         c.circuit_mask("xcc", 2)
 
 
+def test_removals_take_what_they_say_and_nothing_else():
+    """By words and token names: x1 l1 x2 l2 q, causal, three layers."""
+    names, layers = ["x1", "l1", "x2", "l2", "q"], (1, 2, 3)
+    gone = {
+        "no own": {(1, "l1", "x1"), (1, "l2", "x2")},
+        "only own": {(1, "l2", "x1")},
+        "L2 no labels": {(2, "q", "l1"), (2, "q", "l2")},
+        "L1 query no labels": {(1, "q", "l1"), (1, "q", "l2")},
+    }
+    assert set(gone) == set(c.REMOVALS)
+    for removal, entries in gone.items():
+        kept = c.without(removal, 2, n_layers=3)
+        for layer, i, j in np.ndindex(kept.shape):
+            entry = (layers[layer], names[i], names[j])
+            assert kept[layer, i, j] == (j <= i and entry not in entries)
+    with pytest.raises(BadInput, match="removal"):
+        c.without("no items", 2)
+
+
+def test_own_item_share():
+    assert abs(float(c.own_item_share(uniform(9))) - (1 / 2 + 1 / 3 + 1 / 4) / 3) < 1e-6
+    pattern = jnp.zeros((5, 5)).at[3].set(jnp.asarray([0.1, 0.5, 0.3, 0.1, 0.0]))
+    assert abs(float(c.own_item_share(pattern)) - 0.75) < 1e-6
+
+
 def test_shuffled_labels():
     rng = np.random.default_rng(0)
     y = jnp.asarray(np.argsort(rng.random((500, 9)), 1)[:, :5])

@@ -174,6 +174,19 @@ def test_a_training_that_has_diverged_wholly_may_stop():
     assert half.diverged == {1: 4} and np.isfinite(half.history["loss"][1:, 0]).all()
 
 
+def test_a_training_whose_loss_stays_low_ends_and_so_does_its_history():
+    settings = {"sweep": RATES, "optimiser": Optimiser(name="sgd")}
+    store = Memory()
+    ended = quick(stop_below=1e9, store=store)
+    assert ended.history["step"].tolist() == [0, 4, 8] and store.saved[0] == 8  # no loss is known at step 0
+    np.testing.assert_array_equal(leaves(quick(stop_below=1e9, store=store))[0], leaves(ended)[0])
+    np.testing.assert_array_equal(leaves(quick(steps=8))[0], leaves(ended)[0])
+    for going_on in (quick(stop_below=1e-9), quick(**settings, stop_below=1e9)):  # one member has diverged
+        assert going_on.history["step"].tolist() == [0, 4, 8, 12]
+    with pytest.raises(BadInput, match="stop_below must be a positive loss"):
+        quick(stop_below=0.0)
+
+
 def test_the_checkpoint_of_another_seed_is_refused():
     store = Memory()
     quick(seeds=[3], store=store)

@@ -80,6 +80,7 @@ def train(
     freeze: Callable[[Any], Any] | None = None,
     arrangement: str | None = None,
     stop_when_diverged: bool = False,
+    stop_below: float | None = None,
     store: Store | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Trained:
@@ -97,12 +98,14 @@ def train(
     arguments; those of a closure are constants, which every compilation works on. `freeze(predictor)` names the leaves
     that stay as drawn. `arrangement` is "sequence" (replicas one after the other within a chunk; the default on CPU) or
     "vmap". A member that diverges stops nothing, unless with `stop_when_diverged` all have: then no more steps are
-    taken, and the records that are left measure the state as it is, with a loss of NaN. With a `store`, a killed
-    training resumes from the last checkpoint and ends bit for bit as if it had never been killed.
+    taken, and the records that are left measure the state as it is, with a loss of NaN. Once the training losses of all
+    members have been below `stop_below` at two records in a row, training ends there, and so does the history. With a
+    `store`, a killed training resumes from the last checkpoint and ends bit for bit as if it had never been killed.
     """
     for name, value, least in (("steps", steps, 0), ("batch", batch, 1)):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         require(whole and int(value) >= least, name, value, f"an integer from {least} on")
+    require(stop_below is None or stop_below > 0, "stop_below", stop_below, "a positive loss, or nothing")
     arrangement = arrangement or ("sequence" if jax.default_backend() == "cpu" else "vmap")
     require(arrangement in ("sequence", "vmap"), "arrangement", arrangement, "'sequence' or 'vmap'")
     key, task = random_key(key), arguments.given_task(task)
@@ -114,8 +117,21 @@ def train(
     arguments.require_fit(objective, draw, replicas[0].task, batch, key)
     program = Program(draw, _untrained(draw, key), objective, batch, freeze)
     runner = Runner(program, arguments.given_probes(probes), replicas, labels, arrangement)
-    trained = _run(runner, steps, record_steps(record, steps), stop_when_diverged, store, progress)
+    stops = Stops(stop_when_diverged, stop_below)
+    trained = _run(runner, steps, record_steps(record, steps), stops, store, progress)
     return Trained(trained.stacked, trained.history, trained.replicas, arguments.kept(model), trained.diverged)
+
+
+@dataclass(frozen=True)
+class Stops:
+    """When a training takes no more steps: all members diverged, or all losses below a level."""
+
+    when_diverged: bool
+    below: float | None
+
+    def at_rest(self, losses: Sequence[np.ndarray]) -> bool:
+        """Whether the losses of the last two records are below the level, for all members."""
+        return self.below is not None and len(losses) > 1 and bool((np.stack(losses[-2:]) < self.below).all())
 
 
 @dataclass(frozen=True)
@@ -229,7 +245,7 @@ def _run(
     runner: Runner,
     steps: int,
     records: list[int],
-    stop_when_diverged: bool,
+    stops: Stops,
     store: Store | None,
     progress: Callable[[int, int, float], None] | None,
 ) -> Trained:
@@ -247,7 +263,9 @@ def _run(
     step = max(done, 0)
     loss = np.full(len(runner.labels), np.nan)
     for target in (record for record in records if record > done):
-        stopped = stop_when_diverged and len(diverged) == len(runner.labels)
+        if stops.at_rest(rows.get("loss", [])):
+            break
+        stopped = stops.when_diverged and len(diverged) == len(runner.labels)
         if target > step and not stopped:
             states, loss, finite = runner.chunk(states, step, target)
             seen = {int(member): target for member in np.flatnonzero(~finite) if int(member) not in diverged}
@@ -263,7 +281,8 @@ def _run(
         if store is not None:
             _log(store, runner.labels, step, loss, measured)
             stopping = store.stopping
-            if stopping or target == records[-1] or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            last = target == records[-1] or stops.at_rest(rows["loss"])
+            if stopping or last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 store.save_checkpoint(step, _checkpoint(states, rows, diverged, names))
                 saved_at = time.monotonic()
             if stopping:

@@ -2,7 +2,7 @@
 
 from meta_icl.analysis.circuits.ablation import all_but_one, each_head, without_heads
 from meta_icl.analysis.circuits.copying import copying_among, eigenvalue_copying, output_copying
-from meta_icl.analysis.circuits.masks import circuit_mask, pruned, shuffled_labels
+from meta_icl.analysis.circuits.masks import REMOVALS, circuit_mask, pruned, shuffled_labels, without
 from meta_icl.analysis.circuits.patterns import (
     CircuitScores,
     bigram,
@@ -14,6 +14,7 @@ from meta_icl.analysis.circuits.patterns import (
     induction_strength,
     label_attention,
     matching_label_attention,
+    own_item_share,
     prefix_matching,
     previous_token,
     uniform_circuit_scores,
@@ -38,6 +39,7 @@ from meta_icl.analysis.circuits.reduced import (
 )
 
 __all__ = [
+    "REMOVALS",
     "CircuitScores",
     "Phase",
     "accuracy_plateaus",
@@ -59,6 +61,7 @@ __all__ = [
     "matching_label_attention",
     "onset",
     "output_copying",
+    "own_item_share",
     "phase_numbers",
     "prefix_matching",
     "previous_token",
@@ -73,5 +76,6 @@ __all__ = [
     "three_parameter_descent",
     "three_parameter_loss",
     "uniform_circuit_scores",
+    "without",
     "without_heads",
 ]

@@ -14,6 +14,7 @@ from meta_icl.prompt import Prompt
 
 CIRCUITS = ("ncc", "scc", "fcc")
 SHUFFLES = ("permutation", "derangement", "iid")
+REMOVALS = ("no own", "only own", "L2 no labels", "L1 query no labels")
 
 
 def circuit_mask(circuit: str, n_context: int) -> Bool[np.ndarray, "2 t t"]:
@@ -34,6 +35,28 @@ def circuit_mask(circuit: str, n_context: int) -> Bool[np.ndarray, "2 t t"]:
         allowed[1, -1] = False
         allowed[1, -1, labels] = True
     return allowed
+
+
+def without(removal: str, n_context: int, n_layers: int = 2) -> Bool[np.ndarray, "l t t"]:
+    """The entries (layer, reader, read) that causal attention keeps when one kind of reading is removed.
+
+    In layer 1 labels may not read their own item ("no own") or may read no other item ("only own"); the query may not
+    read labels in layer 2 ("L2 no labels") or in layer 1 ("L1 query no labels"). What the accuracy of a trained network
+    loses without it says what its answers hang on.
+    """
+    choose("removal", removal, REMOVALS)
+    require(n_layers >= 2, "n_layers", n_layers, "2 or more")
+    t = 2 * n_context + 1
+    kept = np.stack([np.tril(np.ones((t, t), bool))] * n_layers)
+    labels = np.arange(1, t, 2)
+    if removal == "no own":
+        kept[0, labels, labels - 1] = False
+    elif removal == "only own":
+        kept[0, 1::2, ::2] = False
+        kept[0, labels, labels - 1] = True
+    else:
+        kept[1 if removal == "L2 no labels" else 0, -1, labels] = False
+    return kept
 
 
 def pruned(circuit: str, n_context: int) -> tuple[Intervention, ...]:

@@ -42,6 +42,15 @@ def chunk_example(pattern: Pattern) -> Float[Array, "*lead"]:
     return pattern[..., labels, labels - 1].mean(-1)
 
 
+def own_item_share(pattern: Pattern) -> Float[Array, "*lead"]:
+    """Of what labels give to items, the share that goes to their own, on average over labels but the first.
+
+    The first label sees no other item. Uniform attention has the mean of 1 / k for k = 2 .. N; NaN for N = 1.
+    """
+    labels = jnp.arange(3, pattern.shape[-1], 2)
+    return (pattern[..., labels, labels - 1] / pattern[..., labels, ::2].sum(-1)).mean(-1)
+
+
 def uniform_circuit_scores(n_context: int) -> tuple[float, float, float]:
     """The three scores of attention that is uniform over all visible tokens."""
     t = 2 * n_context + 1

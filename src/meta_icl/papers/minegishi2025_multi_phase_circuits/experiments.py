@@ -10,8 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_icl.algorithms import every_item_ceiling, label_ceilings
-from meta_icl.analysis.circuits import accuracy_plateaus, circuit_mask, circuit_scores, log_spaced, shuffled_labels
-from meta_icl.models import Clamped, ItemIndex, Learner, Window, minegishi
+from meta_icl.analysis.circuits import (
+    REMOVALS,
+    accuracy_plateaus,
+    circuit_mask,
+    circuit_scores,
+    log_spaced,
+    own_item_share,
+    shuffled_labels,
+    without,
+)
+from meta_icl.models import Clamped, InContextLearner, ItemIndex, Learner, Window, minegishi
 from meta_icl.prompt import answer_batch, answer_positions
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -30,16 +39,20 @@ Seeds = Sequence[Mapping[str, np.ndarray]]  # what every seed of a setting left 
 
 def learner_of(setting: Setting, n_labels: int, n_context: int) -> Callable[..., Any]:
     """The description of the network of a setting."""
-    content = {"d_label": 63, "fixed_labels": True} if setting.content_labels else {}
+    labels = {} if setting.labels == "table" else {"d_label": 63, "fixed_labels": setting.labels == "fixed"}
     layout = (ItemIndex if setting.positions == "item" else Window)(setting.all_labels, P)
-    learner = Learner(minegishi(n_labels, n_hidden=setting.n_hidden, **content, **setting.stack), layout)
+    network = minegishi(n_labels, project=setting.project, n_hidden=setting.n_hidden, **labels, **setting.stack)
+    learner = Learner(network, layout)
     if setting.circuit is None:
         return learner
     return Clamped(learner, visible=partial(circuit_mask, setting.circuit, n_context))
 
 
 def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """One seed of one setting: accuracies, with shuffled labels too, and circuit scores, while it learns."""
+    """One seed of one setting: accuracies, with shuffled labels and without kinds of attention too, and circuit scores.
+
+    All are recorded while it learns, at `planned` steps; where the training ended early, the later ones have no entry.
+    """
     setting = SETTINGS[name]
     world = partial(meta_classification, **setting.world)
     key = jax.random.key(TRAIN_KEY)
@@ -47,6 +60,7 @@ def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any])
     assert isinstance(task, MetaClassification)
     n_labels = setting.world.get("n_labels", 32)
     steps = max(1, round(setting.share * config["steps" if name == "default" else "extra_steps"]))
+    planned = log_spaced(steps, config["records"], first=max(1, min(100, steps // 4)))
     trained = train(
         world,
         learner_of(setting, n_labels, task.n_context),
@@ -56,18 +70,23 @@ def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any])
         batch=config["batch"],
         objective=every_position_cross_entropy if setting.all_labels else cross_entropy,
         optimiser=Optimiser("sgd", learning_rate=setting.learning_rate),
-        record=log_spaced(steps, config["records"], first=max(1, min(100, steps // 4))),
+        record=planned,
+        stop_below=config["stop_below"],
         probes={"at": OnTask(partial(measures, config=dict(config), n_labels=n_labels, every=setting.all_labels))},
         store=part,
     )
     history = {name.removeprefix("at/"): v[:, 0] if v.ndim > 1 else v for name, v in trained.history.items()}
-    return history | ceilings_of(task, config["n_ceiling"], setting.all_labels)
+    return history | {"planned": np.array([0, *planned])} | ceilings_of(task, config["n_ceiling"], setting.all_labels)
 
 
 def measures(
     predictor: Any, task: MetaClassification, key: Any, *, config: Mapping[str, Any], n_labels: int, every: bool
 ) -> dict[str, Any]:
-    """Accuracy (and that of every map), random-label accuracies, scores "3 layers heads", mean patterns "l h t t"."""
+    """Accuracy (and that of every map), random-label accuracies, scores "3 layers heads", mean patterns "l h t t".
+
+    Where nothing else restricts attention, also the accuracy with each kind of it removed, and without (`intact`), on
+    the same prompts.
+    """
     keys = jax.random.split(key, 4)
     drawn = task.sample_with_classes(config["n_eval"], key=keys[0])
     prompts = drawn.prompts
@@ -83,6 +102,14 @@ def measures(
         for i, kind in enumerate(SHUFFLES):
             if kind != "derangement" or task.n_context > 1:
                 out[kind] = right(shuffled_labels(few, kind, n_labels=n_labels, key=keys[1 + i])).mean()
+    if isinstance(predictor, InContextLearner) and not every:
+        some = jax.tree.map(lambda leaf: leaf[: config["n_removed"]], prompts)
+        n_layers = predictor.network.n_layers
+        masks = [jnp.asarray(without(removal, task.n_context, n_layers)) for removal in REMOVALS]
+        out["removed"] = jnp.stack(
+            [(jnp.argmax(predictor.batched(some, mask), -1) == some.y[:, -1]).mean() for mask in masks]
+        )
+        out["intact"] = correct[: config["n_removed"]].mean()
     if every:
         answers = answer_positions(predictor, prompts)
         out["by_item"] = (jnp.argmax(answers, -1) == prompts.y).mean(0)
@@ -125,13 +152,34 @@ def run(config: Config, run: Run) -> None:
 
 
 def load(run: Run) -> dict[str, Seeds]:
-    """What the seeds of every trained setting left behind."""
+    """What the seeds of every trained setting left behind, up to the last step that was planned (`held`)."""
     parts = run.parts().items()
     found = {
-        name: [part.load_arrays("result") for of, part in parts if of.startswith(f"{part_name(name)}-seed")]
+        name: [held(part.load_arrays("result")) for of, part in parts if of.startswith(f"{part_name(name)}-seed")]
         for name in SETTINGS
     }
     return {name: seeds for name, seeds in found.items() if seeds}
+
+
+def held(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The records of one seed at all planned steps: those after an early end are the last one, for nothing changed.
+
+    `trained` is the number of steps that were taken.
+    """
+    done, planned = len(arrays["step"]), arrays["planned"]
+    once = ("planned", "ceilings", "by_item_ceiling")
+    out = {name: v if name in once else v[np.minimum(np.arange(len(planned)), done - 1)] for name, v in arrays.items()}
+    return out | {"step": planned, "trained": arrays["step"][-1]}
+
+
+def costs(arrays: Mapping[str, np.ndarray], removal: str) -> np.ndarray:
+    """What removing a kind of attention costs of the accuracy, at every record."""
+    return arrays["intact"] - arrays["removed"][:, REMOVALS.index(removal)]
+
+
+def own_share(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of what labels give to items in layer 1, the share of their own item, at every record (mean over heads)."""
+    return np.asarray(own_item_share(jnp.asarray(arrays["patterns"][:, 0])).mean(-1))
 
 
 @dataclass(frozen=True)
@@ -142,19 +190,26 @@ class Course:
     levels: tuple[float, ...]
     records: tuple[int, ...]
 
+    def of(self, values: np.ndarray, phase: int) -> float:
+        """One of the values at every record: that in a phase, from 1, or at the end, -1; NaN without such a phase."""
+        if phase > len(self.records):
+            return np.nan
+        return float(values[-1 if phase == -1 else self.records[phase - 1]])
+
     def at(self, phase: int, score: int, layer: int) -> float:
-        """A circuit score (mean over heads) in a phase, from 1; -1 is the end; NaN if the phase does not exist."""
-        index = -1 if phase == -1 else (self.records[phase - 1] if phase <= len(self.records) else None)
-        return np.nan if index is None else float(self.arrays["scores"][index, score, layer].mean())
+        """A circuit score (mean over heads)."""
+        return self.of(self.arrays["scores"][:, score, layer].mean(-1), phase)
 
     def level(self, phase: int) -> float:
         return self.levels[phase - 1] if phase <= len(self.levels) else np.nan
 
+    def cost(self, removal: str, phase: int) -> float:
+        """What removing a kind of attention costs of the accuracy."""
+        return self.of(costs(self.arrays, removal), phase)
+
     def value(self, name: str, phase: int) -> float:
-        """A recorded number in a phase or, -1, at the end."""
-        if phase == -1:
-            return float(self.arrays[name][-1])
-        return float(self.arrays[name][self.records[phase - 1]]) if phase <= len(self.records) else np.nan
+        """A recorded number."""
+        return self.of(self.arrays[name], phase)
 
 
 def course(arrays: Mapping[str, np.ndarray]) -> Course:
@@ -164,7 +219,7 @@ def course(arrays: Mapping[str, np.ndarray]) -> Course:
 
 
 def variant_rows(found: Mapping[str, Seeds]) -> dict[str, dict[str, float]]:
-    """Plateaus, own SCC ceiling, final accuracy and final scores (means over heads) of every seed of every variant."""
+    """Plateaus, own SCC ceiling, final accuracy, circuit (means over heads), costs of every seed of every variant."""
     rows = {}
     for name in (name for name in VARIANTS if name in found):
         for i, arrays in enumerate(found[name]):
@@ -173,5 +228,6 @@ def variant_rows(found: Mapping[str, Seeds]) -> dict[str, dict[str, float]]:
             row["end"] = c.value("accuracy", -1)
             for layer in range(2):
                 row |= {f"{letter}{layer + 1}": c.at(-1, score, layer) for score, letter in enumerate("BLC")}
+            row |= {"own share": own_share(arrays)[-1]} | {removal: c.cost(removal, -1) for removal in REMOVALS}
             rows[f"{name}, seed {i}"] = row
     return rows

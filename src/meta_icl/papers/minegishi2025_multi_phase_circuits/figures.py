@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from meta_icl.analysis.circuits import accuracy_plateaus, phase_numbers
+from meta_icl.analysis.circuits import REMOVALS, accuracy_plateaus, phase_numbers
 from meta_icl.plotting import (
     Chart,
     Grid,
@@ -18,8 +18,8 @@ from meta_icl.plotting import (
 )
 from meta_icl.runs import Run
 
-from .config import SETTINGS, Setting
-from .experiments import CIRCUITS, SHUFFLES, Course, Seeds, course, load, variant_rows
+from .config import SETTINGS, VARIANTS, Setting
+from .experiments import CIRCUITS, SHUFFLES, Course, Seeds, costs, course, load, variant_rows
 
 KNOBS = {"n_tasks": ("T", "Maps", 3), "n_classes": ("K", "Classes", 64), "eps": ("eps", "Noise of items", 0.1),
          "p_bursty": ("p_B", "Share of queries from the context", 0.0)}  # fmt: skip
@@ -37,20 +37,36 @@ def figures(run: Run) -> dict[str, Chart]:
     return drawn(load(run))
 
 
+def story(run: Run) -> dict[str, str]:
+    """The first screen of a report: how many seeds go through the phases, and what they hang on."""
+    return told(load(run))
+
+
+def told(found: Mapping[str, Seeds]) -> dict[str, str]:
+    """The story of what was recorded of every trained setting; none without the default."""
+    courses = [course(arrays) for arrays in found.get("default", ())]
+    resting = [one for one in courses if len(one.levels) > 1]
+    if not courses:
+        return {}
+
+    def lost(removal: str, phase: int, of: Sequence[Course]) -> str:
+        return f"{np.median([one.cost(removal, phase) for one in of]):.2f}"
+
+    answer = f"{len(resting)} of {len(courses)} seeds rest where labels as a set are all that is used"
+    if resting:
+        answer += f" (there the labels of layer 1 are worth {lost('L1 query no labels', 2, resting)} of accuracy"
+        answer += f", those of layer 2 {lost('L2 no labels', 2, resting)})"
+    answer += f"; at the end a label's own item is worth {lost('no own', -1, courses)}"
+    answer += f" and the labels of layer 2 {lost('L2 no labels', -1, courses)} (medians)."
+    question = "Does a two-layer attention network learn in phases, each with a circuit that its answers hang on?"
+    return {"question": question, "answer": answer, "figure": "phases"}
+
+
 def drawn(found: Mapping[str, Seeds]) -> dict[str, Chart]:
     """The figures of what was recorded of every trained setting."""
-    seeds = found["default"]
-    shown = max((course(arrays) for arrays in seeds), key=lambda one: len(one.records))
-    out: dict[str, Chart] = {
-        "accuracy": accuracy_figure(seeds),
-        "phases": phase_figure(shown),
-        "circuits": circuit_figure("Circuits while training (Fig. 4)", seeds),
-        "random_labels": shuffled_figure(seeds),
-        "patterns": pattern_figure(shown),
-        "film": film_figure(shown),
-        "explorer": explorer_figure(shown),
-        "variants": variant_figure(found),
-    }
+    out: dict[str, Chart] = default_figures(found["default"]) if "default" in found else {}
+    if set(VARIANTS) & set(found):
+        out["variants"] = variant_figure(found)
     for name in (name for name in found if name.startswith("heads=")):
         # One seed: which head is which differs from seed to seed.
         title = f"Circuits with {name.removeprefix('heads=')} heads, first seed (Figs. 9, 17)"
@@ -62,17 +78,41 @@ def drawn(found: Mapping[str, Seeds]) -> dict[str, Chart]:
     return out | ({"settings": settings_figure(others)} if others else {})
 
 
+def default_figures(seeds: Seeds) -> dict[str, Chart]:
+    """The course of the default setting."""
+    courses = [course(arrays) for arrays in seeds]
+    shown = max(courses, key=lambda one: len(one.records))
+    return {
+        "phases": Grid(
+            "Accuracy by phase, every seed (Figs. 2, 3)",
+            [phase_figure(f"Seed {i}", one) for i, one in enumerate(courses)],
+            2,
+        ),
+        "removals": Grid(
+            "What removing a kind of attention costs, every seed (Fig. 4)",
+            [removal_figure(f"Seed {i}", one) for i, one in enumerate(courses)],
+            2,
+        ),
+        "accuracy": accuracy_figure(seeds),
+        "circuits": circuit_figure("Raw attention while training (Fig. 4)", seeds),
+        "random_labels": shuffled_figure(seeds),
+        "patterns": pattern_figure(shown),
+        "film": film_figure(shown),
+        "explorer": explorer_figure(shown),
+    }
+
+
 def accuracy_figure(seeds: Seeds) -> Chart:
     series = [Series(f"seed {i}", a["step"][1:], a["accuracy"][1:]) for i, a in enumerate(seeds)]
     lines = [(name, float(np.median([a["ceilings"][i] for a in seeds]))) for i, name in enumerate(CIRCUITS)]
     caption = (
         "Lines: the best accuracies from the query alone, with the set of labels, and in full (median over worlds)."
     )
-    return Lines("Accuracy in three phases (Fig. 2)", "training step", "accuracy", series, log_x=True, caption=caption,
+    return Lines("Accuracy of all seeds (Fig. 2)", "training step", "accuracy", series, log_x=True, caption=caption,
                  h_lines=lines)  # fmt: skip
 
 
-def phase_figure(shown: Course) -> Chart:
+def phase_figure(title: str, shown: Course) -> Lines:
     """The accuracy of one seed, coloured by phase, and the ceilings of its own world."""
     steps, accuracy = shown.arrays["step"], shown.arrays["accuracy"]
     numbers = phase_numbers(steps, accuracy, accuracy_plateaus(steps, accuracy))
@@ -84,11 +124,34 @@ def phase_figure(shown: Course) -> Chart:
         series.append(Series(f"phase {phase}" if phase else "before", steps[at], accuracy[at]))
     levels = [(name, float(c)) for name, c in zip(CIRCUITS, shown.arrays["ceilings"], strict=True) if np.isfinite(c)]
     caption = (
-        "The seed with the most plateaus. Phases are parted where the accuracy is half way between two plateaus."
-        " Lines: the best accuracies in this seed's world from the query alone, with the set of labels, and in full."
+        "Phases are parted where the accuracy is half way between two plateaus. Lines: the best accuracies in this"
+        " seed's world from the query alone, with the set of labels, and in full."
     )
-    return Lines("Phases of one seed (Figs. 2, 3)", "training step", "accuracy", series, log_x=True, caption=caption,
-                 h_lines=levels)  # fmt: skip
+    return Lines(title, "training step", "accuracy", series, log_x=True, caption=caption, h_lines=levels)
+
+
+def removal_figure(title: str, shown: Course) -> Lines:
+    """What each removal costs of the accuracy of one seed at each step, with its phases as bands."""
+    arrays = shown.arrays
+    later = arrays["step"] > 0
+    series = [Series(removal, arrays["step"][later], costs(arrays, removal)[later]) for removal in REMOVALS]
+    caption = (
+        "Nothing is retrained. No own, only own: in layer 1 labels may not read their own item, or no other item. L2,"
+        " L1: the query of that layer may not read labels."
+    )
+    return Lines(title, "training step", "accuracy lost", series, log_x=True, caption=caption, spans=spans_of(shown))
+
+
+def spans_of(shown: Course) -> list[tuple[str, float, float]]:
+    """The phases of one seed, with their first and last steps."""
+    steps, accuracy = shown.arrays["step"], shown.arrays["accuracy"]
+    numbers, later = phase_numbers(steps, accuracy, accuracy_plateaus(steps, accuracy)), steps > 0
+    phases = np.unique(numbers[later])
+    starts = [steps[later & (numbers == phase)][0] for phase in phases]
+    return [
+        (f"phase {phase}" if phase else "before", float(start), float(end))
+        for phase, start, end in zip(phases, starts, [*starts[1:], steps[-1]], strict=True)
+    ]
 
 
 def circuit_figure(title: str, seeds: Seeds) -> Chart:
@@ -150,15 +213,9 @@ def explorer_figure(shown: Course) -> Chart:
 def film_figure(shown: Course) -> Chart:
     """Mean attention at every record, below the accuracy of that seed with its phases as bands."""
     steps, accuracy, patterns = (shown.arrays[name] for name in ("step", "accuracy", "patterns"))
-    numbers, later = phase_numbers(steps, accuracy, accuracy_plateaus(steps, accuracy)), steps > 0
-    starts = [steps[later & (numbers == phase)][0] for phase in np.unique(numbers[later])]
-    ends = [*starts[1:], steps[-1]]
-    spans = [
-        (f"phase {phase}" if phase else "before", float(start), float(end))
-        for phase, start, end in zip(np.unique(numbers[later]), starts, ends, strict=True)
-    ]
+    later = steps > 0
     curve = (Series("accuracy", steps[later], accuracy[later]),)
-    course = Lines("Accuracy", "training step", "accuracy", curve, log_x=True, spans=spans)
+    course = Lines("Accuracy", "training step", "accuracy", curve, log_x=True, spans=spans_of(shown))
     kept = some_records(shown)
     caption = "The seed with the most plateaus. Rows read, columns are read (x: item, l: label, q: query)."
     chosen = [int(np.searchsorted(kept, record)) for record in (*shown.records, len(steps) - 1)]
@@ -174,12 +231,14 @@ def variant_figure(found: Mapping[str, Seeds]) -> Chart:
         Panel(title, [[row[column] for column in columns] for row in rows.values()], columns, list(rows))
         for title, columns in (
             ("accuracy", ("P1", "P2", "SCC", "end")),
-            ("final circuit", ("B1", "L1", "C1", "B2", "L2", "C2")),
+            ("final circuit", ("B1", "L1", "C1", "B2", "L2", "C2", "own share")),
+            ("final cost of removing", REMOVALS),
         )
     ]
     caption = (
         "One row per seed. P1, P2: plateaus; SCC: the best accuracy from the set of labels in that seed's world. B:"
-        " bigram, L: label attention, C: chunk-example, of layers 1 and 2. Published at the end: C1 and L2 both high."
+        " bigram, L: label attention, C: chunk-example, of layers 1 and 2; own share: of what labels give to items in"
+        " layer 1, what goes to their own."
     )
     return Heatmaps("Variants: plateaus and final circuit", panels, caption, False, shared_scale=True)
 
