@@ -63,7 +63,7 @@ class Rounds:
         return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
 
-def mesh_for(n: int, batch: int, parameters: int, devices: Sequence[jax.Device]) -> Mesh:
+def mesh_for(n: int, batch: int, parameters: int, devices: Sequence[Any]) -> Mesh:
     """The mesh for `n` replicas of a network: no more devices than replicas fill, or than can share a large batch."""
     each = -(-n // len(devices))
     along_replicas = -(-n // each)

@@ -114,6 +114,7 @@ def _run(
         if (saved := store.latest_checkpoint()) is not None:
             done, arrays = saved
             states, rows, diverged = _restore(runner, states, arrays, done, names)
+            _note(store, runner, diverged)
         store.rewind(done)
     saved_at = time.monotonic()
     step = max(done, 0)
@@ -125,8 +126,7 @@ def _run(
             seen = {int(member): target for member in np.flatnonzero(~finite) if int(member) not in diverged}
             if seen:
                 diverged |= seen
-                if store is not None:
-                    store.note_divergence({_words(runner.labels[member]): at for member, at in diverged.items()})
+                _note(store, runner, diverged)
         elif stopped:
             loss = np.full_like(loss, np.nan)
         step = target
@@ -169,6 +169,11 @@ def _log(
     for index, label in enumerate(labels):
         row = {name: float(value[index]) for name, value in scalars.items()}
         store.log({"step": step, **label, "loss": float(loss[index]), **row})
+
+
+def _note(store: Store | None, runner: Runner, diverged: Mapping[int, int]) -> None:
+    if store is not None and diverged:
+        store.note_divergence({_words(runner.labels[member]): at for member, at in diverged.items()})
 
 
 def _words(label: Mapping[str, float]) -> str:

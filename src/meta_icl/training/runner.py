@@ -41,7 +41,7 @@ class Runner:
         else:
             self.rounds = Rounds(n, 1)
 
-        def over(function: Callable[..., Any], in_axes: Any = 0, **options: Any) -> Callable[..., Any]:
+        def over(function: Callable[..., Any], in_axes: Any = 0, **options: Any) -> Any:
             if not together:
                 return jax.jit(_squeezed(function, in_axes), **options)
             mapped = jax.vmap(function, in_axes=in_axes, spmd_axis_name=REPLICAS)
