@@ -63,7 +63,7 @@ class Parallel(Shown):
         object.__setattr__(self, "axes", tuple(self.axes))
         lengths = {len(np.asarray(axis.values)) for axis in self.axes}
         require(
-            len(self.axes) >= 2 and len(lengths) == 1, f"axes of {self.title!r}", lengths, "two or more, alike long"
+            len(self.axes) >= 2 and len(lengths) == 1, f"axes of {self.title!r}", lengths, "two or more of one length"
         )
 
     def standing_out(self) -> np.ndarray:
