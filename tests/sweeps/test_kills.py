@@ -158,7 +158,8 @@ def compare(folder: Path, command: list[str], victims: Any, whole: tuple[Any, An
         np.testing.assert_equal(without_place(found), without_place(table))
         np.testing.assert_equal(content(run), wanted)
         assert verify([run]) == []
-    print(f"\n{' '.join(command)}: {dict(killed)} in {chains} chains, {time.monotonic() - began:.0f} s")
+        seconds = time.monotonic() - began
+        print(f"\n{' '.join(command)}: {dict(killed)} in {chains} chains, {seconds:.0f} s, all alike", flush=True)
     return killed
 
 

@@ -133,6 +133,7 @@ def test_small_points_share_a_part(folder, monkeypatch):
     assert list(work.parts(False)) == [f"{i},task.noise={i},points={min(2, 5 - i)}" for i in (0, 2, 4)]
     assert [point for part in work.parts(False).values() for point in part["sweep"]] == [*work.groups[0].numbers]
     assert all(part["seeds"] == [0, 1] for part in work.parts(False).values())
+    assert [planned.alike(n, most) for n, most in ((5, 2), (64, 21), (64, 64), (64, 999), (7, 1))] == [2, 16, 64, 64, 1]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def trainings(settings: Mapping[str, Any], points: Sequence[Point]) -> Work:
     seeds, sizes = list(range(settings.get("seeds", 1))), [parameters_of(training) for training in made]
     prompts = [training["steps"] * training["batch"] * len(seeds) for training in made]
     points_each = [
-        min(len(group.places), max(1, int(PART_SIZE / max(1, n * drawn))))
+        alike(len(group.places), max(1, int(PART_SIZE / max(1, n * drawn))))
         for group, n, drawn in zip(groups, sizes, prompts, strict=True)
     ]
 
@@ -94,6 +94,11 @@ def trainings(settings: Mapping[str, Any], points: Sequence[Point]) -> Work:
         steps.pop() if len(steps) == 1 else None,
         PROCESS_BYTES + COPIES * 4 * max(n * each for n, each in zip(sizes, points_each, strict=True)) * len(seeds),
     )
+
+
+def alike(n: int, most: int) -> int:
+    """How many of n points go to a part, if parts have `most` at most and are about equally large."""
+    return -(-n // -(-n // most))
 
 
 def parameters_of(training: Mapping[str, Any]) -> int:
