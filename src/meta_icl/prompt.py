@@ -280,7 +280,9 @@ def in_blocks(function: Callable[[Any], Any], prompts: Any) -> Any:
     """
     leaves = jax.tree.leaves(prompts)
     n = leaves[0].shape[0]
-    if n <= BLOCK or any(isinstance(leaf, Tracer) for leaf in leaves):
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return function(_spread(prompts))
+    if n <= BLOCK:
         return function(prompts)
     blocks = -(-n // BLOCK)
     length = -(-n // blocks)
@@ -288,6 +290,14 @@ def in_blocks(function: Callable[[Any], Any], prompts: Any) -> Any:
     starts = [min(i * length, n - length) for i in range(blocks)]
     results = [function(jax.tree.map(lambda leaf, s=start: leaf[s : s + length], prompts)) for start in starts]
     return jax.tree.map(lambda *parts: jnp.concatenate([*parts[:-1], parts[-1][again:]]), *results)
+
+
+def _spread(prompts: Any) -> Any:
+    """A batch that is being traced, spread over the devices of the axis `prompts` of the mesh in use, if it has one."""
+    shares = jax.sharding.get_abstract_mesh().shape.get("prompts", 1)
+    if shares == 1 or any(leaf.shape[0] % shares for leaf in jax.tree.leaves(prompts)):
+        return prompts
+    return jax.lax.with_sharding_constraint(prompts, jax.sharding.PartitionSpec("prompts"))
 
 
 def fitting(predictor: Any, answers: Shaped[Array, "b ..."], prompts: Prompt) -> Float[Array, "b ..."]:

@@ -191,3 +191,42 @@ def test_the_best_rate_of_another_context_length():
         assert float(best_rate(task, n)) == pytest.approx(float(best_rate(LinearRegression(d=3, n_context=n))))
     with pytest.raises(BadInput, match="n_context"):
         best_rate(LinearRegression(d=3, n_context=5, n_replaced=3), 2)
+
+
+BASES = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]], float)
+
+
+@given(
+    st.integers(0, 100),
+    st.integers(1, 3),
+    SCALES,
+    st.sampled_from([np.float64, np.float32, np.int32]),
+    st.sampled_from(["lasso", "tree", "bases", "ridge"]),
+)
+def test_any_outputs_scale_and_type_are_answered_as_in_float64(seed, outputs, scale, kind, learner):
+    """Each output by itself, from data of any type: integers as real targets are neither cut nor taken for labels."""
+    x, y = drawn(seed, outputs, scale)
+    y = (y * (100 / scale)).astype(kind) if kind is np.int32 else y.astype(kind)
+    wide, targets = x.astype(float), y.astype(float)
+    reach = np.abs(targets).max()
+    given_y = y[:, 0] if outputs == 1 and kind is not np.int32 else y  # of rank one: a single channel
+    prompt = Prompt(x.astype(np.float64) if kind is np.float64 else x, given_y)
+    if learner == "lasso":
+        alpha = 0.1 * scale * reach
+        mine = lasso(alpha)(prompt)
+        fits = [Lasso(alpha=alpha, fit_intercept=False).fit(wide[:-1], t[:-1]).predict(wide[-1:])[0] for t in targets.T]
+    elif learner == "tree":
+        mine = greedy_tree(2)(prompt)
+        trees = [DecisionTreeRegressor(max_depth=2, random_state=0).fit(x[:-1], t[:-1]) for t in targets.T]
+        fits = [tree.predict(x[-1:])[0] for tree in trees]
+    elif learner == "bases":
+        noise = 0.01 * reach**2
+        mine = bayes_over_bases(BASES, noise)(prompt)[-1]
+        fits = [mixture_loop(np.zeros_like(BASES), BASES, noise, wide, t)[-1] for t in targets.T]
+    else:
+        penalty = 0.1 * scale**2
+        mine = Ridge(penalty)(prompt)
+        gram = wide[:-1].T @ wide[:-1] + penalty * np.eye(D)
+        fits = wide[-1] @ np.linalg.solve(gram, wide[:-1].T @ targets[:-1])
+    assert np.shape(mine) == (outputs,)
+    np.testing.assert_allclose(mine, fits, rtol=1e-3, atol=1e-4 * reach)

@@ -8,7 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.errors import BadInput
-from meta_icl.plotting import Bars, Grid, Heatmaps, Lines, Panel, Series, Slider, Widget, over_seeds, still, thin
+from meta_icl.plotting import (
+    Bars,
+    Coordinate,
+    Grid,
+    Heatmaps,
+    Lines,
+    Panel,
+    Parallel,
+    Series,
+    Slider,
+    Widget,
+    draw,
+    over_seeds,
+    still,
+    thin,
+    tree,
+)
 from meta_icl.plotting.axes import band_segments, shared_range, smallest_positive
 from meta_icl.plotting.theme import COLOURS, Look, looks, marked_up, mathtext
 
@@ -157,3 +173,35 @@ def test_contrast_with_the_paper(scheme):
 
     assert all(contrast(name) >= 3 for name in (*(f"c{i}" for i in range(8)), "published"))
     assert all(contrast(name) >= 4.5 for name in ("ink", "muted", "accent", "holds", "fails", "open"))
+
+
+def test_parallel_axes_have_every_line_from_the_lowest_value_to_the_highest():
+    rates, losses = [1e-4, 1e-2, 1e-3, 1e-3], [4.0, 1.0, 2.0, np.nan]
+    chart = Parallel(
+        "t",
+        [
+            Coordinate("rate", rates, log=True),
+            Coordinate("model", [0, 1, 1, 0], words=["a", "b"]),
+            Coordinate("loss", losses),
+        ],
+    )
+    np.testing.assert_allclose(
+        [axis.heights() for axis in chart.axes], [[0, 1, 0.5, 0.5], [0, 1, 1, 0], [1, 0, 1 / 3, np.nan]]
+    )
+    assert chart.axes[0].ticks() == [(0, "0.0001"), (pytest.approx(0.5), "0.001"), (1, "0.01")]
+    assert chart.axes[1].ticks() == [(0, "a"), (1, "b")]
+    assert Coordinate("x", range(9)).ticks() == [(0, "0"), (0.5, "4"), (1, "8")]
+    assert chart.standing_out().tolist() == [False, True, False, False]  # of four the best quarter
+    assert not Parallel("t", [chart.axes[0], Coordinate("loss", [np.nan] * 4)]).standing_out().any()
+    plot = tree(chart)
+    drawn = [trace["y"] for trace in plot["data"]]  # the lost line first, the best one last, on top
+    assert drawn[0] == [pytest.approx(0.5), 0, None] and drawn[-1] == [1, 1, 0] and len(drawn) == 4
+    assert plot["data"][-1]["hovertemplate"] == "rate = 0.01<br>model = b<br>loss = 1<extra></extra>"
+    assert plot["layout"]["xaxis"]["ticktext"] == ["rate", "model", "loss"]
+    (axes,) = draw(chart).axes
+    np.testing.assert_allclose(sorted(line.get_ydata()[0] for line in axes.lines[:4]), [0, 0.5, 0.5, 1])
+    for wrong in ([chart.axes[0]], [chart.axes[0], Coordinate("x", [1])]):
+        with pytest.raises(BadInput, match="two or more of one length"):
+            Parallel("t", wrong)
+    with pytest.raises(BadInput, match="positive on a log"):
+        Coordinate("x", [0, 1], log=True)

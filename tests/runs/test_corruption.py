@@ -253,14 +253,19 @@ def interrupted(folder: Path, config: dict, shift: float) -> None:
             run.log({"step": step, "loss": shift * step})
             if step in (3, 6):
                 run.save_checkpoint(step, {"x": np.full(4, shift + step)})
+        run.save_arrays("some", {"x": np.arange(4) + shift})
+        run.save_arrays("other", {"x": np.arange(4) - shift})
+        run.save_json("note", {"shift": shift, "not": float("nan")})
 
 
-def resumed(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
-    """What a resumed training starts from: its state, and the rows that it does not log again."""
+def resumed(folder: Path) -> tuple[Any, list[dict[str, Any]], Any]:
+    """What a resumed training starts from: its state, the rows that it does not log again, and what it has kept."""
     with Run.open(folder, CONFIG) as run:
         saved = run.latest_checkpoint()
         run.rewind(-1 if saved is None else saved[0])
-        return None if saved is None else (saved[0], saved[1]["x"].tolist()), run.metrics()
+        kept = {name: run.load_arrays(name)["x"].tolist() for name in ("some", "other")}
+        kept["note"] = str(run.load_json("note"))
+        return None if saved is None else (saved[0], saved[1]["x"].tolist()), run.metrics(), kept
 
 
 def test_an_interrupted_run_goes_on_as_it_was_or_names_the_file(tmp_path):
@@ -269,7 +274,9 @@ def test_an_interrupted_run_goes_on_as_it_was_or_names_the_file(tmp_path):
     kept = Folder(tmp_path / "run")
     donors = {**kept.files, **Folder(tmp_path / "other").files}
     rows = [{"step": step, "loss": 0.5 * step} for step in range(8)]
-    allowed = {6: ((6, [6.5] * 4), rows[:7]), 3: ((3, [3.5] * 4), rows[:4])}
+    saved = {"some": [0.5, 1.5, 2.5, 3.5], "other": [-0.5, 0.5, 1.5, 2.5]}
+    saved["note"] = "{'shift': 0.5, 'not': nan}"
+    allowed = {6: ((6, [6.5] * 4), rows[:7], saved), 3: ((3, [3.5] * 4), rows[:4], saved)}
     count = named = 0
     for what, do in cases(kept, donors):
         do()
@@ -277,16 +284,22 @@ def test_an_interrupted_run_goes_on_as_it_was_or_names_the_file(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                state, left = resumed(kept.folder)
+                state, left, values = resumed(kept.folder)
             except BadInput as error:
                 named += 1
                 assert "\n" not in str(error), what
             else:
                 assert state is not None, what
-                assert (state, left) == allowed[state[0]], what
+                assert (state, left, values) == allowed[state[0]], what
         kept.put_back()
-    assert count > 150 and named > 0.2 * count
+    assert count > 250 and named > 0.2 * count
     assert resumed(kept.folder) == allowed[6]
+    path = tmp_path / "run" / "arrays" / "some.safetensors"
+    assert verify([tmp_path / "run"]) == []
+    for donor, origin in (("run/arrays/other", "'other'"), ("other/arrays/some", "a run or part with another")):
+        path.write_bytes((tmp_path / f"{donor}.safetensors").read_bytes())
+        (found,) = verify([tmp_path / "run"])
+        assert found.file == "arrays/some.safetensors" and f"was copied from {origin}" in found.text
 
 
 def test_a_checkpoint_of_another_run_part_or_step_is_refused(tmp_path):

@@ -51,17 +51,25 @@ def large(part: Run, *, bytes: int) -> dict[str, np.ndarray]:
 
 
 def tiny_training(part: Run, *, seed: int) -> dict[str, np.ndarray]:
-    """A few steps of a network whose matrices are large enough for several threads to share them."""
+    """A few steps of a network, and a sum of numpy whose bits depend on the number of threads that share it."""
     import jax
 
     from meta_icl.models import LinearAttention
+    from meta_icl.runs.context import context
     from meta_icl.tasks import LinearRegression
     from meta_icl.training import to_arrays, train
 
     task, model = LinearRegression(d=15, n_context=20), LinearAttention(16)
     trained = train(task, model, steps=4, key=jax.random.key(0), seeds=[seed], batch=64, record=2, store=part)
     arrays = {f"history/{name}": values for name, values in trained.history.items()}
+    arrays |= {"sum": shared_sum(), "threads of jax": np.array(context()["CPU threads"])}
     return arrays | to_arrays(trained.stacked, "predictor") | {"pid": np.array(os.getpid())}
+
+
+def shared_sum() -> np.ndarray:
+    """A sum of 2^20 products, which every thread adds up for a share of them."""
+    x = np.random.default_rng(0).normal(size=1 << 20)
+    return np.asarray(x @ x)
 
 
 def fragile(part: Run, *, steps: int, dies_at: int | None = None, deaths: int = 1) -> dict[str, np.ndarray]:

@@ -166,6 +166,15 @@ def test_bad_input():
         training.gradient_flow(start, training.OnMap(WHITE), [0.0, 0.0])
     with pytest.raises(BadInput, match="max_steps"):
         training.gradient_flow(start, training.OnMap(WHITE), [0.0, 1e4], max_steps=5)
+    with pytest.raises(BadInput, match="loss at the start of the flow must be finite, got nan"):
+        training.gradient_flow(jnp.ones(2), nowhere, [0.0, 1.0])
+    with pytest.raises(BadInput, match="the loss is nan after 0 iterations"):
+        training.minimise(jnp.ones(2), nowhere)
+
+
+def nowhere(weights, data=None):
+    """A loss that no weights have."""
+    return jnp.sqrt(-jnp.sum(jnp.square(weights)))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from meta_icl.plotting.chart import (
     Heatmaps,
     Lines,
     Panel,
+    Parallel,
     Series,
     Slider,
     Widget,
@@ -19,15 +20,18 @@ from meta_icl.plotting.chart import (
 from meta_icl.plotting.dissections import attention_explorer, attention_film, weight_products
 from meta_icl.plotting.draw_matplotlib import draw, save, show
 from meta_icl.plotting.draw_plotly import tree, trees_on_common_axes
+from meta_icl.plotting.parallel import Coordinate
 from meta_icl.plotting.widgets import gradient_animation, moving_task
 
 __all__ = [
     "Bars",
     "Chart",
+    "Coordinate",
     "Grid",
     "Heatmaps",
     "Lines",
     "Panel",
+    "Parallel",
     "Series",
     "Slider",
     "Widget",

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Series, Slider, Widget
+from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Parallel, Series, Slider, Widget
 
 Range = tuple[float, float]  # in axis units: log10 of the numbers on a logarithmic axis
 GAP = 0.075  # of the height of a chart, between the names of two curves
@@ -161,5 +161,5 @@ def _series(chart: Chart) -> list[Series]:
             return _series(chart.frames[0][1])
         case Widget():
             return _series(chart.static) if chart.static is not None else []
-        case Bars() | Heatmaps():
+        case Bars() | Heatmaps() | Parallel():
             return []

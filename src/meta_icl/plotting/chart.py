@@ -8,34 +8,15 @@ superscript.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from meta_icl.errors import BadInput, choose, require
+from meta_icl.plotting.base import Numbers, Shown, finite_range, numbers
+from meta_icl.plotting.parallel import Parallel
 
-
-@runtime_checkable
-class HasArray(Protocol):
-    """What numpy can turn into an array: arrays of any library."""
-
-    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray: ...
-
-
-Numbers: TypeAlias = np.ndarray | HasArray | Sequence[Any]
 STYLES = ("line", "dashed", "dotted", "points")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Shown:
-    """What every chart has: the claims that it decides, and what a notebook shows for it at the end of a cell."""
-
-    decides: Sequence[str] = ()  # ids of claims, with or without the paper's name in front
-
-    def _repr_svg_(self) -> str:
-        from meta_icl.plotting.draw_matplotlib import svg  # drawing is loaded when something is drawn
-
-        return svg(self)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +41,7 @@ class Series:
         for name in ("x", "y", "low", "high"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _numbers(value, f"{name} of series {self.name!r}", 1))
+                object.__setattr__(self, name, numbers(value, f"{name} of series {self.name!r}", 1))
         n = len(np.asarray(self.x))
         for name in ("y", "low", "high"):
             value = getattr(self, name)
@@ -89,7 +70,7 @@ def thin(x: np.ndarray, y: np.ndarray, n: int = 250) -> tuple[np.ndarray, np.nda
 
 
 @dataclass(frozen=True, eq=False)
-class Lines(_Shown):
+class Lines(Shown):
     """Curves and points over common axes; `h_lines` and `v_lines` are labelled levels, (label, value).
 
     `spans` are intervals of x that have a name, (label, from, to), such as the phases of a training: coloured bands
@@ -123,7 +104,7 @@ class Panel:
     y_labels: Sequence[str] | None = None
 
     def __post_init__(self):
-        matrix = _numbers(self.matrix, f"matrix of panel {self.name!r}", 2)
+        matrix = numbers(self.matrix, f"matrix of panel {self.name!r}", 2)
         object.__setattr__(self, "matrix", matrix)
         for name, labels, n in (("x_labels", self.x_labels, matrix.shape[1]), ("y_labels", self.y_labels, len(matrix))):
             allowed = f"{n} names"
@@ -131,7 +112,7 @@ class Panel:
 
 
 @dataclass(frozen=True, eq=False)
-class Heatmaps(_Shown):
+class Heatmaps(Shown):
     """Matrices side by side, row 0 on top; `diverging` centres the colours on zero, else they start at the minimum."""
 
     title: str
@@ -146,7 +127,7 @@ class Heatmaps(_Shown):
 
     def limits(self) -> list[tuple[float, float]]:
         """The numbers at the two ends of the colour scale of every panel."""
-        ends = [_finite_range(np.asarray(panel.matrix)) for panel in self.panels]
+        ends = [finite_range(np.asarray(panel.matrix)) for panel in self.panels]
         if self.shared_scale:
             ends = [(min(low for low, _ in ends), max(high for _, high in ends))] * len(ends)
         if self.diverging:
@@ -155,7 +136,7 @@ class Heatmaps(_Shown):
 
 
 @dataclass(frozen=True, eq=False)
-class Bars(_Shown):
+class Bars(Shown):
     """One bar per name, with optional whiskers from `low` to `high`."""
 
     title: str
@@ -171,7 +152,7 @@ class Bars(_Shown):
         for name in ("values", "low", "high"):
             value = getattr(self, name)
             if value is not None:
-                value = _numbers(value, f"{name} of {self.title!r}", 1)
+                value = numbers(value, f"{name} of {self.title!r}", 1)
                 object.__setattr__(self, name, value)
                 n = len(self.names)
                 require(len(value) == n, f"{name} of {self.title!r}", f"{len(value)} values", f"{n}, one per name")
@@ -180,7 +161,7 @@ class Bars(_Shown):
 
 
 @dataclass(frozen=True, eq=False)
-class Grid(_Shown):
+class Grid(Shown):
     """Charts side by side, filled row by row."""
 
     title: str
@@ -195,7 +176,7 @@ class Grid(_Shown):
 
 
 @dataclass(frozen=True, eq=False)
-class Slider(_Shown):
+class Slider(Shown):
     """One chart per value of a slider, all on the same axes; `frames` are (value, chart), `start` an index.
 
     Where nothing can move the start frame stands, or the chart `static`: of a film, the steps that tell side by side.
@@ -216,7 +197,7 @@ class Slider(_Shown):
 
 
 @dataclass(frozen=True, eq=False)
-class Widget(_Shown):
+class Widget(Shown):
     """An interactive figure of its own: `html` is mounted, then `script` runs with (root, data).
 
     `script` is the body of a JavaScript function, `data` anything that JSON can hold (arrays included), `static` the
@@ -231,7 +212,7 @@ class Widget(_Shown):
     static: "Chart | None" = None
 
 
-Chart: TypeAlias = Lines | Heatmaps | Bars | Grid | Slider | Widget
+Chart: TypeAlias = Lines | Heatmaps | Bars | Grid | Slider | Widget | Parallel
 
 
 def deciding(figures: Mapping[str, Chart], claims: Mapping[str, str]) -> dict[str, Chart]:
@@ -259,20 +240,3 @@ def still(chart: Chart) -> Chart:
 def value_text(value: Any) -> str:
     """A slider's value as people write it."""
     return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _numbers(value: Numbers, what: str, ndim: int) -> np.ndarray:
-    """A float64 array of `ndim` axes, read-only, so that a frozen chart stays what it was."""
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = None
-    if array is None or array.ndim != ndim:
-        raise BadInput(f"{what} must be numbers along {ndim} {'axis' if ndim == 1 else 'axes'}, got {value!r}")
-    array.setflags(write=False)
-    return array
-
-
-def _finite_range(values: np.ndarray) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from meta_icl.errors import choose
+from meta_icl.plotting import draw_parallel
 from meta_icl.plotting.axes import (
     Range,
     band_segments,
@@ -25,7 +26,7 @@ from meta_icl.plotting.axes import (
     smallest_positive,
     told,
 )
-from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Series, still
+from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Parallel, Series, still
 from meta_icl.plotting.theme import COLOURS, DIVERGING, SEQUENTIAL, SPANS, Look, looks, mathtext
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ def _draw_place(axes: "Axes", place: Place, titled: bool, named: bool) -> None:
         _lines(axes, chart, named)
     elif isinstance(chart, Bars):
         _bars(axes, chart)
+    elif isinstance(chart, Parallel):
+        draw_parallel.on_axes(axes, chart)
     if titled:
         axes.set_title(mathtext(chart.title))
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from meta_icl.plotting import draw_parallel
 from meta_icl.plotting.axes import (
     Range,
     band_segments,
@@ -29,7 +30,7 @@ from meta_icl.plotting.axes import (
     shared_range,
     smallest_positive,
 )
-from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Series, Slider, Widget, value_text
+from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Parallel, Series, Slider, Widget, value_text
 from meta_icl.plotting.theme import DIVERGING, SEQUENTIAL, SPANS, Look, looks, marked_up
 
 Node = dict[str, Any]
@@ -52,6 +53,8 @@ def tree(chart: Chart) -> Node:
             return _grid(chart, [tree(cell) for cell in chart.charts])
         case Slider():
             return _slider(chart)
+        case Parallel():
+            return draw_parallel.node(chart)
         case Widget():
             return {"kind": "widget", "html": chart.html, "script": chart.script, "data": plain(chart.data)}
 

@@ -1,13 +1,12 @@
 """Named numpy arrays as safetensors, exact in value, type and shape; bfloat16 and scalars included."""
 
+import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from meta_icl.errors import BadInput
-from meta_icl.runs.files import write_atomically
 
 _TYPES = {
     "BOOL": "bool",
@@ -19,18 +18,29 @@ _TYPES = {
 }
 
 
-def to_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """The safetensors form of named arrays; jax arrays and numbers count as arrays."""
-    from safetensors.numpy import save
-
+def dense(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Named arrays as they can be saved; jax arrays and numbers count as arrays."""
     known = set(_TYPES.values())
-    dense: dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray] = {}
     for name, value in arrays.items():
-        array = np.array(value, order="C")  # safetensors writes the raw buffer: it must be contiguous
+        array = np.asarray(value, order="C")  # safetensors writes the raw buffer: it must be contiguous
         if array.dtype.name not in known:
             raise BadInput(f"array {name!r} has type {array.dtype}, which cannot be saved (known: {sorted(known)})")
-        dense[name] = array
-    return save(dense)
+        found[name] = array
+    return found
+
+
+def to_bytes(arrays: Mapping[str, Any], metadata: dict[str, str] | None = None) -> bytes:
+    """The safetensors form of named arrays, with texts beside them."""
+    from safetensors.numpy import save
+
+    return save(dense(arrays), metadata)
+
+
+def metadata_of(data: bytes) -> dict[str, str]:
+    """The texts that stand beside the arrays; `ValueError` if the data are damaged."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header.get("__metadata__", {})
 
 
 def from_bytes(data: bytes) -> dict[str, np.ndarray]:
@@ -46,19 +56,6 @@ def from_bytes(data: bytes) -> dict[str, np.ndarray]:
         dtype = _dtype(_TYPES[entry["dtype"]])
         arrays[name] = np.frombuffer(bytes(entry["data"]), dtype).reshape(entry["shape"]).copy()
     return arrays
-
-
-def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays atomically."""
-    write_atomically(path, to_bytes(arrays))
-
-
-def from_file(data: bytes, path: Path) -> dict[str, np.ndarray]:
-    """The arrays in the bytes of a file; damaged ones are a `BadInput` that names it."""
-    try:
-        return from_bytes(data)
-    except (ValueError, KeyError) as error:
-        raise BadInput(f"{path} cannot be read as safetensors ({error}); nothing was changed") from None
 
 
 def _dtype(name: str) -> np.dtype:

@@ -21,9 +21,9 @@ from typing import Any, Literal
 import numpy as np
 
 from meta_icl.errors import BadInput, require
-from meta_icl.runs import arrays as array_files
 from meta_icl.runs import checkpoints
 from meta_icl.runs import provenance as origin
+from meta_icl.runs import results as kept
 from meta_icl.runs.claims import Claim
 from meta_icl.runs.config import (
     CONFIG,
@@ -142,7 +142,7 @@ class Run:
         """The members (of a finished run with parts: the parts) that are not finite, and the step when it was seen."""
         if self._manifest is not None:
             return dict(self._manifest.diverged)
-        return self.load_json(DIVERGED) if self._json(DIVERGED).exists() else {}
+        return self.load_json(DIVERGED) if (self.folder / kept.json_file(DIVERGED)).exists() else {}
 
     @property
     def stopping(self) -> bool:
@@ -152,7 +152,8 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """Code, versions, devices, random generator, and for every start its command, times and wall seconds."""
-        return self._versioned("provenance.json")
+        path = self.folder / "provenance.json"
+        return versioned(parse_json(self._read(path.name), path), path)
 
     def finish(self) -> None:
         """Compact the metrics, complete the provenance and mark the run `DONE`, with the hashes of all results."""
@@ -289,25 +290,26 @@ class Run:
     def save_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
         """Keep named arrays for figures and claims."""
         self._require_unfinished()
-        array_files.save_arrays(self._arrays(name), arrays)
+        kept.save_arrays(self.folder, self.config, name, arrays)
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Arrays kept under a name."""
-        path = self._arrays(name)
-        return array_files.from_file(self._read(path), path)
+        file = kept.arrays_file(name)
+        return kept.arrays_from(self._read(file), self.folder / file, self.config)
 
     def save_json(self, name: str, value: Any) -> None:
         """Keep a value of numbers, strings, lists and mappings; NaN and infinity survive."""
         self._require_unfinished()
-        write_json(self._json(name), {"format": FORMAT, "value": value})
+        kept.save_value(self.folder, self.config, name, value)
 
     def load_json(self, name: str) -> Any:
         """The value kept under a name."""
-        return self._versioned(f"json/{checked_name(name)}.json").get("value")
+        file = kept.json_file(name)
+        return kept.value_from(self._read(file), self.folder / file, self.config)
 
     def has(self, name: str) -> bool:
         """Whether arrays or a value are kept under a name."""
-        return self._arrays(name).exists() or self._json(name).exists()
+        return any((self.folder / file).exists() for file in (kept.arrays_file(name), kept.json_file(name)))
 
     def save_claims(self, claims: Sequence[Claim]) -> None:
         """Write `claims.json`: every claim with what was measured and its verdict, bound to the results."""
@@ -371,12 +373,8 @@ class Run:
                 raise BadInput(f"part {name} of {self.folder} is not the one with which the run was finished")
         return part
 
-    def _read(self, path: Path) -> bytes:
-        return read_file(self.folder, path.relative_to(self.folder).as_posix(), self._manifest)
-
-    def _versioned(self, name: str) -> dict[str, Any]:
-        path = self.folder / name
-        return versioned(parse_json(self._read(path), path), path)
+    def _read(self, file: str) -> bytes:
+        return read_file(self.folder, file, self._manifest)
 
     def _require_unfinished(self) -> None:
         self._require_writable()
@@ -386,12 +384,6 @@ class Run:
     def _require_writable(self) -> None:
         if self._lock is None:
             raise BadInput(f"run {self.folder} is open for reading only")
-
-    def _arrays(self, name: str) -> Path:
-        return self.folder / "arrays" / f"{checked_name(name)}.safetensors"
-
-    def _json(self, name: str) -> Path:
-        return self.folder / "json" / f"{checked_name(name)}.json"
 
 
 def _is_start(one: Any) -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from meta_icl.errors import BadInput
-from meta_icl.runs import checkpoints
+from meta_icl.runs import checkpoints, results
 from meta_icl.runs.config import parts_in, stated_config
 from meta_icl.runs.files import read_regular
 from meta_icl.runs.judged import read_claims
 from meta_icl.runs.lock import holder
-from meta_icl.runs.manifest import CHECKPOINTS, RESULTS, Manifest, found, is_done, read_manifest, verified_manifest
+from meta_icl.runs.manifest import CHECKPOINTS, RESULTS, Manifest, found, is_done, read_file, read_manifest, verified_manifest
 from meta_icl.runs.metrics import log_of, read_metrics
 from meta_icl.runs.query import nested
 
@@ -134,6 +134,12 @@ def _unfinished(folder: Path, config: Mapping[str, Any], finding: Found) -> Iter
             checkpoints.require_belonging(checkpoints.read_checkpoint(path), folder, config)
         except BadInput as error:
             yield finding(f"checkpoints/{path.name}", "unreadable", str(error))
+    for name in found(folder, RESULTS[:2]):
+        read = results.arrays_from if name.startswith("arrays") else results.value_from
+        try:
+            read(read_file(folder, name, None), folder / name, config)
+        except BadInput as error:
+            yield finding(name, "unreadable", str(error))
     try:
         if log_of(folder) is not None:
             read_metrics(folder)

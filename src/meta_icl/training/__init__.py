@@ -1,7 +1,7 @@
 """Training: objectives, optimisers and the compiled loop over seeds and sweeps."""
 
 from meta_icl.training.files import load
-from meta_icl.training.loop import OnTask, Store, record_steps, train
+from meta_icl.training.loop import Store, record_steps, train
 from meta_icl.training.objectives import (
     Objective,
     cross_entropy,
@@ -25,6 +25,7 @@ from meta_icl.training.population import (
     gradient_flow,
     population_objective,
 )
+from meta_icl.training.program import OnTask
 from meta_icl.training.quasi_newton import Minimum, minimise
 from meta_icl.training.state import from_arrays, to_arrays
 from meta_icl.training.trained import Trained

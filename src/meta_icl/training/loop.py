@@ -11,33 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from meta_icl.conversions import random_key
 from meta_icl.errors import BadInput, require
 from meta_icl.prompt import Task
 from meta_icl.training import arguments
-from meta_icl.training.objectives import Objective
-from meta_icl.training.replicas import Replica, make_replicas, stack, unstack
-from meta_icl.training.state import from_arrays, from_text, to_arrays, to_text
+from meta_icl.training.program import Program, State, untrained
+from meta_icl.training.replicas import make_replicas
+from meta_icl.training.runner import Runner
+from meta_icl.training.state import from_text, to_text
 from meta_icl.training.trained import Trained
 
 CHECKPOINT_SECONDS = 20.0
-
-Probe = Callable[[Any, Key[Array, ""]], Mapping[str, Array] | Array]
-
-
-@dataclass(frozen=True)
-class OnTask:
-    """A probe that also gets the replica's own task, such as the world of its seed: function(predictor, task, key)."""
-
-    function: Callable[[Any, Any, Key[Array, ""]], Mapping[str, Array] | Array]
 
 
 @runtime_checkable
@@ -55,13 +42,6 @@ class Store(Protocol):
     def log(self, row: dict[str, Any]) -> None: ...
     def rewind(self, step: int) -> None: ...
     def note_divergence(self, members: Mapping[str, int]) -> None: ...
-
-
-class State(eqx.Module):
-    """What a step changes: the trained leaves of the predictor and the optimiser's state."""
-
-    params: PyTree
-    opt_state: PyTree
 
 
 def train(
@@ -115,7 +95,7 @@ def train(
     replicas, labels = make_replicas(task, optimiser, key, seeds, swept)
     objective = arguments.given_objective(objective, replicas[0].task)
     arguments.require_fit(objective, draw, replicas[0].task, batch, key)
-    program = Program(draw, _untrained(draw, key), objective, batch, freeze)
+    program = Program(draw, untrained(draw, key), objective, batch, freeze)
     runner = Runner(program, arguments.given_probes(probes), replicas, labels, arrangement)
     stops = Stops(stop_when_diverged, stop_below)
     trained = _run(runner, steps, record_steps(record, steps), stops, store, progress)
@@ -134,113 +114,6 @@ class Stops:
         return self.below is not None and len(losses) > 1 and bool((np.stack(losses[-2:]) < self.below).all())
 
 
-@dataclass(frozen=True)
-class Program:
-    """The pure functions of one training, for one replica; `static` is what of the predictor is not trained."""
-
-    model: Callable[..., Any]
-    static: Any
-    objective: Objective
-    batch: int
-    freeze: Callable[[Any], Any] | None
-
-    def init(self, replica: Replica) -> State:
-        """The predictor as drawn from the init key, with a fresh optimiser state."""
-        params = eqx.filter(self.model(key=replica.init_key), eqx.is_inexact_array)
-        return State(params, replica.optimiser.build().init(params))
-
-    def chunk(
-        self, state: State, replica: Replica, start: Int[Array, ""], stop: Int[Array, ""]
-    ) -> tuple[State, Float[Array, ""], Bool[Array, ""]]:
-        """Steps start <= i < stop; returns the new state, the mean loss, and whether it and all parameters are finite.
-
-        The bounds are traced: one compilation.
-        """
-        transformation = replica.optimiser.build()
-
-        def loss_of(params: PyTree, i: Int[Array, ""]) -> Float[Array, ""]:
-            key = jax.random.fold_in(replica.data_key, i)
-            return self.objective(eqx.combine(params, self.static), replica.task.at_step(i), self.batch, key)
-
-        def step(i: Int[Array, ""], carry: tuple[State, Float[Array, ""]]) -> tuple[State, Float[Array, ""]]:
-            state, total = carry
-            loss, gradient = jax.value_and_grad(loss_of)(state.params, i)
-            if self.freeze is not None:
-                gradient = eqx.tree_at(self.freeze, gradient, replace_fn=jnp.zeros_like)
-            updates, opt_state = transformation.update(gradient, state.opt_state, state.params)
-            if self.freeze is not None:  # weight decay would still move them
-                updates = eqx.tree_at(self.freeze, updates, replace_fn=jnp.zeros_like)
-            return State(optax.apply_updates(state.params, updates), opt_state), total + loss
-
-        dtype = jnp.result_type(*jax.tree.leaves(state.params))
-        state, total = lax.fori_loop(start, stop, step, (state, jnp.zeros((), dtype)))
-        loss = total / (stop - start).astype(dtype)
-        finite = [jnp.isfinite(leaf).all() for leaf in (loss, *jax.tree.leaves(state.params))]
-        return state, loss, jnp.stack(finite).all()
-
-    def measure(self, state: State, replica: Replica, probes: dict[str, Probe | OnTask]) -> dict[str, Array]:
-        """All probes of the predictor; a probe that returns a mapping contributes "probe/name" entries."""
-        predictor = eqx.combine(state.params, self.static)
-        measured: dict[str, Array] = {}
-        for name, probe in probes.items():
-            if isinstance(probe, OnTask):
-                values = probe.function(predictor, replica.task, replica.eval_key)
-            else:
-                values = probe(predictor, replica.eval_key)
-            if isinstance(values, Mapping):
-                measured |= {f"{name}/{part}": jnp.asarray(value) for part, value in values.items()}
-            else:
-                measured[name] = jnp.asarray(values)
-        return measured
-
-
-class Runner:
-    """Runs a program over all replicas, in sequence or by `vmap`; states are always kept stacked per arrangement."""
-
-    def __init__(
-        self,
-        program: Program,
-        probes: dict[str, Probe | OnTask],
-        replicas: list[Replica],
-        labels: list[dict[str, float]],
-        arrangement: str,
-    ):
-        self.program = program
-        self.probe_arrays, probe_rest = eqx.partition(probes, eqx.is_array)
-        self.labels = tuple(labels)
-        # One vmapped batch of all replicas, or one batch per replica: the rest of the code does not care which.
-        self.batches = [stack(replicas)] if arrangement == "vmap" else [stack([r]) for r in replicas]
-        over = jax.vmap if arrangement == "vmap" else _squeezed
-        self._init = jax.jit(over(program.init))
-        self._chunk = jax.jit(over(program.chunk, in_axes=(0, 0, None, None)), donate_argnums=0)
-        self._measure = jax.jit(
-            over(
-                lambda state, replica, arrays: program.measure(state, replica, eqx.combine(arrays, probe_rest)),
-                in_axes=(0, 0, None),
-            )
-        )
-
-    def init(self) -> list[State]:
-        return [self._init(batch) for batch in self.batches]
-
-    def chunk(self, states: list[State], start: int, stop: int) -> tuple[list[State], np.ndarray, np.ndarray]:
-        bounds = jnp.asarray(start), jnp.asarray(stop)
-        results = [self._chunk(s, b, *bounds) for s, b in zip(states, self.batches, strict=True)]
-        losses, finite = (np.concatenate([np.asarray(result[i]) for result in results]) for i in (1, 2))
-        return [result[0] for result in results], losses, finite
-
-    def measure(self, states: list[State]) -> dict[str, np.ndarray]:
-        measured = [self._measure(s, b, self.probe_arrays) for s, b in zip(states, self.batches, strict=True)]
-        return {name: np.concatenate([np.asarray(m[name]) for m in measured]) for name in measured[0]}
-
-    def finish(self, states: list[State], history: dict[str, np.ndarray], diverged: dict[int, int]) -> Trained:
-        params = stack([one for state in states for one in unstack(state.params)])
-        # Arrays that are not trained are the same in all replicas; in an ensemble every array has one entry for each.
-        arrays, static = eqx.partition(self.program.static, eqx.is_array)
-        arrays = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(self.labels), *leaf.shape)), arrays)
-        return Trained(eqx.combine(params, arrays, static), history, self.labels, diverged=diverged)
-
-
 def _run(
     runner: Runner,
     steps: int,
@@ -257,7 +130,8 @@ def _run(
     if store is not None:
         if (saved := store.latest_checkpoint()) is not None:
             done, arrays = saved
-            states, rows, diverged = _restore(states, arrays, done, names)
+            states, rows, diverged = _restore(runner, states, arrays, done, names)
+            _note(store, runner, diverged)
         store.rewind(done)
     saved_at = time.monotonic()
     step = max(done, 0)
@@ -271,8 +145,7 @@ def _run(
             seen = {int(member): target for member in np.flatnonzero(~finite) if int(member) not in diverged}
             if seen:
                 diverged |= seen
-                if store is not None:
-                    store.note_divergence({_words(runner.labels[member]): at for member, at in diverged.items()})
+                _note(store, runner, diverged)
         elif stopped:
             loss = np.full_like(loss, np.nan)
         step = target
@@ -283,7 +156,7 @@ def _run(
             stopping = store.stopping
             last = target == records[-1] or stops.at_rest(rows["loss"])
             if stopping or last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                store.save_checkpoint(step, _checkpoint(states, rows, diverged, names))
+                store.save_checkpoint(step, _checkpoint(runner, states, rows, diverged, names))
                 saved_at = time.monotonic()
             if stopping:
                 raise KeyboardInterrupt
@@ -303,33 +176,6 @@ def record_steps(record: int | Sequence[int] | None, steps: int) -> list[int]:
     return sorted({0, *record, steps})
 
 
-def _untrained(model: Callable[..., Any], key: Key[Array, ""]) -> Any:
-    """What of the predictor is not trained; it is drawn only if arrays beside weights are in it, whose values count."""
-
-    def is_trained(leaf: Any) -> bool:
-        shape_alone = isinstance(leaf, jax.ShapeDtypeStruct)
-        return jnp.issubdtype(leaf.dtype, jnp.inexact) if shape_alone else eqx.is_inexact_array(leaf)
-
-    static = eqx.partition(eqx.filter_eval_shape(model, key=key), is_trained)[1]
-    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(static)):
-        return eqx.partition(model(key=key), eqx.is_inexact_array)[1]
-    return static
-
-
-def _squeezed(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
-    """Like `vmap` over a leading axis of length one, but without the batched program that vmap would make of it."""
-
-    def call(*arguments: Any) -> Any:
-        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
-        inner = [
-            argument if axis is None else jax.tree.map(lambda leaf: leaf[0], argument)
-            for argument, axis in zip(arguments, axes, strict=True)
-        ]
-        return jax.tree.map(lambda leaf: leaf[None], function(*inner))
-
-    return call
-
-
 def _append(rows: dict[str, list[np.ndarray]], step: int, loss: np.ndarray, measured: dict[str, np.ndarray]) -> None:
     for name, value in ({"step": np.asarray(step), "loss": loss} | measured).items():
         rows.setdefault(name, []).append(value)
@@ -345,21 +191,26 @@ def _log(
         store.log({"step": step, **label, "loss": float(loss[index]), **row})
 
 
+def _note(store: Store | None, runner: Runner, diverged: Mapping[int, int]) -> None:
+    if store is not None and diverged:
+        store.note_divergence({_words(runner.labels[member]): at for member, at in diverged.items()})
+
+
 def _words(label: Mapping[str, float]) -> str:
     """The seed and the swept values of a member, such as "seed=3,task.noise=0.1"."""
     return ",".join(f"{name}={value:g}" for name, value in label.items())
 
 
 def _checkpoint(
-    states: list[State], rows: dict[str, list[np.ndarray]], diverged: dict[int, int], names: list[str]
+    runner: Runner, states: list[State], rows: dict[str, list[np.ndarray]], diverged: dict[int, int], names: list[str]
 ) -> dict[str, np.ndarray]:
     history = {f"history/{name}": np.stack(values) for name, values in rows.items()}
     ends = np.array([diverged.get(member, -1) for member in range(len(names))])
-    return to_arrays(states, "state") | history | {"replicas": from_text("\n".join(names)), "diverged": ends}
+    return runner.saved(states) | history | {"replicas": from_text("\n".join(names)), "diverged": ends}
 
 
 def _restore(
-    states: list[State], arrays: dict[str, np.ndarray], step: int, names: list[str]
+    runner: Runner, states: list[State], arrays: dict[str, np.ndarray], step: int, names: list[str]
 ) -> tuple[list[State], dict[str, list[np.ndarray]], dict[int, int]]:
     history = {name.removeprefix("history/"): a for name, a in arrays.items() if name.startswith("history/")}
     if "step" not in history or int(history["step"][-1]) != step:
@@ -370,7 +221,7 @@ def _restore(
         raise BadInput(f"the checkpoint of step {step} is that of other seeds or points: {theirs}")
     ends = arrays.get("diverged", np.full(len(names), -1))
     return (
-        from_arrays(states, arrays, "state"),
+        runner.restored(states, arrays, step),
         {name: [np.asarray(row) for row in values] for name, values in history.items()},
         {member: int(end) for member, end in enumerate(ends) if end >= 0},
     )

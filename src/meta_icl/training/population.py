@@ -166,7 +166,7 @@ def gradient_flow(
     `start` is any predictor or tree of arrays and `loss` a function of it, such as `OnMap(map_loss(..))`; the state is
     saved at the given ascending times, the first of which is that of the start. Once the loss is below `stop_below` the
     flow rests: later times repeat the last saved state. Adaptive Runge-Kutta method of order 8(7) (Prince & Dormand,
-    1981). Raises `BadInput` if `max_steps` do not reach the end.
+    1981). Raises `BadInput` if the loss is NaN or infinite at the start, or `max_steps` do not reach the end.
     """
     grid = np.asarray(times, np.float64)
     ascending = grid.ndim == 1 and grid.size >= 2 and bool((np.diff(grid) > 0).all())
@@ -177,6 +177,8 @@ def gradient_flow(
         arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays)
         # Numbers go in as arrays, so that flows of one structure share a program whatever their values.
         numbers = (jnp.asarray(0.5 / tau), None if stop_below is None else jnp.asarray(float(stop_below)))
+        begun = float(_loss_at(arrays, static, loss))
+        require(bool(np.isfinite(begun)), "loss at the start of the flow", begun, "finite")
         path, losses, measured, n_steps, reached = _solve(
             arrays, static, loss, jnp.asarray(grid), *numbers, (rtol, atol), max_steps, probes or {}
         )
@@ -194,6 +196,11 @@ class OnMap(eqx.Module):
 
     def __call__(self, predictor: Any) -> Float[Array, ""]:
         return self.loss(predictor.effective_map())
+
+
+@eqx.filter_jit
+def _loss_at(arrays: PyTree, static: PyTree, loss: Callable[[Any], Array]) -> Array:
+    return loss(eqx.combine(arrays, static))
 
 
 @eqx.filter_jit

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from scipy.optimize import minimize
 
-from meta_icl.errors import require
+from meta_icl.errors import BadInput, require
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def minimise(
     """Minimise `loss(predictor, data)` over all weights of `start` by L-BFGS (Liu & Nocedal, 1989) in float64.
 
     `data` is any tree of arrays, converted to float64 and passed on; the loss must be a top-level function, which is
-    compiled once for all starts of one structure.
+    compiled once for all starts of one structure. Raises `BadInput` if the loss ends as NaN or infinite.
     """
     require(iterations >= 1, "iterations", iterations, "a positive integer")
     with jax.enable_x64(True):
@@ -51,6 +51,8 @@ def minimise(
             callback=lambda intermediate_result: history.append(float(intermediate_result.fun)),
             options={"maxiter": iterations, "maxcor": memory, "maxfun": 4 * iterations, "ftol": 0.0, "gtol": 1e-10},
         )
+        if not np.isfinite(result.fun):
+            raise BadInput(f"the loss is {result.fun:g} after {result.nit} iterations: it must be finite at the start")
         best = jax.tree.map(np.asarray, unravel(jnp.asarray(result.x)))
     return Minimum(eqx.combine(best, static), float(result.fun), np.array(history))
 

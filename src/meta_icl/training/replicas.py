@@ -108,12 +108,6 @@ def stack(trees: Sequence[T]) -> T:
     return eqx.combine(jax.tree.unflatten(treedef, [jnp.stack(column) for column in leaves]), static)
 
 
-def unstack(tree: T) -> list[T]:
-    """The inverse of `stack` for a tree of arrays."""
-    n = jax.tree.leaves(tree)[0].shape[0]
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(n)]
-
-
 def _check_again(module: Any) -> None:
     """Repeat the checks that a module made when it was made."""
     for kind in type(module).__mro__:

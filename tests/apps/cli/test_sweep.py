@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from meta_icl.apps import cli
-from meta_icl.apps.cli import planned, sweep
+from meta_icl.apps.cli import planned, sweep, sweep_report
 from meta_icl.models import Learner, von_oswald
 from meta_icl.runs import Run
 from meta_icl.sweeps import PartFailed
@@ -95,7 +95,8 @@ def test_points_are_the_library_s_trainings(capsys, monkeypatch):
         np.testing.assert_allclose([row["final_loss"], row["lowest"], row["highest"]], wanted, rtol=1e-5)
     run = Run.load(found["run"])
     assert run.done and len(run.parts()) == 4 and run.name.startswith("rates-")
-    assert "x_law.half_range = 2" in (run.folder / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
+    assert "x_law.half_range = 2" in page and "Final loss by setting" in page
     # The same command tells the same; on an accelerator all points of a group are one part with the same losses.
     assert told(capsys, SETTINGS + SWEEP) == found
     monkeypatch.setattr(sweep, "default_workers", lambda: 0)
@@ -132,6 +133,7 @@ def test_small_points_share_a_part(folder, monkeypatch):
     assert list(work.parts(False)) == [f"{i},task.noise={i},points={min(2, 5 - i)}" for i in (0, 2, 4)]
     assert [point for part in work.parts(False).values() for point in part["sweep"]] == [*work.groups[0].numbers]
     assert all(part["seeds"] == [0, 1] for part in work.parts(False).values())
+    assert [planned.alike(n, most) for n, most in ((5, 2), (64, 21), (64, 64), (64, 999), (7, 1))] == [2, 16, 64, 64, 1]
 
 
 @pytest.mark.parametrize(
@@ -241,10 +243,31 @@ def test_a_point_that_diverges_is_named_and_the_others_go_on(capsys):
 
 def test_two_things_that_vary_are_a_heat_map():
     rows = [{"point": f"a = {i}, b = {j}", "final_loss": 10.0 * i + j} for j in (5, 6) for i in (1, 2, 3)]
-    (panel,) = sweep.heat_map(rows).panels
+    (panel,) = sweep_report.heat_maps(rows).panels
     np.testing.assert_array_equal(panel.matrix, [[15, 16], [25, 26], [35, 36]])
     assert list(panel.y_labels) == ["a = 1", "a = 2", "a = 3"] and list(panel.x_labels) == ["b = 5", "b = 6"]
-    assert sweep.heat_map(rows[:-1]) is None and sweep.heat_map([{"point": "a = 1", "final_loss": 1.0}]) is None
+    assert sweep_report.heat_maps(rows[:-1]) is None
+    assert sweep_report.heat_maps([{"point": "a = 1", "final_loss": 1.0}]) is None
+    more = [{"point": f"{row['point']}, c = {c}", "final_loss": row["final_loss"] * c} for row in rows for c in (2, -1)]
+    more[-1]["final_loss"] = float("nan")
+    maps = sweep_report.heat_maps(more)
+    assert [np.shape(panel.matrix) for panel in maps.panels] == [
+        (3, 2),
+        (3, 2),
+        (2, 2),
+    ] and "lowest over" in maps.caption
+    np.testing.assert_array_equal(maps.panels[0].matrix, [[-15, -16], [-25, -26], [-35, 72]])
+
+
+def test_what_varies_is_drawn_as_parallel_axes():
+    points = [("m", 0.001, 4.0), ("m", 0.1, 1.0), ("n", 0.01, float("nan"))]
+    rows = [{"point": f"model = {m}, rate = {r:g}, same = 1", "final_loss": loss} for m, r, loss in points]
+    chart = sweep_report.parallel(rows)
+    assert [axis.name for axis in chart.axes] == ["model", "rate", "final loss"]
+    assert chart.axes[1].log and not chart.axes[2].log and chart.axes[0].words == ["m", "n"]
+    np.testing.assert_array_equal(chart.axes[2].values, [1, 4, np.nan])  # the best first
+    np.testing.assert_allclose(chart.axes[1].values, [0.1, 0.001, 0.01])
+    assert sweep_report.parallel(rows[:1]) is None
 
 
 def test_no_more_workers_than_fit_into_memory(monkeypatch):
@@ -252,3 +275,28 @@ def test_no_more_workers_than_fit_into_memory(monkeypatch):
     assert sweep.workers_here(7, 1e18) == 7
     assert sweep.workers_here(None, 1e18) == 1
     assert sweep.workers_here(None, 1.0) == 64
+
+
+TRACKER = """
+import json
+class Mine:
+    def __init__(self, folder, config):
+        self.file, self.command = folder / "mine.txt", config["command"]
+    def log(self, series, step, values):
+        with open(self.file, "a") as file:
+            file.write(json.dumps([self.command, series, step, sorted(values)]) + "\\n")
+    def close(self):
+        raise ConnectionError("no network")
+"""
+
+
+def test_rows_go_to_a_tracker_of_one_s_own_too(capsys):
+    Path("mine.py").write_text(TRACKER)
+    found = told(capsys, SETTINGS + SWEEP, "--track", "./mine.py")
+    rows = [json.loads(line) for line in (Path(found["run"]) / "mine.txt").read_text().splitlines()]
+    assert len(rows) == 2 * 2 * 3 and all(
+        row[0] == "sweep" and "loss" in row[3] for row in rows
+    )  # points, seeds, records
+    assert len({row[1] for row in rows}) == 4 and [row[2] for row in rows if row[1] == rows[0][1]] == [0, 3, 6]
+    assert cli.main(["sweep", "rates.toml", "--yes", "--track", "tensorbord"]) == 2
+    assert "did you mean 'tensorboard'" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from meta_icl.apps.cli import listing, own, reproduce, spec, train
+from meta_icl.apps.cli import listing, own, reproduce, spec, train, training_config
 from meta_icl.apps.cli.catalogue import model_of, optimiser_of, task_of
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run
@@ -64,7 +64,7 @@ def trainings(settings: Mapping[str, Any], points: Sequence[Point]) -> Work:
     seeds, sizes = list(range(settings.get("seeds", 1))), [parameters_of(training) for training in made]
     prompts = [training["steps"] * training["batch"] * len(seeds) for training in made]
     points_each = [
-        min(len(group.places), max(1, int(PART_SIZE / max(1, n * drawn))))
+        alike(len(group.places), max(1, int(PART_SIZE / max(1, n * drawn))))
         for group, n, drawn in zip(groups, sizes, prompts, strict=True)
     ]
 
@@ -94,6 +94,11 @@ def trainings(settings: Mapping[str, Any], points: Sequence[Point]) -> Work:
         steps.pop() if len(steps) == 1 else None,
         PROCESS_BYTES + COPIES * 4 * max(n * each for n, each in zip(sizes, points_each, strict=True)) * len(seeds),
     )
+
+
+def alike(n: int, most: int) -> int:
+    """How many of n points go to a part, if parts have `most` at most and are about equally large."""
+    return -(-n // -(-n // most))
 
 
 def parameters_of(training: Mapping[str, Any]) -> int:
@@ -153,13 +158,13 @@ def _reproduction(settings: Mapping[str, Any], point: Point) -> dict[str, Any]:
 
 def _training(settings: Mapping[str, Any], points: Sequence[Point], group: Group) -> dict[str, Any]:
     """What `train_part` needs of a group, all of whose numbers have been tried."""
-    config = train.describe(_options(settings, points[group.places[0]]))
+    config = training_config.describe(_options(settings, points[group.places[0]]))
     config = config | {"sweep": list(group.numbers)}
-    train.check_one(config)
+    training_config.check_one(config)
     return {name: value for name, value in config.items() if name not in ("command", "seeds", "sweep", "sizes")}
 
 
-def _options(settings: Mapping[str, Any], point: Point) -> train.Options:
+def _options(settings: Mapping[str, Any], point: Point) -> training_config.Options:
     """The options of `meta-icl train` at a point; numbers inside objects that are not in the file are left out."""
     asked: dict[str, Any] = copy.deepcopy(dict(settings))
     for name in sorted(point, key=lambda name: name.count(".")):  # whole tables first, then their fields
@@ -190,7 +195,7 @@ def _options(settings: Mapping[str, Any], point: Point) -> train.Options:
     texts = {o: tuple(f"{field}={as_text(value)}" for field, value in fields.items()) for o, fields in tables.items()}
     layout = asked.pop("layout", None)
     given = {"layout": None if layout is None else as_text(layout), "learning_rate": rate, **texts, **asked}
-    return dataclasses.replace(train.Options(task_name=names[0], model_name=names[1]), **given)
+    return dataclasses.replace(training_config.Options(task_name=names[0], model_name=names[1]), **given)
 
 
 def _may_be_number(name: str, value: Any) -> bool:
@@ -205,10 +210,10 @@ def _leaves(settings: Mapping[str, Any], point: Point, maybe: set[str]) -> set[s
     if not maybe:
         return set()
     options = _options(settings, point)
-    task = train.described_task(options.task_name, options.task)
-    optimiser = train.described_optimiser([f"learning_rate={options.learning_rate}", *options.optimiser])
+    task = training_config.described_task(options.task_name, options.task)
+    optimiser = training_config.described_optimiser([f"learning_rate={options.learning_rate}", *options.optimiser])
     config = {"task": task, "optimiser": optimiser}
-    objects = {"task": train.drawn(task_of(config)), "optimiser": optimiser_of(config)}
+    objects = {"task": training_config.drawn(task_of(config)), "optimiser": optimiser_of(config)}
     found = set()
     for name in maybe:
         owner, *path = name.split(".")

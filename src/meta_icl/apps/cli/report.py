@@ -68,7 +68,7 @@ def told_by(run: Run, claims: Sequence[Claim] | None = None) -> dict[str, Any]:
     if run.config.get("command") == "train":
         return training(run) | {"title": run.name, "provenance": provenance}
     if run.config.get("command") == "sweep":
-        from meta_icl.apps.cli.sweep import told
+        from meta_icl.apps.cli.sweep_report import told
 
         return told(run) | {"title": run.name, "provenance": provenance}
     from meta_icl.apps.report import Story

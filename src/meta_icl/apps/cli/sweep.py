@@ -13,13 +13,17 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from meta_icl.apps.cli import planned, report, tables, train
+from meta_icl.apps.cli import planned, report, tables
+from meta_icl.apps.cli.catalogue import model_of, objective_of, optimiser_of, task_of
 from meta_icl.apps.cli.options import parse, print_json, say
+from meta_icl.apps.cli.sweep_report import points_told
+from meta_icl.apps.cli.tracking import trackers_of
+from meta_icl.apps.cli.training_config import drawn, point_label
 from meta_icl.apps.cli.which import checked_name
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root
-from meta_icl.runs.claims import VERDICTS
 from meta_icl.runs.config import config_hash
+from meta_icl.runs.trackers import tracked
 from meta_icl.sweeps import PartFailed, compute_like_a_worker, default_workers, run_parts, use_compilation_cache
 from meta_icl.sweeps.cluster import QUEUES, on_dask, queue_cluster
 from meta_icl.sweeps.parts import Executor
@@ -34,7 +38,6 @@ EXAMPLES = (
 )
 PROBED_STEPS = 20  # of the first group, to tell how long the sweep takes
 POINTS_SHOWN = 12  # of the plan, before it is run
-CURVES_SHOWN = 8  # in the report: those of the best points
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class Options:
     """Seconds that one part may take (default: any)."""
     workers: int | None = None
     """Worker processes here (default: one per core, as many as fit into memory)."""
+    track: tuple[str, ...] = ()
+    """Also send what is logged to tensorboard, wandb (offline unless WANDB_MODE says otherwise), mlflow (extra
+    `trackers`), or a class of your own as ./file.py:Name; a tracker never fails a run."""
     root: Path = dataclasses.field(default_factory=default_root)
     """Folder of the runs."""
     json: bool = False
@@ -85,6 +91,7 @@ def main(arguments: Sequence[str]) -> int:
     require((where == "dask") == bool(address), "--on", options.on, "local, dask:ADDRESS or a batch system")
     use_compilation_cache()
     compute_like_a_worker()
+    makers = trackers_of(options.track)
     plan = read_plan(options.file)
     cluster = planned.table("cluster", plan.settings.get("cluster", {}))
     work = planned.work_of(plan)
@@ -103,6 +110,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
     with (
         Run.open(options.root, work.config, name=name) as run,
+        tracked(run, makers),
         executor_on(where, address, cluster, options) as executor,
     ):
         names = run.parts()  # keep their arrangement, also where there is now an accelerator or none
@@ -220,17 +228,17 @@ def probed_seconds(work: planned.Work) -> tuple[float, float]:
 
     first = next(iter(work.parts(False).values()))
     config = first["training"]
-    task = train.task_of(config)
+    task = task_of(config)
     began, times = time.perf_counter(), []
     training.train(
         task,
-        train.model_of(config),
+        model_of(config),
         steps=2 * PROBED_STEPS,
         key=jax.random.key(0),
         seeds=first["seeds"],
         batch=config["batch"],
-        optimiser=train.optimiser_of(config),
-        objective=train.objective_of(config, train.drawn(task)),
+        optimiser=optimiser_of(config),
+        objective=objective_of(config, drawn(task)),
         sweep=first["sweep"],
         record=PROBED_STEPS,
         progress=lambda *_: times.append(time.perf_counter()),
@@ -238,84 +246,10 @@ def probed_seconds(work: planned.Work) -> tuple[float, float]:
     return times[-2] - began, (times[-1] - times[-2]) / PROBED_STEPS / config["batch"] / members(first)
 
 
-def points_told(
-    run: Run, parts: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """One row per point: of trainings the median of the final losses over seeds and their range, of papers verdicts."""
-    if "papers" in run.config:
-        return [
-            {"point": parts[name]["point"] or name} | {verdict: int(results[name][verdict]) for verdict in VERDICTS}
-            for name in parts
-        ]
-    return [
-        {
-            "point": label or "-",
-            "seeds": losses.shape[1],
-            "initial_loss": float(np.median(losses[0])),
-            "final_loss": float(np.median(losses[-1])),
-            "lowest": float(np.min(losses[-1])),
-            "highest": float(np.max(losses[-1])),
-        }
-        for label, losses in train.losses_by_point(parts, results).items()
-    ]
-
-
 def diverged_in(run: Run, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     """{point and seed: the step when it was seen not to be finite}."""
     found = {}
     for name, part in run.parts().items():
-        size = train.point_label(parts[name].get("sizes", {}))
+        size = point_label(parts[name].get("sizes", {}))
         found |= {", ".join(filter(None, (size, member))): step for member, step in part.diverged.items()}
     return found
-
-
-def told(run: Run) -> dict[str, Any]:
-    """What a report shows of a sweep: the table of its points, and the learning curves of the best of them."""
-    from meta_icl.apps.report import Story, Table, of_training
-
-    parts = {name: part.config["arguments"] for name, part in run.parts().items()}
-    results = {name: run.part_arrays(name) for name in parts}
-    rows = points_told(run, parts, results)
-    if "papers" in run.config:
-        table = Table("Verdicts by point of the sweep", list(rows[0]), [list(row.values()) for row in rows])
-        return {"figures": {}, "tables": [table], "story": Story("What do the claims depend on?"), "kind": "sweep"}
-    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name, arguments in parts.items():
-        for label, losses in train.losses_by_point({name: arguments}, results).items():
-            steps = np.asarray(results[name]["history/step"])[-len(losses) :]
-            earlier = [curves[label][1]] if label in curves else []
-            curves[label] = steps, np.concatenate([*earlier, losses], axis=1)
-    ranked = sorted(curves, key=lambda label: np.nan_to_num(np.median(curves[label][1][-1]), nan=np.inf))
-    trainings = [group["training"] for group in run.config["groups"]]
-    alike = {
-        key: {"name": " or ".join(sorted({training[key]["name"] for training in trainings}))}
-        for key in ("model", "task")
-    }
-    config = {
-        "seeds": run.config["seeds"],
-        "steps": max(training["steps"] for training in trainings),
-        "objective": " or ".join(sorted({training["objective"] for training in trainings})),
-        **alike,
-    }
-    finite = [label for label in ranked if np.isfinite(curves[label][1]).any()] or ranked
-    best = {label: curves[label] for label in finite[:CURVES_SHOWN]}
-    content: dict[str, Any] = of_training(config, best, rows) | {"kind": "sweep"}
-    if (losses := heat_map(rows)) is not None:
-        content["figures"]["losses"] = losses
-    return content
-
-
-def heat_map(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """The final losses where two things vary and every combination of them is there; else `None`."""
-    from meta_icl.plotting import Heatmaps, Panel
-
-    pairs = [tuple(str(row["point"]).split(", ")) for row in rows]
-    if any(len(pair) != 2 for pair in pairs):
-        return None
-    down, across = (list(dict.fromkeys(values)) for values in zip(*pairs, strict=True))
-    if min(len(down), len(across)) < 2 or len(down) * len(across) != len(rows):
-        return None
-    found = {pair: row["final_loss"] for pair, row in zip(pairs, rows, strict=True)}
-    matrix = np.array([[found[one, other] for other in across] for one in down])
-    caption = "The median over seeds of the mean loss between the last two records."
-    return Heatmaps("Final loss", [Panel("final loss", matrix, across, down)], caption, diverging=False)
