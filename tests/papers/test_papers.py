@@ -23,7 +23,7 @@ EXPECTED = {
         {f"D{i}" for i in range(1, 14)},
         {f"D{i}" for i in (1, 2, 3, 4, 5, 6, 7, 10, 13)},
     ),
-    "goldwaser2025_prompt_weight_equivalence": ({f"G{i}" for i in range(1, 8)}, {"G1", "G2", "G3", "G5", "G6"}),
+    "goldwaser2025_prompt_weight_equivalence": ({f"G{i}" for i in range(1, 8)}, {"G1", "G2", "G3", "G5"}),
     "innocenti2025_icl_as_weight_updates": ({"I1", "I2"}, {"I1", "I2"}),
     "mazzawi2025_transmuting_prompts": ({"M1"}, set()),
     "ahn2023_preconditioned_gd": ({f"A-{i}" for i in range(1, 12)}, {"A-6"}),
