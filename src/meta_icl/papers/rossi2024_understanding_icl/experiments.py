@@ -32,7 +32,7 @@ def train_part(part: Run, *, kind: str, **arguments: Any) -> dict[str, np.ndarra
 
 
 def train_layer(
-    part: Run, *, d: int, n_context: int, config: Mapping[str, Any], follow: int = 0
+    part: Run, *, d: int, n_context: int, steps: int, batch: int, config: Mapping[str, Any], follow: int = 0
 ) -> dict[str, np.ndarray]:
     """One layer of linear attention; loss and alignment with the best gradient step during training.
 
@@ -48,12 +48,12 @@ def train_layer(
     trained = train(
         task,
         Learner(von_oswald(d + 1)),
-        steps=config["steps"],
+        steps=steps,
         key=jax.random.key(TRAIN_KEY),
         seeds=config["seeds"],
-        batch=config["batch"],
-        optimiser=Optimiser(**ADAM, **_decay(config["steps"])),
-        record=max(1, config["steps"] // 50),
+        batch=batch,
+        optimiser=Optimiser(**ADAM, **_decay(steps)),
+        record=max(1, steps // 50),
         probes=probes,
         store=part,
     )
@@ -87,7 +87,9 @@ def train_stack(
     else:
         network = von_oswald(64, n_layers, attention="softmax", d_in=d + 1, d_out=d + 1, init_scale=float(n_layers))
         steps, batch = config["softmax_steps"], config["softmax_batch"]
-        optimiser = Optimiser(learning_rate=config["softmax_rate"], clip_norm=1.0, **_decay(steps))
+        optimiser = Optimiser(
+            name=config["softmax_optimiser"], learning_rate=config["softmax_rate"], clip_norm=1.0, **_decay(steps)
+        )
     return _final_losses(part, d, n_context, network, optimiser, steps, batch, config)
 
 
@@ -99,7 +101,7 @@ def _decay(steps: int) -> dict[str, Any]:
 def train_lstm(part: Run, *, n_layers: int, bidirectional: bool, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """An LSTM on the same tokens (D = C = 10), with its alignment to the best gradient step."""
     network = lstm(11, config["d_hidden"], n_layers, bidirectional)
-    optimiser = Optimiser(learning_rate=1e-3, clip_norm=1.0)
+    optimiser = Optimiser(name=config["lstm_optimiser"], learning_rate=config["lstm_rate"], clip_norm=1.0)
     return _final_losses(part, 10, 10, network, optimiser, config["lstm_steps"], config["lstm_batch"], config)
 
 
@@ -153,9 +155,12 @@ def run(config: Config, run: Run) -> None:
         f"{kind}-{depth}-C{c}": {"kind": "stack", "attention": kind, "n_layers": depth, "n_context": c}
         for kind, depth, c in sorted(config.stacks, key=lambda item: -item[1] * item[2])
     }
-    layers = {f"layer-D5-C{c}": {"d": 5, "n_context": c} for c in sorted(config.contexts, reverse=True)}
-    layers |= {f"layer-D10-C{c}": {"d": 10, "n_context": c} for c in config.wide}
-    layers |= {"layer-D2-C10": {"d": 2, "n_context": 10, "follow": 6}, "layer-D1-C10": {"d": 1, "n_context": 10}}
+    narrow = {"steps": config.steps, "batch": config.batch}
+    wide = {"steps": config.wide_steps, "batch": config.wide_batch}
+    layers = {f"layer-D5-C{c}": {"d": 5, "n_context": c, **narrow} for c in sorted(config.contexts, reverse=True)}
+    layers |= {f"layer-D10-C{c}": {"d": 10, "n_context": c, **wide} for c in config.wide}
+    layers |= {"layer-D2-C10": {"d": 2, "n_context": 10, "follow": 6, **narrow}}
+    layers |= {"layer-D1-C10": {"d": 1, "n_context": 10, **narrow}}
     parts = lstms | stacks | {name: {"kind": "layer", **sizes} for name, sizes in layers.items()}  # the longest first
     run_parts(run, train_part, {name: {**sizes, "config": shared} for name, sizes in parts.items()})
     run.save_arrays("best_rate", measure_best_rates(config))
