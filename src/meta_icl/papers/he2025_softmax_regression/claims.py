@@ -1,6 +1,6 @@
 """The claims of He et al. (2025), judged from a finished run; tolerances were fixed before any run.
 
-The guards came later, after the run that `results/` keeps.
+The guards were stated after an early run, before the one that `results/` keeps.
 """
 
 from collections.abc import Mapping, Sequence
