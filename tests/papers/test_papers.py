@@ -28,7 +28,7 @@ EXPECTED = {
     "mazzawi2025_transmuting_prompts": ({"M1"}, set()),
     "ahn2023_preconditioned_gd": ({f"A-{i}" for i in range(1, 12)}, {"A-6"}),
     "zhang2025_linear_attention_dynamics": ({f"Z{i}" for i in range(1, 12)}, {"Z2", "Z3", "Z6"}),
-    "he2025_softmax_regression": ({f"H{i}" for i in range(1, 15)}, {"H12"}),
+    "he2025_softmax_regression": ({f"H{i}" for i in range(1, 15)}, set()),
     "garg2022_function_classes": (
         {f"F-{i}" for i in range(1, 20)} | {f"B-{i}" for i in range(1, 7)} | {"T-1"},
         {"F-19"},

@@ -18,8 +18,10 @@ def pair(stuck):
     if stuck:
         kq, ov = np.ones_like(kq), np.ones_like(ov)
     omega, mu = (np.array([[0.3, 0.3]]), np.array([[1.0, 1.0]])) if stuck else ([[0.13, -0.13]], [[3.45, -3.45]])
-    losses = np.where(np.array(LENGTHS) == L, 0.405 if stuck else 0.243, 0.5)
-    return {"kq": kq, "ov": ov, "omega": np.array(omega), "mu": np.array(mu), "by_length": losses}
+    loss = 0.405 if stuck else 0.243
+    losses = np.where(np.array(LENGTHS) == L, loss, 0.5)
+    return {"kq": kq, "ov": ov, "omega": np.array(omega), "mu": np.array(mu), "by_length": losses,
+            "test": np.array([1.1, loss])}  # fmt: skip
 
 
 @pytest.mark.parametrize(
