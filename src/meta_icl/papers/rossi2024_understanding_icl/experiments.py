@@ -102,7 +102,8 @@ def train_lstm(part: Run, *, n_layers: int, bidirectional: bool, config: Mapping
     """An LSTM on the same tokens (D = C = 10), with its alignment to the best gradient step."""
     network = lstm(11, config["d_hidden"], n_layers, bidirectional)
     optimiser = Optimiser(name=config["lstm_optimiser"], learning_rate=config["lstm_rate"], clip_norm=1.0)
-    return _final_losses(part, 10, 10, network, optimiser, config["lstm_steps"], config["lstm_batch"], config)
+    sizes = config["lstm_steps"], config["lstm_batch"]
+    return _final_losses(part, 10, 10, network, optimiser, *sizes, config, aligned=1_000)
 
 
 def _final_losses(
@@ -114,9 +115,14 @@ def _final_losses(
     steps: int,
     batch: int,
     config: Mapping[str, Any],
+    aligned: int = 0,
 ) -> dict[str, np.ndarray]:
+    """Train a network; its loss on the way and, on the first `aligned` prompts, its alignment; both at the end."""
     task, prompts = regression(d, n_context), eval_prompts(d, n_context, config["n_eval"])
     gd = GradientDescent(rate=best_rate(task))
+    probes: dict[str, Any] = {"eval": loss_on(prompts)}
+    if aligned:
+        probes["to_gd"] = alignment_with(gd, jax.tree.map(lambda leaf: leaf[:aligned], prompts))
     trained = train(
         task,
         Learner(network),
@@ -126,12 +132,12 @@ def _final_losses(
         batch=batch,
         optimiser=optimiser,
         record=max(1, steps // 20),
-        probes={"eval": loss_on(prompts)},
+        probes=probes,
         store=part,
     )
     final = [alignment(trained[i], gd, prompts) for i in range(len(trained))]
-    aligned = {f"final/{name}": np.array([float(row[name]) for row in final]) for name in final[0]}
-    return trained.history | aligned | {"gd_loss": np.asarray(mean_loss(gd, prompts))}
+    ends = {f"final/{name}": np.array([float(row[name]) for row in final]) for name in final[0]}
+    return trained.history | ends | {"gd_loss": np.asarray(mean_loss(gd, prompts))}
 
 
 def regression(d: int, n_context: int) -> LinearRegression:
