@@ -27,8 +27,8 @@ from .figures import figures
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
-    "one patch fitted to many queries does worse on new ones than none where only biases carry what attention adds, and "
-    "leaves under 1 % of the error where the last matrix does; which of them is the paper's is open"
+    "one patch fitted to many queries does worse on new ones than none if biases alone carry what attention adds, but "
+    "leaves under 1 % of the error if the last matrix does; which of them is the paper's is open"
 )
 TIMES = {"smoke": "1 CPU-min", "small": "4 CPU-min", "paper": "hours"}
 IDS = ("M1",)
