@@ -143,7 +143,7 @@ def by_adam(
         probes={"a": lambda predictor, key: predictor.a, "b": lambda predictor, key: predictor.b},
     )
     weights = [trained.history[name].astype(np.float64) for name in ("a", "b")]
-    pairs = [[in_whitened(*given, root) for given in zip(*row, strict=True)] for row in zip(*weights, strict=True)]
+    pairs = [[in_whitened(a, b, root) for a, b in zip(*row, strict=True)] for row in zip(*weights, strict=True)]
     a, b = (np.stack([[pair[i] for pair in row] for row in pairs]) for i in range(2))
     final = SparseLinearPredictor(*(jnp.asarray(w[-1, 0], jnp.float32) for w in weights))
     return {
