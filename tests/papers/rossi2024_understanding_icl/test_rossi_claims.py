@@ -27,7 +27,8 @@ def test_the_looped_layer_is_judged_where_it_converged():
     losses[:, np.array(DAMPENINGS) > 0.7, -1] = np.inf
     stuck = losses.copy()
     stuck[0, :, -1] = np.inf  # the seed that did not converge diverges at every dampening
-    rollouts = {"dampening": np.array(DAMPENINGS), "gd": losses, "trained": stuck, "trained_y": losses}
+    rollouts = {"dampening": np.array(DAMPENINGS), "gd": losses, "trained": stuck, "trained_few": losses,
+                "trained_y": losses}  # fmt: skip
     _, looped = claims_rollouts(rollouts, trained(layer((2.0, 1.0, 1.0))))
     assert looped.verdict == "holds" and looped.checks[0].measured == (0.0, 0.7, 0.7)
     assert claims_rollouts(rollouts, trained(layer((2.0, 2.0, 1.0))))[1].verdict == "not converged"

@@ -5,7 +5,7 @@ import numpy as np
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_least, at_most, is_true, relative, within
 
-from .experiments import closed_form_loss, contexts_of, lstms_of, published, stacks_of
+from .experiments import FEW, closed_form_loss, contexts_of, lstms_of, published, stacks_of
 
 FORWARD_LOSS = 1.12  # where the post's training of LSTMs that read forwards ends, of any depth: 1.11 to 1.13
 
@@ -168,13 +168,14 @@ def claims_rollouts(rollouts: dict[str, np.ndarray], guard: Converged) -> list[C
         checks.append(Check(f"GD {name} at dampening {dampening}", is_true(), as_expected))
     limit = {
         name: [max((d for d in at if stable(losses[at[d]])), default=0.0) for losses in rollouts[name]]
-        for name in ("trained", "trained_y")
+        for name in ("trained", "trained_few", "trained_y")
     }
     whole = Check("largest stable dampening, whole token rewritten", absolute(0.70, 0.05), limit["trained"])
     about = "Looping the trained layer is stable up to a dampening of about 0.70"
     final = ", ".join(f"{d:g}: {np.median(rollouts['trained'][:, at[d], -1]):.3g}" for d in (0.5, 0.65, 0.7, 0.75))
     note = (
-        f"with only the target rewritten, the same layers are stable up to {np.median(limit['trained_y']):g}; "
+        f"with only the target rewritten, the same layers are stable up to {np.median(limit['trained_y']):g}, on "
+        f"{FEW:,} prompts, among which fewer diverge, up to {np.median(limit['trained_few']):g}; "
         f"loss at the last loop by dampening, whole token rewritten: {final}"
     )
     return [

@@ -23,6 +23,7 @@ from .config import Config
 
 ADAM = {"learning_rate": 1e-3, "b2": 0.98, "clip_norm": 1e-3}
 EVAL_KEY, TRAIN_KEY = 2024, 0
+FEW = 1_000  # prompts: how many there are decides whether one is among them on which a looped layer diverges
 LOOPS, DAMPENINGS = 50, (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
 
 
@@ -202,8 +203,8 @@ def measure_rate_sweep(layers: list[InContextLearner], config: Config) -> dict[s
 
 def measure_rollouts(layers: list[InContextLearner], config: Config) -> dict[str, np.ndarray]:
     """Half-MSE "seeds dampenings loops" after 1..50 loops: of the gradient step (one evaluation set per seed, since a
-    few extreme prompts decide over divergence), and of the trained layers, which rewrite the whole token (`trained`) or
-    its target only (`trained_y`)."""
+    few extreme prompts decide over divergence), and of the trained layers, which rewrite the whole token (`trained`, and
+    `trained_few` on fewer prompts) or its target only (`trained_y`)."""
     gd = gradient_descent_construction(float(best_rate(regression(10, 10))), d=10, n_context=10)
     dampenings = jnp.asarray(DAMPENINGS, jnp.float32)
 
@@ -211,14 +212,15 @@ def measure_rollouts(layers: list[InContextLearner], config: Config) -> dict[str
     def losses(learner: InContextLearner, prompts: Any, update: str) -> Any:
         return jax.lax.map(lambda d: rollout_losses(rolled_out(learner, LOOPS, d, update=update), prompts), dampenings)
 
-    def each(learners: list[InContextLearner], update: str) -> np.ndarray:
-        sets = [eval_prompts(10, 10, config.n_rollout, seed=seed) for seed in range(len(learners))]
+    def each(learners: list[InContextLearner], update: str, n: int = config.n_rollout) -> np.ndarray:
+        sets = [eval_prompts(10, 10, n, seed=seed) for seed in range(len(learners))]
         return np.stack([np.asarray(losses(one, prompts, update)) for one, prompts in zip(learners, sets, strict=True)])
 
     return {
         "dampening": np.array(DAMPENINGS),
         "gd": each([gd] * len(layers), "y"),
         "trained": each(layers, "all"),
+        "trained_few": each(layers, "all", min(FEW, config.n_rollout)),
         "trained_y": each(layers, "y"),
     }
 
