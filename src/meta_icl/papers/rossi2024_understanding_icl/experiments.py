@@ -203,7 +203,7 @@ def measure_rate_sweep(layers: list[InContextLearner], config: Config) -> dict[s
 
 def measure_rollouts(layers: list[InContextLearner], config: Config) -> dict[str, np.ndarray]:
     """Half-MSE "seeds dampenings loops" after 1..50 loops: of the gradient step (one evaluation set per seed, since a
-    few extreme prompts decide over divergence), and of the trained layers, which rewrite the whole token (`trained`, and
+    few extreme prompts decide over divergence), and of the trained layers, which rewrite the whole token (`trained`;
     `trained_few` on fewer prompts) or its target only (`trained_y`)."""
     gd = gradient_descent_construction(float(best_rate(regression(10, 10))), d=10, n_context=10)
     dampenings = jnp.asarray(DAMPENINGS, jnp.float32)
