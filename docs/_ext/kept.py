@@ -62,11 +62,12 @@ class Paper:
 
     @property
     def stated(self) -> dict[str, str]:
-        """The verdict that `finding` states of each claim that it names: `(A-1)` holds, `(not A-2, A-3)` fail."""
+        """The verdict that `finding` states of each claim that it names: `(A-1)` holds, `(not A-2, A-3)` fail,
+        `(open: A-4)` is not decided."""
         found = {}
-        for names in re.findall(r"\(([^()]*)\)", self.finding):
-            verdict = "fails" if names.startswith("not ") else "holds"
-            found |= {f"{self.short}/{name.strip()}": verdict for name in names.removeprefix("not ").split(",")}
+        for start, names in re.findall(r"\((not |open: |)([^()]*)\)", self.finding):
+            verdict = {"not ": "fails", "open: ": "not decided"}.get(start, "holds")
+            found |= {f"{self.short}/{name.strip()}": verdict for name in names.split(",")}
         return found
 
     @property

@@ -37,8 +37,9 @@ def test_findings_are_true_to_the_kept_verdicts(paper):
 
 
 def test_what_a_finding_states():
-    paper = kept.Paper("a2020_b", "", "", [], {}, "one (A-1, A-2), two (not A-3) and three", {}, [])
-    assert paper.stated == {"a2020/A-1": "holds", "a2020/A-2": "holds", "a2020/A-3": "fails"}
+    paper = kept.Paper("a2020_b", "", "", [], {}, "one (A-1, A-2), two (not A-3), three (open: A-4)", {}, [])
+    expected = {"A-1": "holds", "A-2": "holds", "A-3": "fails", "A-4": "not decided"}
+    assert paper.stated == {f"a2020/{name}": verdict for name, verdict in expected.items()}
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.short)

@@ -18,8 +18,10 @@ def pair(stuck):
     if stuck:
         kq, ov = np.ones_like(kq), np.ones_like(ov)
     omega, mu = (np.array([[0.3, 0.3]]), np.array([[1.0, 1.0]])) if stuck else ([[0.13, -0.13]], [[3.45, -3.45]])
-    losses = np.where(np.array(LENGTHS) == L, 0.405 if stuck else 0.243, 0.5)
-    return {"kq": kq, "ov": ov, "omega": np.array(omega), "mu": np.array(mu), "by_length": losses}
+    loss = 0.405 if stuck else 0.243
+    losses = np.where(np.array(LENGTHS) == L, loss, 0.5)
+    return {"kq": kq, "ov": ov, "omega": np.array(omega), "mu": np.array(mu), "by_length": losses,
+            "test": np.array([1.1, loss])}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,14 @@ def test_pairs_of_heads(run, monkeypatch, stuck, verdict):
     assert found[0].remarks["Converged"] == (
         f"{3 - sum(stuck)} of 3 seeds converged (2 heads: test loss, L = 40 at most 0.324)"
     )
+
+
+@pytest.mark.parametrize(("stuck", "verdict"), [((0, 1, 0), "holds"), ((1, 1, 0), "not converged")])
+def test_the_loss_of_pairs_is_judged_by_their_signs(run, stuck, verdict):
+    for seed, one in enumerate(stuck):
+        with run.part(f"heads-2-{seed}") as part:
+            part.save_arrays("result", {name: np.asarray(values) for name, values in pair(one).items()})
+            part.finish()
+    (h7,) = (claim for claim in claims.head_claims(run) if claim.id == "he2025/H7")
+    assert h7.verdict == verdict
+    assert h7.checks[0].measured == tuple(0.405 if one else 0.243 for one in stuck)  # all are recorded

@@ -14,11 +14,12 @@ class Config:
     contexts_without_b: int = 100_000
     contexts_first: int = 12_000
     held_out: int = 40_000
+    validation: int = 40_000  # contexts by which a restart is picked, neither trained on nor reported
     iterations: int = 400
     depths: tuple[int, ...] = (1, 2, 3, 4)
     contexts_lengths: tuple[int, ...] = (2, 5, 10, 20)
     length_seeds: int = 5
-    adam_steps: int = 10_000
+    adam_steps: int = 11_500
     adam_batch: int = 256
     adam_seeds: int = 5
     gradient_contexts: int = 40_000

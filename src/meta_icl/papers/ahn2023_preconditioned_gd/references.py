@@ -36,7 +36,7 @@ def references(part: Run, *, lengths: list[int], depths: list[int], contexts: in
             for name, (fit, test) in sets.items():
 
                 def on(rate: float, data: ContextSet, layers: int = layers) -> float:
-                    return data.loss(SparseLinearPredictor(-rate * np.eye(D)[None].repeat(layers, 0), None))
+                    return data.loss(SparseLinearPredictor(-rate * jnp.broadcast_to(jnp.eye(D), (layers, D, D)), None))
 
                 best: Any = minimize_scalar(
                     on, bounds=(1e-3, 3.0), args=(fit,), method="bounded", options={"xatol": 1e-4}

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from meta_icl.runs import Run
-from meta_icl.runs.claims import Check, Claim, at_least, at_most, is_true, within
+from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most, is_true, within
 
 from .experiments import ANY_WEIGHTS, Exact
 from .identities import IDENTITIES, PRECISIONS
 
 EXACT = {"float64": 1e-12, "float32": 1e-5}  # what an identity may miss by in one block
+ZERO_LOSS = 1.0  # of the zero predictor: half of E (w.x)^2 = d = 2
 
 
 def claims(run: Run) -> list[Claim]:
@@ -57,6 +58,11 @@ def untrained(arrays: Mapping[str, np.ndarray]) -> str | None:
     return None if steps >= 1_000 else f"{steps} training steps are too few"
 
 
+def learned(arrays: Mapping[str, np.ndarray]) -> Converged:
+    """The guard of what is said about trained blocks: the loss on the tasks of the last twentieth of training."""
+    return Converged("training loss / zero predictor's", at_most(0.75), arrays["loss"][-1] / ZERO_LOSS)
+
+
 def claim_d4(exact: Exact) -> Claim:
     checks = []
     for kind in IDENTITIES:
@@ -91,7 +97,7 @@ def claim_d8(attention: Mapping[str, np.ndarray]) -> Claim:
     check = Check("median update at the last token / at token 2", at_most(0.15), shrinkage(attention))
     note = f"log-log slope of the mean over prompts: {np.median(slopes):.2f} (1/i is -1)"
     statement = "The updates shrink along the prompt"
-    return Claim("dherin2025/D8", statement, "Fig. 3 (v1)", (check,), untrained(attention), note)
+    return Claim("dherin2025/D8", statement, "Fig. 3 (v1)", (check,), untrained(attention), note, learned(attention))
 
 
 def shrinkage(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -118,7 +124,8 @@ def claim_d9(attention: Mapping[str, np.ndarray]) -> Claim:
     listed = ", ".join(f"{rate:g}: {end:.3g}" for rate, end in zip(rates, ends, strict=True))
     note = f"About learning, and it depends on the rate: last loss of fine-tuning / patch by rate: {listed}"
     statement = "Fine-tuning on the same pairs lowers the loss in the same way, more slowly"
-    return Claim("dherin2025/D9", statement, "Fig. 4 (v1)", checks, untrained(attention), note, revised=revised)
+    guard = learned(attention)
+    return Claim("dherin2025/D9", statement, "Fig. 4 (v1)", checks, untrained(attention), note, guard, revised)
 
 
 def claim_d10(exact: Exact, deep: Mapping[str, np.ndarray]) -> Claim:
@@ -144,7 +151,7 @@ def claim_d11(recurrent: Mapping[str, np.ndarray]) -> Claim:
     )
     note = "An LSTM of 16 units; the paper's recurrent layer is not described. The limit is that of D8, from above."
     statement = "The updates of a recurrent layer oscillate instead of dying out"
-    return Claim("dherin2025/D11", statement, "v3", checks, untrained(recurrent), note)
+    return Claim("dherin2025/D11", statement, "v3", checks, untrained(recurrent), note, learned(recurrent))
 
 
 def claim_d12(attention: Mapping[str, np.ndarray], random: Mapping[str, np.ndarray]) -> Claim:
@@ -169,7 +176,7 @@ def claim_d12(attention: Mapping[str, np.ndarray], random: Mapping[str, np.ndarr
     )
     statement = "One thought patch serves many queries once it is fitted on 10 to 25"
     undecided = untrained(attention) if complete else "this preset fits on too few queries"
-    return Claim("dherin2025/D12", statement, "v3, sec. 3.4", checks, undecided, note)
+    return Claim("dherin2025/D12", statement, "v3, sec. 3.4", checks, undecided, note, learned(attention))
 
 
 def claim_d13(exact: Exact) -> Claim:

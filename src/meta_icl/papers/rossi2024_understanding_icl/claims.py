@@ -5,7 +5,9 @@ import numpy as np
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_least, at_most, is_true, relative, within
 
-from .experiments import closed_form_loss, contexts_of, lstms_of, published, stacks_of
+from .experiments import FEW, closed_form_loss, contexts_of, lstms_of, published, stacks_of
+
+FORWARD_LOSS = 1.12  # where the post's training of LSTMs that read forwards ends, of any depth: 1.11 to 1.13
 
 
 def claims(run: Run) -> list[Claim]:
@@ -115,8 +117,8 @@ def claims_depth(run: Run) -> list[Claim]:
             against.append(Check(f"{depth} layers, C = {c}: below softmax", is_true(), below.astype(float)))
     none = "this preset trains no such stack"
     flat = (
-        "two layers at C = 26 ended near 0.042 in every early run: rates from 1e-3 to 4e-3, batches of 64 and 128, the "
-        "query among the keys or not; the post states no optimiser, rate or number of steps"
+        "trained by Muon: with Adam two layers at C = 26 ended near 0.042 in every early run: rates from 1e-3 to 4e-3, "
+        "batches of 64 and 128, the query among the keys or not"
     )
     statement = "{} transformers: the loss falls with context length and depth"
     return [
@@ -166,13 +168,14 @@ def claims_rollouts(rollouts: dict[str, np.ndarray], guard: Converged) -> list[C
         checks.append(Check(f"GD {name} at dampening {dampening}", is_true(), as_expected))
     limit = {
         name: [max((d for d in at if stable(losses[at[d]])), default=0.0) for losses in rollouts[name]]
-        for name in ("trained", "trained_y")
+        for name in ("trained", "trained_few", "trained_y")
     }
     whole = Check("largest stable dampening, whole token rewritten", absolute(0.70, 0.05), limit["trained"])
     about = "Looping the trained layer is stable up to a dampening of about 0.70"
     final = ", ".join(f"{d:g}: {np.median(rollouts['trained'][:, at[d], -1]):.3g}" for d in (0.5, 0.65, 0.7, 0.75))
     note = (
-        f"with only the target rewritten, the same layers are stable up to {np.median(limit['trained_y']):g}; "
+        f"with only the target rewritten, the same layers are stable up to {np.median(limit['trained_y']):g}, on "
+        f"{FEW:,} prompts, among which fewer diverge, up to {np.median(limit['trained_few']):g}; "
         f"loss at the last loop by dampening, whole token rewritten: {final}"
     )
     return [
@@ -191,37 +194,50 @@ def stable(losses: np.ndarray) -> bool:
 
 
 def claims_lstm(run: Run) -> list[Claim]:
-    """R-10 .. R-12: LSTMs of different depth (their width is not published; 64 here)."""
-    forward, both, below = [], [], []
+    """R-10 .. R-12: LSTMs of different depth (their width is not published; 64 here).
+
+    Cosines and prediction errors are judged on LSTMs whose loss is as R-10 and R-11 bound it.
+    """
+    forward, both, below, ends = [], [], [], []
     plotted = published()["bidirectional_lstms"]
     expected = dict(zip(plotted["layers"], zip(plotted["loss"], plotted["cosine"], strict=True), strict=True))
     for depth, arrays in lstms_of(run, "uni").items():
         loss = arrays["eval"][-1]
+        guard = Converged(f"{depth} layers: loss", at_most(1.18), loss)
         forward.append(Check(f"{depth} layers: loss / GD loss", at_least(1.0), loss / arrays["gd_loss"]))
         forward.append(Check(f"{depth} layers: loss", at_most(1.18), loss))
-        forward.append(Check(f"{depth} layers: cosine", within(0.71, 0.84), arrays["final/cosine"]))
+        nearest = np.abs(arrays["eval"] - FORWARD_LOSS).argmin(0)
+        cosine = arrays["to_gd/cosine"][nearest, np.arange(loss.size)]
+        label = f"{depth} layers: cosine where the loss is nearest to {FORWARD_LOSS:g}"
+        forward.append(Check(label, within(0.71, 0.84), cosine, converged=guard))
+        ends.append(f"{depth} layers: loss {np.median(loss):.3f}, cosine {np.median(arrays['final/cosine']):.3f}")
     for depth, arrays in lstms_of(run, "bi").items():
         loss, cosine = expected[depth]
+        guard = Converged(f"{depth} layers: loss", at_most(loss + 0.05), arrays["eval"][-1])
         both.append(Check(f"{depth} layers: loss", absolute(loss, 0.05), arrays["eval"][-1]))
-        both.append(Check(f"{depth} layers: cosine", absolute(cosine, 0.05), arrays["final/cosine"]))
+        both.append(Check(f"{depth} layers: cosine", absolute(cosine, 0.05), arrays["final/cosine"], converged=guard))
         if depth >= 4:
+            error = arrays["final/prediction_error"]
             below.append(Check(f"{depth} layers: loss / GD loss", at_most(1.0), arrays["eval"][-1] / arrays["gd_loss"]))
-            below.append(Check(f"{depth} layers: prediction error", at_least(0.05), arrays["final/prediction_error"]))
+            below.append(Check(f"{depth} layers: prediction error", at_least(0.05), error, converged=guard))
     need = (
-        "LSTMs learn this task in 25,000 steps of large batches only (6,000 of 64 prompts leave a loss of 1.60, the "
-        "zero predictor has 1.67); a step of 256 prompts takes 18 ms for one layer in one direction, so its three "
-        "seeds alone take 22 minutes of a CPU core: the `paper` preset, on a GPU"
+        "with Muon at 1e-2 two layers that read both ways are at 1.085 after 3,500 steps of 64 prompts and still fall; "
+        "8,000 steps take 3.5 to 7 CPU minutes a seed: the preset `full`"
     )
+    plain = "this preset trains no such LSTM; with Muon at 1e-2 one layer takes 24 CPU seconds a seed: `small`"
     above = "Unidirectional LSTMs stay above gradient descent at every depth"
     close = "Bidirectional LSTMs of two or more layers come close to gradient descent"
     beyond = "Deep bidirectional LSTMs go below the loss of gradient descent without being it"
     revised = (
         "the loss is bounded by gradient descent's from below and by the largest published one, 1.18, from above: the "
         "published 1.06 to 1.18, the bounds at first, is where the post's budget of training ends (Figs. 14, 15), and "
-        "one layer trained further or faster goes below"
+        "one layer trained further or faster goes below; so the cosine, published for a loss of 1.11 to 1.13, is "
+        "compared where training passes that loss, no longer at the end"
     )
     return [
-        claim(10, "Figs. 14, 15", above, forward, None if forward else need, revised=revised),
+        claim(
+            10, "Figs. 14, 15", above, forward, f"at the end: {'; '.join(ends)}" if forward else plain, revised=revised
+        ),
         claim(11, "Figs. 14, 16", close, both, None if both else need),
         claim(12, "Figs. 14, 16", beyond, below, None if below else need),
     ]

@@ -18,13 +18,18 @@ class Config:
     steps: int = 5_000
     batch: int = 512
     wide: tuple[int, ...] = (10, 50)  # contexts at D = 10, for the roll-outs and the rate sweep
+    wide_steps: int = 1_600
+    wide_batch: int = 2_048
     stacks: tuple[tuple[str, int, int], ...] = ()
     stack_steps: int = 5_000  # per layer
     stack_batch: int = 256
     softmax_steps: int = 5_000
     softmax_batch: int = 64
+    softmax_optimiser: str = "adam"
     softmax_rate: float = 1e-3
     lstms: tuple[tuple[int, bool], ...] = ()
     lstm_steps: int = 25_000
     lstm_batch: int = 64
+    lstm_optimiser: str = "adam"
+    lstm_rate: float = 1e-3
     d_hidden: int = 64

@@ -23,6 +23,7 @@ from .config import Config
 
 ADAM = {"learning_rate": 1e-3, "b2": 0.98, "clip_norm": 1e-3}
 EVAL_KEY, TRAIN_KEY = 2024, 0
+FEW = 1_000  # prompts: how many there are decides whether one is among them on which a looped layer diverges
 LOOPS, DAMPENINGS = 50, (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
 
 
@@ -32,7 +33,7 @@ def train_part(part: Run, *, kind: str, **arguments: Any) -> dict[str, np.ndarra
 
 
 def train_layer(
-    part: Run, *, d: int, n_context: int, config: Mapping[str, Any], follow: int = 0
+    part: Run, *, d: int, n_context: int, steps: int, batch: int, config: Mapping[str, Any], follow: int = 0
 ) -> dict[str, np.ndarray]:
     """One layer of linear attention; loss and alignment with the best gradient step during training.
 
@@ -48,12 +49,12 @@ def train_layer(
     trained = train(
         task,
         Learner(von_oswald(d + 1)),
-        steps=config["steps"],
+        steps=steps,
         key=jax.random.key(TRAIN_KEY),
         seeds=config["seeds"],
-        batch=config["batch"],
-        optimiser=Optimiser(**ADAM, **_decay(config["steps"])),
-        record=max(1, config["steps"] // 50),
+        batch=batch,
+        optimiser=Optimiser(**ADAM, **_decay(steps)),
+        record=max(1, steps // 50),
         probes=probes,
         store=part,
     )
@@ -87,7 +88,9 @@ def train_stack(
     else:
         network = von_oswald(64, n_layers, attention="softmax", d_in=d + 1, d_out=d + 1, init_scale=float(n_layers))
         steps, batch = config["softmax_steps"], config["softmax_batch"]
-        optimiser = Optimiser(learning_rate=config["softmax_rate"], clip_norm=1.0, **_decay(steps))
+        optimiser = Optimiser(
+            name=config["softmax_optimiser"], learning_rate=config["softmax_rate"], clip_norm=1.0, **_decay(steps)
+        )
     return _final_losses(part, d, n_context, network, optimiser, steps, batch, config)
 
 
@@ -99,8 +102,9 @@ def _decay(steps: int) -> dict[str, Any]:
 def train_lstm(part: Run, *, n_layers: int, bidirectional: bool, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """An LSTM on the same tokens (D = C = 10), with its alignment to the best gradient step."""
     network = lstm(11, config["d_hidden"], n_layers, bidirectional)
-    optimiser = Optimiser(learning_rate=1e-3, clip_norm=1.0)
-    return _final_losses(part, 10, 10, network, optimiser, config["lstm_steps"], config["lstm_batch"], config)
+    optimiser = Optimiser(name=config["lstm_optimiser"], learning_rate=config["lstm_rate"], clip_norm=1.0)
+    sizes = config["lstm_steps"], config["lstm_batch"]
+    return _final_losses(part, 10, 10, network, optimiser, *sizes, config, aligned=1_000)
 
 
 def _final_losses(
@@ -112,9 +116,14 @@ def _final_losses(
     steps: int,
     batch: int,
     config: Mapping[str, Any],
+    aligned: int = 0,
 ) -> dict[str, np.ndarray]:
+    """Train a network; its loss on the way and, on the first `aligned` prompts, its alignment; both at the end."""
     task, prompts = regression(d, n_context), eval_prompts(d, n_context, config["n_eval"])
     gd = GradientDescent(rate=best_rate(task))
+    probes: dict[str, Any] = {"eval": loss_on(prompts)}
+    if aligned:
+        probes["to_gd"] = alignment_with(gd, jax.tree.map(lambda leaf: leaf[:aligned], prompts))
     trained = train(
         task,
         Learner(network),
@@ -124,12 +133,12 @@ def _final_losses(
         batch=batch,
         optimiser=optimiser,
         record=max(1, steps // 20),
-        probes={"eval": loss_on(prompts)},
+        probes=probes,
         store=part,
     )
     final = [alignment(trained[i], gd, prompts) for i in range(len(trained))]
-    aligned = {f"final/{name}": np.array([float(row[name]) for row in final]) for name in final[0]}
-    return trained.history | aligned | {"gd_loss": np.asarray(mean_loss(gd, prompts))}
+    ends = {f"final/{name}": np.array([float(row[name]) for row in final]) for name in final[0]}
+    return trained.history | ends | {"gd_loss": np.asarray(mean_loss(gd, prompts))}
 
 
 def regression(d: int, n_context: int) -> LinearRegression:
@@ -153,9 +162,12 @@ def run(config: Config, run: Run) -> None:
         f"{kind}-{depth}-C{c}": {"kind": "stack", "attention": kind, "n_layers": depth, "n_context": c}
         for kind, depth, c in sorted(config.stacks, key=lambda item: -item[1] * item[2])
     }
-    layers = {f"layer-D5-C{c}": {"d": 5, "n_context": c} for c in sorted(config.contexts, reverse=True)}
-    layers |= {f"layer-D10-C{c}": {"d": 10, "n_context": c} for c in config.wide}
-    layers |= {"layer-D2-C10": {"d": 2, "n_context": 10, "follow": 6}, "layer-D1-C10": {"d": 1, "n_context": 10}}
+    narrow = {"steps": config.steps, "batch": config.batch}
+    wide = {"steps": config.wide_steps, "batch": config.wide_batch}
+    layers = {f"layer-D5-C{c}": {"d": 5, "n_context": c, **narrow} for c in sorted(config.contexts, reverse=True)}
+    layers |= {f"layer-D10-C{c}": {"d": 10, "n_context": c, **wide} for c in config.wide}
+    layers |= {"layer-D2-C10": {"d": 2, "n_context": 10, "follow": 6, **narrow}}
+    layers |= {"layer-D1-C10": {"d": 1, "n_context": 10, **narrow}}
     parts = lstms | stacks | {name: {"kind": "layer", **sizes} for name, sizes in layers.items()}  # the longest first
     run_parts(run, train_part, {name: {**sizes, "config": shared} for name, sizes in parts.items()})
     run.save_arrays("best_rate", measure_best_rates(config))
@@ -191,8 +203,8 @@ def measure_rate_sweep(layers: list[InContextLearner], config: Config) -> dict[s
 
 def measure_rollouts(layers: list[InContextLearner], config: Config) -> dict[str, np.ndarray]:
     """Half-MSE "seeds dampenings loops" after 1..50 loops: of the gradient step (one evaluation set per seed, since a
-    few extreme prompts decide over divergence), and of the trained layers, which rewrite the whole token (`trained`) or
-    its target only (`trained_y`)."""
+    few extreme prompts decide over divergence), and of the trained layers, which rewrite the whole token (`trained`;
+    `trained_few` on fewer prompts) or its target only (`trained_y`)."""
     gd = gradient_descent_construction(float(best_rate(regression(10, 10))), d=10, n_context=10)
     dampenings = jnp.asarray(DAMPENINGS, jnp.float32)
 
@@ -200,14 +212,15 @@ def measure_rollouts(layers: list[InContextLearner], config: Config) -> dict[str
     def losses(learner: InContextLearner, prompts: Any, update: str) -> Any:
         return jax.lax.map(lambda d: rollout_losses(rolled_out(learner, LOOPS, d, update=update), prompts), dampenings)
 
-    def each(learners: list[InContextLearner], update: str) -> np.ndarray:
-        sets = [eval_prompts(10, 10, config.n_rollout, seed=seed) for seed in range(len(learners))]
+    def each(learners: list[InContextLearner], update: str, n: int = config.n_rollout) -> np.ndarray:
+        sets = [eval_prompts(10, 10, n, seed=seed) for seed in range(len(learners))]
         return np.stack([np.asarray(losses(one, prompts, update)) for one, prompts in zip(learners, sets, strict=True)])
 
     return {
         "dampening": np.array(DAMPENINGS),
         "gd": each([gd] * len(layers), "y"),
         "trained": each(layers, "all"),
+        "trained_few": each(layers, "all", min(FEW, config.n_rollout)),
         "trained_y": each(layers, "y"),
     }
 

@@ -28,6 +28,7 @@ class Config:
     rate_two: float = 1e-3
     rate_five: float = 5e-4
     rates_sine: tuple[float, float] = (1e-3, 3e-4)  # transformer; MLP before a fixed gradient step
+    optimiser_separate: str = "adam"
     rate_separate: float = 1e-3
     init_separate: float = 0.02
     decay: bool = False  # whether these rates fall to zero

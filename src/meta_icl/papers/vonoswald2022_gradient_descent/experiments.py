@@ -21,7 +21,7 @@ def run(config: Config, run: Run) -> None:
     five = stack | {"layers": 5, "looped": False, "rate": c.rate_five, "decay": c.decay}
     five |= {"steps": c.steps_five, "batch": c.batch_five}
     separate = {"kind": "separate", "init": c.init_separate, "rate": c.rate_separate, "decay": c.decay}
-    separate |= {"steps": c.steps_separate, "batch": c.batch_separate}
+    separate |= {"optimiser": c.optimiser_separate, "steps": c.steps_separate, "batch": c.batch_separate}
     softmax = {"kind": "softmax", "steps": c.steps_softmax, "batch": c.batch_softmax}
     sine = {"kind": "sine", "decay": c.decay, "steps": c.steps_sine, "batch": c.batch_sine}
     parts = {

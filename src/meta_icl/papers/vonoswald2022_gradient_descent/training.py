@@ -61,15 +61,25 @@ def train_sine(
 
 
 def train_separate(
-    part: Run, *, first: str, init: float, rate: float, decay: bool, steps: int, batch: int, seeds: int, n_eval: int
+    part: Run,
+    *,
+    first: str,
+    init: float,
+    optimiser: str,
+    rate: float,
+    decay: bool,
+    steps: int,
+    batch: int,
+    seeds: int,
+    n_eval: int,
 ) -> dict[str, np.ndarray]:
     """Two layers on separate x and y tokens, the first of kind `first`; the copying of tokens during training."""
     network = von_oswald(2 * D, 2, attention=(first, "linear"), init_scale=init)
-    optimiser = _adam(rate, 10.0, steps, decay)
+    described = _adam(rate, 10.0, steps, decay, optimiser)
     prompts = eval_prompts(regression(D), min(n_eval, 128))
     probes = {"copying": lambda predictor, key: token_copying(predictor, prompts)._asdict()}
     model = Learner(network, Separate(d_position=D))
-    return _train(part, regression(D), model, optimiser, steps, batch, seeds, n_eval, probes=probes)
+    return _train(part, regression(D), model, described, steps, batch, seeds, n_eval, probes=probes)
 
 
 def train_part(part: Run, *, kind: str, **arguments: Any) -> dict[str, np.ndarray]:
@@ -78,10 +88,10 @@ def train_part(part: Run, *, kind: str, **arguments: Any) -> dict[str, np.ndarra
     return kinds[kind](part, **arguments)
 
 
-def _adam(rate: float, clip_norm: float, steps: int, decay: bool = False) -> Optimiser:
-    """The released optimiser; with `decay` its rate falls to zero."""
+def _adam(rate: float, clip_norm: float, steps: int, decay: bool = False, name: str = "adam") -> Optimiser:
+    """The released optimiser, or another in its place; with `decay` its rate falls to zero."""
     schedule = {"schedule": "cosine", "schedule_steps": steps} if decay else {}
-    return Optimiser(learning_rate=rate, b2=0.98, clip_norm=clip_norm, **schedule)
+    return Optimiser(name, learning_rate=rate, b2=0.98, clip_norm=clip_norm, **schedule)
 
 
 def _train(

@@ -7,7 +7,7 @@ import numpy as np
 
 from meta_icl.algorithms import time_course
 from meta_icl.analysis import first_below, nearest_plateau, plateaus
-from meta_icl.runs import Check, Claim, Rule, Run, absolute, at_least, at_most, is_true, relative, within
+from meta_icl.runs import Check, Claim, Converged, Rule, Run, absolute, at_least, at_most, is_true, relative, within
 
 from .experiments import SPECTRA, covariance
 
@@ -17,12 +17,16 @@ def claims(run: Run) -> list[Claim]:
     return [claim(run) for claim in (z1, z2, z3, z4, z5, z6, z7, z8, z9, z10, z11)]
 
 
-Row = tuple[str, Rule, Any]  # quantity, rule, measured: a number or one per seed
+# Quantity, rule, measured (a number or one per seed), and the guard, if it has one.
+Row = tuple[str, Rule, Any] | tuple[str, Rule, Any, Converged]
 
 
 def claim(number: str, statement: str, source: str, rows: Sequence[Row], note: str | None = None) -> Claim:
     """A claim of the paper from the rows of its checks."""
-    checks = tuple(Check(name, rule, tuple(np.atleast_1d(values).astype(float))) for name, rule, values in rows)
+    checks = tuple(
+        Check(name, rule, tuple(np.atleast_1d(values).astype(float)), None, *guard)
+        for name, rule, values, *guard in rows
+    )
     undecided = None if checks else "this preset leaves the experiment out"
     return Claim(f"zhang2025/{number}", statement, source, checks, undecided, note)
 
@@ -83,10 +87,13 @@ def z5(run: Run) -> Claim:
     rows: list[Row] = []
     for name in SPECTRA:
         arrays = run.part_arrays(f"separate-{name}")
+        # Not stuck on the way: the end loss, which Z4 judges, says nothing of the maps at the plateaus before it.
+        ended = Converged(f"{name}: end loss / last level", at_most(1.01), arrays["loss"][:, -1] / arrays["levels"][-1])
         for m in range(1, len(arrays["levels"]) - 1):
             share, where = plateau_near(arrays, "share", float(arrays["levels"][m])), f"{name}, plateau {m}: largest"
-            rows.append((f"{where} |share - 1| of learned directions", at_most(0.02), np.abs(share[:, :m] - 1).max(1)))
-            rows.append((f"{where} |share| of others", at_most(0.02), np.abs(share[:, m:]).max(1)))
+            learned, others = np.abs(share[:, :m] - 1).max(1), np.abs(share[:, m:]).max(1)
+            rows.append((f"{where} |share - 1| of learned directions", at_most(0.02), learned, ended))
+            rows.append((f"{where} |share| of others", at_most(0.02), others, ended))
     return claim("Z5", "At plateau m the map is principal component regression with m components", "PCR claim", rows)
 
 
