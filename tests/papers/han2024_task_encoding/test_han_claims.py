@@ -109,6 +109,13 @@ def test_seeds_that_have_not_learned_the_blocks_are_not_judged(verdicts):
     }  # fmt: skip
 
 
+def test_the_block_may_be_read_at_the_last_y_token(verdicts):
+    seed = mixture_results((5, 20, 20, 20), OF_HAN)
+    seed["td_y"], seed["td"] = seed["td"], np.full_like(seed["td"], 0.25) + 0.01 * np.arange(12)[:, None]
+    told = verdicts(claims.block_claims([seed], OPTIMAL, 4))
+    assert told["H-4"] == "holds"
+
+
 def test_other_mixtures_that_are_not_learned_are_not_judged(run, monkeypatch, verdicts):
     seed = mixture_results((5,) * 8, OF_HAN | {"ratio": 2.0})
     families = mixture_results((5,) * 4, OF_HAN | {"ratio": 5.0})

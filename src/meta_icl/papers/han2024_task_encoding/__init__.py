@@ -9,7 +9,7 @@ Setting. D = 16, four disjoint blocks of r = 4 coordinates, w ~ N(0, I) on one b
 0.01, K = 20 pairs; errors are of noise-free targets over r. Decoder of 12 layers, 8 heads, width 256 (the appendix; the
 main text says 128), Adam 1e-4 with b2 = 0.9999, 80,000 steps of 128 prompts, 5 seeds. TD: leave-one-out vote of the 10
 nearest (Euclidean) of 100 prompts per block, at the last x token; here at the last y token as well. Interventions
-replace the state after layer 5.
+replace the state after layer 5, here that of the last y token, since a mean of states at the query's erases its x.
 
 Shrunk in `small`: D = 4, r = 1, K = 6, 4 layers and 4 heads of width 64, larger initial weights, 24,000 steps of 32
 prompts by Muon at a rate of 3e-3; the layer of interventions is the same share of the depth. Four blocks are kept, and

@@ -223,9 +223,12 @@ def squared_error(predictor: Any) -> Any:
 def patched(
     predictor: Any, drawn: FunctionSample, tasks: Any, config: Mapping[str, Any], n_tasks: int, scale: Any
 ) -> Any:
-    """The rise of the error "source target" by the mean state of the target after the layer of interventions."""
-    layer, position = intervention_layer(config["layers"]), 2 * config["rows"] - 2
-    states = jax.vmap(lambda prompt: predictor.trace(prompt)[1]["resid_post"][layer, -1])(drawn.prompts)
+    """The rise of the error "source target" by the mean state of the target after the layer of interventions.
+
+    It takes the place of the state of the last y token: at the query's token it would erase the query's x.
+    """
+    layer, position = intervention_layer(config["layers"]), 2 * config["rows"] - 3
+    states = jax.vmap(lambda prompt: predictor.trace(prompt)[1]["resid_post"][layer, position])(drawn.prompts)
     matrix = patching_matrix(
         squared_error(predictor),
         (drawn.prompts, drawn.clean),
@@ -234,7 +237,7 @@ def patched(
         layer=layer,
         position=position,
         n_layers=config["layers"],
-        n_positions=position + 1,
+        n_positions=2 * config["rows"] - 1,
     )
     return matrix / scale[:, None]
 
