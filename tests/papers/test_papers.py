@@ -30,7 +30,7 @@ EXPECTED = {
     "zhang2025_linear_attention_dynamics": ({f"Z{i}" for i in range(1, 12)}, {"Z2", "Z3", "Z6"}),
     "he2025_softmax_regression": ({f"H{i}" for i in range(1, 15)}, {"H12"}),
     "garg2022_function_classes": (
-        {f"F-{i}" for i in range(1, 20)} | {f"B-{i}" for i in range(1, 7)} | {"T-1"},
+        {f"F-{i}" for i in range(1, 20)} | {f"B-{i}" for i in range(1, 7)} | {f"T-{i}" for i in range(1, 6)},
         {"F-19"},
     ),
     "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1", "T-1", "T-2"}, set()),

@@ -22,6 +22,8 @@ from .experiments import (
     part_arrays,
     trainings_of,
 )
+from .readings import OURS, claim, first_step
+from .small_forms import small_claims
 
 PUBLISHED = read_json(Path(__file__).with_name("published.json"))
 TABLE_PROMPTS = 1500  # behind the tabulated values of reference learners
@@ -29,23 +31,10 @@ ROUNDING = 1e-3  # of float32 solutions, where a closed form is zero
 
 
 def claims(run: Run) -> list[Claim]:
-    """F-1 .. F-19, the reference learners B-1 .. B-6, and T-1; tolerances are those set for the reproduction."""
+    """F-1 .. F-19, the reference learners B-1 .. B-6, and T-1 .. T-5; tolerances are those set for the reproduction."""
     trained = {t.name: (t, run.part(t.name).load_arrays("result")) for t in trainings_of(run)}
-    return [*reference_claims(run), *linear_claims(trained), *family_claims(run, trained), *size_claims(trained)]
-
-
-def claim(
-    id: str,
-    statement: str,
-    source: str,
-    checks: list[Check],
-    undecided: str | None = None,
-    converged: Converged | None = None,
-    revised: str | None = None,
-) -> Claim:
-    """A claim; without checks it is undecided for the reason given."""
-    why, id = None if checks else undecided, f"garg2022/{id}"
-    return Claim(id, statement, source, tuple(checks), undecided=why, converged=converged, revised=revised)
+    published = [*linear_claims(trained), *family_claims(run, trained), *size_claims(trained)]
+    return [*reference_claims(run), *published, *small_claims(trained)]
 
 
 def averaging_on_orthants(k: int, d: int) -> float:
@@ -265,7 +254,7 @@ def family_claims(run: Run, trained: Mapping[str, tuple[Training, dict[str, np.n
         lower = at_size["tree"]["error"][-1][:, 100] < strongest
         on_trees.append(Check("below every reference learner", is_true(), lower * 1.0))
     transfer = {k: within(v / 2, 2 * v) for k, v in ((20, 0.34), (50, 0.05), (100, 0.01))}
-    need = "a standard decoder at d = 20 trained for 500,000 steps: the `paper` preset, on a GPU"
+    need = "a standard decoder at d = 20 trained for 500,000 steps: the `paper` preset, on a GPU; F-12 in small: T-2"
     on_sparse = errors("sparse", {5: absolute(0.58, 0.1), 10: absolute(0.09, 0.05)})
     on_nets = errors("network", {100: absolute(0.17, 0.04)})
     return [
@@ -284,7 +273,7 @@ def family_claims(run: Run, trained: Mapping[str, tuple[Training, dict[str, np.n
 
 def size_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -> list[Claim]:
     """F-16 .. F-18: size of the model, curriculum, and pools."""
-    linear = {t: a for t, a in trained.values() if t.family == "linear" and not t.noise}
+    linear = {t: a for t, a in trained.values() if t.family == "linear" and not t.noise and t.d > OURS}
     full = {(t.size, t.d): a["error"][-1][:, 2 * t.d] for t, a in linear.items() if t.curriculum and not t.functions}
     order, bigger = list(SIZES), []
     for small, large in zip(order, order[1:], strict=False):
@@ -321,7 +310,7 @@ def size_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -
             for t, e in pools.items()
             if t.functions >= 10_000 or t.prompts >= 1_000_000
         ]
-    need = "a ladder of networks, each trained for 500,000 steps: the `paper` preset, on a GPU"
+    need = "a ladder of networks, each trained for 500,000 steps: the `paper` preset, on a GPU; in small: T-3 to T-5"
     return [
         claim("F-16", "The error at 2d falls with the size of the network and rises with d", "Fig. 6a", bigger, need),
         claim("F-17", "A curriculum speeds training up", "Fig. 12", faster, need),
@@ -333,9 +322,3 @@ def size_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -
             need,
         ),
     ]
-
-
-def first_step(arrays: Mapping[str, np.ndarray], d: int) -> np.ndarray:
-    """For every seed the first recorded step with e < 0.1 at 2d examples (infinite if none)."""
-    low = arrays["error"][:, :, 2 * d] < 0.1
-    return np.where(low.any(0), arrays["step"][low.argmax(0)], np.inf)
