@@ -50,6 +50,7 @@ def trained_on(t, world):
             "skewed_neighbours": near,
             "half_error": rows * half,
             "noisy_error": rows * noisy,
+            "noisy_median": rows * np.interp(k, [0, t.d // 2, t.d + world["peak"], 2 * t.d], [1, 0.5, 2.0, 0.1]),
             "x_scale_error": rows * np.array([0.30, 0.013, 0.043, 0.58]),
             "w_scale_error": rows * np.array([0.0012, 0.0008, 0.0016, 0.0278]),
             "orthants_error": rows * np.array([0.2, 0.062, 0.004]),
@@ -65,7 +66,7 @@ def trained_on(t, world):
     return out
 
 
-OF_GARG = {"ordered": True, "tree": 0.12, "slower": 3.0, "cosine": 0.98}
+OF_GARG = {"ordered": True, "tree": 0.12, "slower": 3.0, "cosine": 0.98, "peak": 2}
 TREES = {"greedy": np.array([0.5]), "boosted": np.array([0.31])}
 
 
@@ -77,6 +78,7 @@ TREES = {"greedy": np.array([0.5]), "boosted": np.array([0.31])}
         ({"tree": 0.4}, {"F-13"}),
         ({"slower": 1.0}, {"F-17"}),
         ({"cosine": 0.5}, {"F-2"}),
+        ({"peak": 5}, {"F-6"}),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
