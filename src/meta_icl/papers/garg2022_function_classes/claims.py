@@ -275,7 +275,7 @@ def family_claims(run: Run, trained: Mapping[str, tuple[Training, dict[str, np.n
         lower = at_size["tree"]["error"][-1][:, 100] < strongest
         on_trees.append(Check("below every reference learner", is_true(), lower * 1.0))
     transfer = {k: within(v / 2, 2 * v) for k, v in ((20, 0.34), (50, 0.05), (100, 0.01))}
-    need = "a standard decoder at d = 20 trained for 500,000 steps: the `paper` preset, on a GPU; F-12 in small: T-2"
+    need = "a standard decoder at d = 20 trained for 500,000 steps, 7 hours of a GPU: `paper`; F-12 in small: T-2"
     on_sparse = errors("sparse", {5: absolute(0.58, 0.1), 10: absolute(0.09, 0.05)})
     on_nets = errors("network", {100: absolute(0.17, 0.04)})
     return [
@@ -331,7 +331,7 @@ def size_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -
             for t, e in pools.items()
             if t.functions >= 10_000 or t.prompts >= 1_000_000
         ]
-    need = "a ladder of networks, each trained for 500,000 steps: the `paper` preset, on a GPU; in small: T-3 to T-5"
+    need = "a ladder of networks of 500,000 steps, 7 hours of a GPU each at d = 20: `paper`; in small: T-3 to T-5"
     return [
         claim("F-16", "The error at 2d falls with the size of the network and rises with d", "Fig. 6a", bigger, need),
         claim("F-17", "A curriculum speeds training up", "Fig. 12", faster, need),
