@@ -15,7 +15,7 @@ from meta_icl.training import Optimiser, every_position_mse, train
 class TunedDescent(eqx.Module):
     """GD++ of `layers` steps (von Oswald et al., 2022), with rates of its own for every number of examples seen.
 
-    Row k takes `rates[k]` and `gammas[k]` in units of 1 / (k + d + 1), the best rate of one step on Gaussian inputs.
+    For prompts of up to n rows; row k takes `rates[k]` and `gammas[k]` in units of 1 / (k + d + 1), the best rate of one step on Gaussian inputs.
     """
 
     rates: Float[Array, "n layers"]
@@ -33,7 +33,7 @@ class TunedDescent(eqx.Module):
             # Its sums are over all n - 1 rows, of which those not seen yet are zero, and are divided by n - 1.
             return EveryPosition(GradientDescentPlusPlus(rates * (n - 1), gammas))(prompt)
 
-        return jax.vmap(answers)(self.rates * unit, self.gammas * unit)[k, k]
+        return jax.vmap(answers)(self.rates[:n] * unit, self.gammas[:n] * unit)[k, k]
 
 
 def best_descent(task: Task, n: int, layers: int, *, steps: int, key: Any) -> TunedDescent:
