@@ -30,10 +30,10 @@ EXPECTED = {
     "zhang2025_linear_attention_dynamics": ({f"Z{i}" for i in range(1, 12)}, {"Z2", "Z3", "Z6"}),
     "he2025_softmax_regression": ({f"H{i}" for i in range(1, 15)}, set()),
     "garg2022_function_classes": (
-        {f"F-{i}" for i in range(1, 20)} | {f"B-{i}" for i in range(1, 7)} | {"T-1"},
+        {f"F-{i}" for i in range(1, 20)} | {f"B-{i}" for i in range(1, 7)} | {f"T-{i}" for i in range(1, 6)},
         {"F-19"},
     ),
-    "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1"}, set()),
+    "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1", "T-1", "T-2"}, set()),
     "kirsch2022_gpicl": ({f"G{i}" for i in range(1, 15)}, set()),
     "minegishi2025_multi_phase_circuits": ({f"M{i}" for i in range(1, 33)}, set()),
     "olsson2022_induction_heads": ({f"O{i}" for i in range(1, 6)}, set()),

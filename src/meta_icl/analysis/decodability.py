@@ -117,4 +117,6 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation; NaN if one of the two is constant."""
     from scipy import stats
 
+    if np.ptp(a) == 0 or np.ptp(b) == 0:  # of which scipy would warn
+        return float("nan")
     return float(stats.spearmanr(a, b)[0])  # pyright: ignore[reportArgumentType]

@@ -50,6 +50,7 @@ def trained_on(t, world):
             "skewed_neighbours": near,
             "half_error": rows * half,
             "noisy_error": rows * noisy,
+            "noisy_median": rows * np.interp(k, [0, t.d // 2, t.d + world["peak"], 2 * t.d], [1, 0.5, 2.0, 0.1]),
             "x_scale_error": rows * np.array([0.30, 0.013, 0.043, 0.58]),
             "w_scale_error": rows * np.array([0.0012, 0.0008, 0.0016, 0.0278]),
             "orthants_error": rows * np.array([0.2, 0.062, 0.004]),
@@ -65,7 +66,7 @@ def trained_on(t, world):
     return out
 
 
-OF_GARG = {"ordered": True, "tree": 0.12, "slower": 3.0, "cosine": 0.98}
+OF_GARG = {"ordered": True, "tree": 0.12, "slower": 3.0, "cosine": 0.98, "peak": 2}
 TREES = {"greedy": np.array([0.5]), "boosted": np.array([0.31])}
 
 
@@ -77,6 +78,7 @@ TREES = {"greedy": np.array([0.5]), "boosted": np.array([0.31])}
         ({"tree": 0.4}, {"F-13"}),
         ({"slower": 1.0}, {"F-17"}),
         ({"cosine": 0.5}, {"F-2"}),
+        ({"peak": 5}, {"F-6"}),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -103,3 +105,19 @@ def test_the_preset_names_its_trainings():
     trainings = PRESETS["paper"].trainings
     assert len({t.name for t in trainings}) == len(trainings) == len(set(trainings))
     assert all(replace(t, **asdict(t)) == t for t in trainings)
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.9, "holds"), (1.1, "fails")])
+def test_three_layers_are_judged_by_what_three_layers_can_reach(share, verdict, verdicts):
+    """Errors above those published, which are of 12 layers at d = 20: by GD++ of as many layers."""
+    t = replace(PRESETS["small"].trainings[0], seeds=0)
+    arrays, k = trained_on(t, OF_GARG), np.arange(2 * t.d + 1)
+    best = np.maximum(1 - k / t.d + 0.1 * (k > 0), 0.02)
+    bound = {"error": best, "half_error": best, "w_scale_error": np.full(4, 0.1)}
+    bound |= {"orthants_error": np.array([0.5, 0.4, 0.3]), "matching_error": np.array([0.1, 0.1, 0.1])}
+    arrays |= {f"bound_{name}": values for name, values in bound.items()}
+    arrays |= {name: share * np.ones((3, 1)) * values for name, values in bound.items() if name != "error"}
+    gap = (1 - k / t.d) * (k < t.d)
+    arrays["error"] = np.repeat((gap + share * (best - gap))[None, None], 3, axis=1)
+    told = verdicts(claims.linear_claims({t.name: (t, arrays)}))
+    assert {told[id] for id in ("F-1", "F-5", "F-7", "F-9", "F-11")} == {verdict}

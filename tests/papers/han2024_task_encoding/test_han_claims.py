@@ -17,9 +17,9 @@ claims = importlib.import_module("meta_icl.papers.han2024_task_encoding.claims")
 STEPS = np.arange(41) * 2000
 OPTIMAL = {
     f"{size}_{name}": np.full(20, level)
-    for size in ("own", "six")
+    for size in ("own", "six", "overlapping")
     for name, level in (("known", 0.14), ("bayes", 0.19), ("ridge", 0.44))
-}
+} | {"families_ridge": np.full(20, 0.44)}
 
 
 def mixture_results(learned, world, layers=12):
@@ -39,7 +39,13 @@ def mixture_results(learned, world, layers=12):
     pruned = np.zeros((layers, 8, tasks))
     pruned[2, np.arange(tasks) % 8, np.arange(tasks)] = 1.0
     final = np.full((tasks, 20), 0.19 * world["ratio"])
-    return {"step": STEPS, "error": np.repeat(level[..., None], 20, axis=2), "td": td, "patch": patch} | {
+    return {
+        "step": STEPS,
+        "error": np.repeat(level[..., None], 20, axis=2),
+        "td": td,
+        "patch": patch,
+        "td_y": np.full_like(td, 0.25),
+    } | {
         "pruned": pruned,
         "final_error": final,
         "group_td": np.full((41, layers, 2), 0.97),
@@ -101,3 +107,23 @@ def test_seeds_that_have_not_learned_the_blocks_are_not_judged(verdicts):
     assert {id for id, verdict in told.items() if verdict == "not converged"} == {
         "H-1", "H-4", "H-5", "H-6", "H-7", "H-11",
     }  # fmt: skip
+
+
+def test_the_block_may_be_read_at_the_last_y_token(verdicts):
+    seed = mixture_results((5, 20, 20, 20), OF_HAN)
+    seed["td_y"], seed["td"] = seed["td"], np.full_like(seed["td"], 0.25) + 0.01 * np.arange(12)[:, None]
+    told = verdicts(claims.block_claims([seed], OPTIMAL, 4))
+    assert told["H-4"] == "holds"
+
+
+def test_other_mixtures_that_are_not_learned_are_not_judged(run, monkeypatch, verdicts):
+    seed = mixture_results((5,) * 8, OF_HAN | {"ratio": 2.0})
+    families = mixture_results((5,) * 4, OF_HAN | {"ratio": 5.0})
+    found = {
+        "blocks": [mixture_results((5, 20, 20, 20), OF_HAN)],
+        "six": [seed],
+        "overlapping": [seed],
+        "families": [families],
+    }
+    monkeypatch.setattr(claims, "seeds_of", lambda run, mixture: found[mixture])
+    assert set(verdicts(claims.variant_claims(run, OPTIMAL)).values()) == {"not converged"}

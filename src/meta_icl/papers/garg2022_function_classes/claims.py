@@ -22,6 +22,8 @@ from .experiments import (
     part_arrays,
     trainings_of,
 )
+from .readings import OURS, claim, first_step
+from .small_forms import small_claims
 
 PUBLISHED = read_json(Path(__file__).with_name("published.json"))
 TABLE_PROMPTS = 1500  # behind the tabulated values of reference learners
@@ -29,23 +31,10 @@ ROUNDING = 1e-3  # of float32 solutions, where a closed form is zero
 
 
 def claims(run: Run) -> list[Claim]:
-    """F-1 .. F-19, the reference learners B-1 .. B-6, and T-1; tolerances are those set for the reproduction."""
+    """F-1 .. F-19, the reference learners B-1 .. B-6, and T-1 .. T-5; tolerances are those set for the reproduction."""
     trained = {t.name: (t, run.part(t.name).load_arrays("result")) for t in trainings_of(run)}
-    return [*reference_claims(run), *linear_claims(trained), *family_claims(run, trained), *size_claims(trained)]
-
-
-def claim(
-    id: str,
-    statement: str,
-    source: str,
-    checks: list[Check],
-    undecided: str | None = None,
-    converged: Converged | None = None,
-    revised: str | None = None,
-) -> Claim:
-    """A claim; without checks it is undecided for the reason given."""
-    why, id = None if checks else undecided, f"garg2022/{id}"
-    return Claim(id, statement, source, tuple(checks), undecided=why, converged=converged, revised=revised)
+    published = [*linear_claims(trained), *family_claims(run, trained), *size_claims(trained)]
+    return [*reference_claims(run), *published, *small_claims(trained)]
 
 
 def averaging_on_orthants(k: int, d: int) -> float:
@@ -164,32 +153,44 @@ def linear_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]])
     t, a = max(plain, key=lambda pair: (pair[0].d, list(SIZES).index(pair[0].size), pair[0].curriculum))
     d, ks, error = t.d, (t.d // 2, t.d, 2 * t.d), a["error"][-1]
 
-    def up_to_factor(value: float) -> Rule:
-        return within(value / 3, 3 * value) if d == PUBLISHED_D else at_most(3 * value)
+    # What GD++ of as many layers reaches: the published bounds are those of 12 layers at d = 20.
+    bound = {name.removeprefix("bound_"): values for name, values in a.items() if name.startswith("bound_")}
+
+    def up_to(value: float, reached: float) -> Rule:
+        return at_most(max(value, reached))
+
+    def up_to_factor(value: float, reached: float) -> Rule:
+        return within(value / 3, 3 * value) if d == PUBLISHED_D else up_to(3 * value, reached)
+
+    def reached(name: str, n: int) -> np.ndarray:
+        return bound.get(name, np.zeros(n))
 
     def at_ks(name: str, values: Any, rule: Any) -> list[Check]:
-        columns = a[f"{name}_error"]
-        columns = columns if columns.shape[1] == 3 else columns[:, list(ks)]
-        triples = zip(ks, values, columns.T, strict=True)
-        return [Check(f"e at k = {k}", rule(value), column) for k, value, column in triples if value is not None]
+        def three(columns: np.ndarray) -> np.ndarray:
+            return columns if len(columns) == 3 else columns[list(ks)]
+
+        rows = zip(ks, values, three(a[f"{name}_error"].T), three(reached(f"{name}_error", 3)), strict=True)
+        return [Check(f"e at k = {k}", rule(v, b), column) for k, v, column, b in rows if v is not None]
 
     # Of the prompts of training, which only F-1 judges; least squares leave 1 - k/d, the zero predictor 1.
     least = np.maximum(1 - np.arange(error.shape[1]) / d, 0).mean()
     guard = Converged("error / that of least squares, mean over k", at_most(1.5), error.mean(1) / least)
-    below = np.abs(error[:, :d] - (1 - np.arange(d) / d)[None]).max(1)
+    falling, plain_bound = 1 - np.arange(d) / d, reached("error", 2 * d + 1)
+    below = np.abs(error[:, :d] - falling[None]).max(1)
+    below_bound = np.abs(plain_bound[:d] - falling).max() if bound else 0.0
     half = d // 2
     skewed_gap = np.abs(a["skewed_error"] - a["skewed_least_squares"][None])[:, : half + 1].max(1)
     far_below = (a["skewed_error"] < 0.5 * a["skewed_neighbours"][None])[:, half:].mean(1)
-    peak = half + 1 + np.argmax(a["noisy_error"][:, half + 1 :], axis=1)
+    peak = half + 1 + np.argmax(a["noisy_median"][:, half + 1 :], axis=1)
     scaled = a["x_scale_error"]
     query = a["query_scale_error"]
     orthant_ratio = a["orthants_neighbours"][:, 0] / a["orthants_error"][:, 1]
     names, known = [f"scale {s:.2g}" for s in SCALES], PUBLISHED["networks"]
     checks = {
         "F-1": [
-            Check("largest |e - (1 - k/d)| for k < d", at_most(0.05), below),
-            Check(f"e at k = {d}", at_most(0.05), error[:, d]),
-            Check(f"e at k = {2 * d}", at_most(0.005), error[:, 2 * d]),
+            Check("largest |e - (1 - k/d)| for k < d", up_to(0.05, below_bound), below),
+            Check(f"e at k = {d}", up_to(0.05, plain_bound[d]), error[:, d]),
+            Check(f"e at k = {2 * d}", up_to(0.005, plain_bound[2 * d]), error[:, 2 * d]),
         ],
         "F-2": [
             Check(f"cosine with projected w, k = {half}", at_least(0.95), a["to_projection"][:, 0]),
@@ -206,14 +207,16 @@ def linear_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]])
         "F-5": at_ks("half", known["half"], up_to_factor),
         "F-6": [Check("|k of the peak - d|", at_most(max(1, 3 * d / PUBLISHED_D)), np.abs(peak - d))],
         "F-7": [
-            Check(f"e at 2d, {name}", up_to_factor(v), column)
-            for name, v, column in zip(names, known["w_scale"], a["w_scale_error"].T, strict=True)
+            Check(f"e at 2d, {name}", up_to_factor(v, b), column)
+            for name, v, column, b in zip(
+                names, known["w_scale"], a["w_scale_error"].T, reached("w_scale_error", len(names)), strict=True
+            )
         ],
         "F-8": [
             Check("error at 1/3 above that at 1/2", is_true(), (scaled[:, 0] > scaled[:, 1]).astype(float)),
             Check("error at 3 above that at 2", is_true(), (scaled[:, 3] > scaled[:, 2]).astype(float)),
             *(
-                Check(f"e at 2d, {name}", up_to_factor(v), column)
+                Check(f"e at 2d, {name}", up_to_factor(v, 0.0), column)
                 for name, v, column in zip(names, known["x_scale"], scaled.T, strict=True)
             ),
         ],
@@ -225,11 +228,18 @@ def linear_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]])
             Check(f"e at k = {k}", absolute(1.0, 0.1), column)
             for k, column in zip((half, d - 1), a["orthogonal_error"].T, strict=True)
         ],
-        "F-11": at_ks("matching", (0.01, 0.01, 0.01), at_most),
+        "F-11": at_ks("matching", (0.01, 0.01, 0.01), up_to),
     }
-    revised = {
+    by_layers = (
+        "at another size than the published one an error may also be that of GD++ of as many layers, with the best "
+        "rates for every length of context: the bounds are of 12 layers at d = 20, and three layers of GD++ at d = 5 "
+        "leave about 0.155 and 0.007 to 0.011 after d and 2d examples"
+    )
+    revised = dict.fromkeys(("F-1", "F-5", "F-7", "F-9", "F-11"), by_layers if bound else None) | {
+        "F-6": "the peak of the median over 10,000 prompts, at first of the mean over 1,280: errors near k = d have no "
+        "mean even for least squares (B-3)",
         "F-8": "errors are compared on each side of the scale of training by itself; at first both outer scales had to "
-        "be above both inner ones, but too small and too large inputs are two different changes"
+        "be above both inner ones, but too small and too large inputs are two different changes",
     }
     return out + [
         claim(id, statement, source, checks[id], converged=None if id == "F-1" else guard, revised=revised.get(id))
@@ -265,7 +275,7 @@ def family_claims(run: Run, trained: Mapping[str, tuple[Training, dict[str, np.n
         lower = at_size["tree"]["error"][-1][:, 100] < strongest
         on_trees.append(Check("below every reference learner", is_true(), lower * 1.0))
     transfer = {k: within(v / 2, 2 * v) for k, v in ((20, 0.34), (50, 0.05), (100, 0.01))}
-    need = "a standard decoder at d = 20 trained for 500,000 steps: the `paper` preset, on a GPU"
+    need = "a standard decoder at d = 20 trained for 500,000 steps, 7 hours of a GPU: `paper`; F-12 in small: T-2"
     on_sparse = errors("sparse", {5: absolute(0.58, 0.1), 10: absolute(0.09, 0.05)})
     on_nets = errors("network", {100: absolute(0.17, 0.04)})
     return [
@@ -284,7 +294,7 @@ def family_claims(run: Run, trained: Mapping[str, tuple[Training, dict[str, np.n
 
 def size_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -> list[Claim]:
     """F-16 .. F-18: size of the model, curriculum, and pools."""
-    linear = {t: a for t, a in trained.values() if t.family == "linear" and not t.noise}
+    linear = {t: a for t, a in trained.values() if t.family == "linear" and not t.noise and t.d > OURS}
     full = {(t.size, t.d): a["error"][-1][:, 2 * t.d] for t, a in linear.items() if t.curriculum and not t.functions}
     order, bigger = list(SIZES), []
     for small, large in zip(order, order[1:], strict=False):
@@ -321,7 +331,7 @@ def size_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -
             for t, e in pools.items()
             if t.functions >= 10_000 or t.prompts >= 1_000_000
         ]
-    need = "a ladder of networks, each trained for 500,000 steps: the `paper` preset, on a GPU"
+    need = "a ladder of networks of 500,000 steps, 7 hours of a GPU each at d = 20: `paper`; in small: T-3 to T-5"
     return [
         claim("F-16", "The error at 2d falls with the size of the network and rises with d", "Fig. 6a", bigger, need),
         claim("F-17", "A curriculum speeds training up", "Fig. 12", faster, need),
@@ -333,9 +343,3 @@ def size_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -
             need,
         ),
     ]
-
-
-def first_step(arrays: Mapping[str, np.ndarray], d: int) -> np.ndarray:
-    """For every seed the first recorded step with e < 0.1 at 2d examples (infinite if none)."""
-    low = arrays["error"][:, :, 2 * d] < 0.1
-    return np.where(low.any(0), arrays["step"][low.argmax(0)], np.inf)

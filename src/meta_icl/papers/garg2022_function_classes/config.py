@@ -15,6 +15,8 @@ class Training:
     functions: int = 0
     prompts: int = 0
     steps: int = 0  # 0: those of the preset
+    seeds: int = 0  # 0: those of the preset
+    changed: bool = True  # put to changed prompts too, if it learned plain linear functions
 
     @property
     def name(self) -> str:
@@ -37,7 +39,10 @@ class Config:
     n_networks: int = 256
     network_steps: int = 5_000
     n_eval: int = 1_280
-    trainings: tuple[Training, ...] = (Training(), Training(noise=0.5, steps=42_000))
+    n_noisy: int = 10_000  # prompts with label noise, whose errors are heavy-tailed near k = d
+    bound_steps: int = 2_000  # of Adam on the rates of GD++, the bound of so many layers
+    stair: int = 2_000  # steps of a stair of the curriculum
+    trainings: tuple[Training, ...] = (Training(seeds=3), Training(noise=0.5, steps=42_000))
     steps: int = 20_000
     batch: int = 32
     optimiser: str = "muon"

@@ -45,10 +45,18 @@ from meta_icl.tasks import (
 )
 from meta_icl.training import Optimiser, every_position_mse, train
 
+from .bound import best_descent
 from .config import Config, Training
 
-SIZES = {"mini": (8, 1, 2), "tiny": (64, 3, 2), "small": (128, 6, 4), "standard": (256, 12, 8)}  # width, layers, heads
-EVAL_KEY, TRAIN_KEY, POOL_KEY = 2022, 0, 1
+SIZES = {
+    "mini": (8, 1, 2),
+    "slim": (32, 2, 2),
+    "tiny": (64, 3, 2),
+    "deep": (64, 6, 2),
+    "small": (128, 6, 4),
+    "standard": (256, 12, 8),
+}  # width, layers, heads; "mini", "slim" and "deep" are ours
+EVAL_KEY, TRAIN_KEY, POOL_KEY, BOUND_KEY = 2022, 0, 1, 2
 PUBLISHED_D = 20
 ALPHAS = (1.0, 0.1, 0.01, 0.001, 0.0001)
 SCALES = (1 / 3, 1 / 2, 2.0, 3.0)
@@ -85,7 +93,7 @@ def rows_of(family: str, d: int) -> int:
     return (2 if family in ("linear", "sparse") else 5) * d + 1
 
 
-def training_task(t: Training) -> Task:
+def training_task(t: Training, stair: int) -> Task:
     """What a network is trained on; a pool of prompts goes without curriculum."""
     deep = "linear" if t.family in ("linear", "sparse") else "deep"
     task = FunctionRegression(
@@ -93,7 +101,7 @@ def training_task(t: Training) -> Task:
         rows_of(t.family, t.d) - 1,
         noise=t.noise,
         noisy_query=True,
-        curriculum=garg_curriculum(t.d, deep) if t.curriculum else None,
+        curriculum=garg_curriculum(t.d, deep, every=stair) if t.curriculum else None,
     )
     if t.functions:
         task = task.with_pool(t.functions, key=jax.random.key(POOL_KEY))
@@ -115,11 +123,11 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
         return jnp.mean(jnp.square(answer_positions(predictor, drawn.prompts) - drawn.clean), axis=(0, 2)) / z
 
     trained = train(
-        training_task(t),
+        training_task(t, config["stair"]),
         Learner(decoder, layout=Interleaved()),
         steps=steps,
         key=jax.random.key(TRAIN_KEY),
-        seeds=config["seeds"],
+        seeds=t.seeds or config["seeds"],
         batch=config["batch"],
         objective=every_position_mse,
         optimiser=Optimiser(
@@ -136,9 +144,19 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
     if t.noise:
         bayes = errors_by_position(EveryPosition(Ridge(t.noise**2)), drawn.prompts, drawn.clean)
         out["bayes"] = np.asarray(bayes.mean(0)) / z
-    if t.family == "linear" and not t.noise and not t.functions and not t.prompts:
+    if t.family == "linear" and t.changed and not t.noise and not t.functions and not t.prompts:
         members = [changed_prompts(trained[i], t.d, config["n_eval"]) for i in range(len(trained))]
         out |= {name: np.stack([np.asarray(member[name]) for member in members]) for name in members[0]}
+        noisy = linear_task(t.d, **changed_laws(t.d)["noisy"])
+        squares = [prompt_errors(trained[i], noisy, config["n_noisy"]) for i in range(len(trained))]
+        out["noisy_median"] = np.stack([np.median(each, axis=0) for each in squares])
+        if t.d != PUBLISHED_D:
+            key, n = jax.random.key(BOUND_KEY), config["n_eval"]
+            bound = best_descent(linear_task(t.d), rows, layers, steps=config["bound_steps"], key=key)
+            out |= {f"bound_{name}": value for name, value in on_changed_prompts(bound, t.d, n).items()}
+            out["bound_error"] = mean_error(bound, linear_task(t.d), n)
+    if t.family == "sparse" and t.d != PUBLISHED_D:
+        out |= sparse_references(t.d, config["n_alphas"])
     if t.family == "network":
         linear = linear_task(t.d, n_context=rows - 1)
         out["on_linear"] = np.stack([mean_error(trained[i], linear, config["n_eval"]) for i in range(len(trained))])
@@ -180,8 +198,8 @@ def changed_laws(d: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def changed_prompts(learner: Any, d: int, n: int) -> dict[str, np.ndarray]:
-    """Figures 3, 4, 7, 8 and 9: the learner under changed prompts, e_k at k = d/2, d, 2d where one k is meant."""
+def on_changed_prompts(learner: Any, d: int, n: int) -> dict[str, np.ndarray]:
+    """Figures 4, 8 and 9: errors under changed prompts, e_k at k = d/2, d, 2d where one k is meant."""
     ks = (d // 2, d, 2 * d)
     out = {
         f"{name}_error": mean_error(learner, linear_task(d, **change), n) for name, change in changed_laws(d).items()
@@ -196,6 +214,12 @@ def changed_prompts(learner: Any, d: int, n: int) -> dict[str, np.ndarray]:
     ):
         tasks = {k: linear_task(d, n_context=k, x_law=law) for k in counts}
         out[f"{name}_error"] = np.array([mean_error(learner, task, n, [k])[0] for k, task in tasks.items()])
+    return out
+
+
+def changed_prompts(learner: Any, d: int, n: int) -> dict[str, np.ndarray]:
+    """The errors of `on_changed_prompts`, and Figures 3 and 7: scaled queries, and the gradient by the query."""
+    out, ks = on_changed_prompts(learner, d, n), (d // 2, d, 2 * d)
     near = linear_task(d, n_context=d, x_law=Orthants())
     out["orthants_neighbours"] = mean_error(NearestNeighbours(), near, n, [d])
     drawn = sampled(linear_task(d), n, EVAL_KEY + 2)
@@ -217,6 +241,15 @@ def linear_references(d: int, n: int) -> dict[str, np.ndarray]:
         out[f"{name}_least_squares"] = mean_error(EveryPosition(LeastSquares()), linear_task(d, **change), n)
         out[f"{name}_neighbours"] = mean_error(NearestNeighbours(), linear_task(d, **change), n)
     return out
+
+
+def sparse_references(d: int, n: int) -> dict[str, np.ndarray]:
+    """The Lasso at the best of its weights, and least squares, on sparse functions after d/2 and d examples."""
+    task, ks = FunctionRegression(SparseLinear(d), 2 * d), (d // 2, d)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        each = np.array([mean_error(lasso(alpha), task, n, ks) for alpha in ALPHAS])
+    return {"lasso": each.min(0), "squares": mean_error(EveryPosition(LeastSquares()), task, 10 * n, ks)}
 
 
 # Reference learners at the published size.

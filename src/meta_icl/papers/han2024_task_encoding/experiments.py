@@ -104,12 +104,11 @@ def per_task_prompts(functions: FunctionClass, rows: int, n: int, seed: int = 0)
     return FunctionSample(prompts, clean, None), jnp.repeat(jnp.arange(len(drawn)), n)
 
 
-def optimal_curves(d: int, rank: int, rows: int, n: int) -> dict[str, np.ndarray]:
-    """Errors by position of learners that know the block, infer it, or know nothing of blocks; and the posterior.
+def optimal_curves(functions: SparseBases, rank: int, rows: int, n: int) -> dict[str, np.ndarray]:
+    """Errors by position of learners that know the basis, infer it, or know nothing of bases; and the posterior.
 
     Each with its deviation over prompts, and that of its mean over positions.
     """
-    functions = disjoint_bases(d, d // rank)
     drawn = regression(members_of(functions)[0], rows).sample_with_functions(n, key=jax.random.key(EVAL_KEY + 9))
     bayes = bayes_over_bases(np.asarray(functions.bases), NOISE_VARIANCE)
     learners = {
@@ -130,13 +129,21 @@ def optimal_curves(d: int, rank: int, rows: int, n: int) -> dict[str, np.ndarray
 
 
 def baseline(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The optimal curves at the published size, at the preset's, and, where it is trained on, at that of six blocks."""
-    n, rank, rows = config["n_baseline"], config["rank"], config["rows"]
-    sizes = {"published": (16, 4, 20), "own": (config["d"], rank, rows)}
-    if "six" in config["mixtures"]:
-        sizes["six"] = (6 * rank, rank, rows)
-    found = {name: optimal_curves(d, r, k, n) for name, (d, r, k) in sizes.items()}
-    return {f"{name}_{k}": v for name, curves in found.items() for k, v in curves.items()}
+    """The optimal curves at the published size and at those of the preset's mixtures; ridge on linear functions."""
+    n, d, rank, rows = config["n_baseline"], config["d"], config["rank"], config["rows"]
+    sizes = {"published": (disjoint_bases(16, 4), 4, 20), "own": (disjoint_bases(d, d // rank), rank, rows)}
+    for mixture in ("six", "overlapping"):
+        if mixture in config["mixtures"]:
+            bases = functions_of(mixture, d, rank)
+            assert isinstance(bases, SparseBases)
+            sizes[mixture] = (bases, rank, rows)
+    found = {name: optimal_curves(*size, n) for name, size in sizes.items()}
+    out = {f"{name}_{k}": v for name, curves in found.items() for k, v in curves.items()}
+    if "families" in config["mixtures"]:
+        drawn = regression(Linear(d), rows).sample_with_functions(n, key=jax.random.key(EVAL_KEY + 9))
+        ridge = EveryPosition(Ridge(NOISE_VARIANCE))
+        out["families_ridge"] = np.asarray(errors_by_position(ridge, drawn.prompts, drawn.clean)).mean(0) / d
+    return out
 
 
 def train_mixture(part: Run, *, mixture: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -155,12 +162,13 @@ def train_mixture(part: Run, *, mixture: str, seed: int, config: Mapping[str, An
 
         def one(prompt: Prompt) -> tuple[Any, Any]:
             answers, trace = predictor.trace(prompt)
-            return answers, trace["resid_post"][:, -1]
+            return answers, trace["resid_post"][:, -2:]  # the last y token, and the query's
 
-        answers, states = jax.vmap(one)(drawn.prompts)
+        answers, both = jax.vmap(one)(drawn.prompts)
         errors = jnp.square(answers - drawn.clean)[..., 0].reshape(n_tasks, -1, rows).mean(1) / scale[:, None]
-        states = jnp.swapaxes(states, 0, 1)
+        told, states = (jnp.swapaxes(both[:, :, i], 0, 1) for i in range(2))
         out = {"error": errors, "td": decodability_by_layer(states, tasks, n_tasks=n_tasks)}
+        out["td_y"] = decodability_by_layer(told, tasks, n_tasks=n_tasks)
         if mixture == "overlapping":  # two groups of bases
             out["group_td"] = decodability_by_layer(states, 2 * tasks // n_tasks, n_tasks=2)
         return out | {"patch": patched(predictor, *few, config, n_tasks, scale)}
@@ -215,9 +223,12 @@ def squared_error(predictor: Any) -> Any:
 def patched(
     predictor: Any, drawn: FunctionSample, tasks: Any, config: Mapping[str, Any], n_tasks: int, scale: Any
 ) -> Any:
-    """The rise of the error "source target" by the mean state of the target after the layer of interventions."""
-    layer, position = intervention_layer(config["layers"]), 2 * config["rows"] - 2
-    states = jax.vmap(lambda prompt: predictor.trace(prompt)[1]["resid_post"][layer, -1])(drawn.prompts)
+    """The rise of the error "source target" by the mean state of the target after the layer of interventions.
+
+    It takes the place of the state of the last y token: at the query's token it would erase the query's x.
+    """
+    layer, position = intervention_layer(config["layers"]), 2 * config["rows"] - 3
+    states = jax.vmap(lambda prompt: predictor.trace(prompt)[1]["resid_post"][layer, position])(drawn.prompts)
     matrix = patching_matrix(
         squared_error(predictor),
         (drawn.prompts, drawn.clean),
@@ -226,7 +237,7 @@ def patched(
         layer=layer,
         position=position,
         n_layers=config["layers"],
-        n_positions=position + 1,
+        n_positions=2 * config["rows"] - 1,
     )
     return matrix / scale[:, None]
 

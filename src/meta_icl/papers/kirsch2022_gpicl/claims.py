@@ -14,7 +14,7 @@ from .config import RANDOM, Training
 from .readings import Found, end, gains, of_study, phase, trainings_of
 
 CHANCE_GAIN = 0.2  # above chance, where no number is expected
-LATER = "not part of this preset; the `paper` preset measures it, on a GPU"
+LATER = "not part of this preset: `small` or `full` measures it"
 
 
 def claim(
@@ -58,7 +58,7 @@ SET_HERE = {"unseen": 0.80, "wine": 0.75, RANDOM: 0.98}
 def transfer_claims(found: Found, known: Mapping[str, np.ndarray]) -> list[Claim]:
     """G1, G2, G3: what a trained transformer makes of tasks and data that it never saw."""
     main = of_study(found, "main")
-    first = min(main, key=lambda t: (t.data != "mnist", t.seed))
+    first = min(main, key=lambda t: t.seed)
     same = [a for t, a in main.items() if t.data == first.data]
     chance, ends = 1 / first.n_labels, {}
     for name in (key.removeprefix("curve_") for key in same[0] if key.startswith("curve_")):
@@ -88,13 +88,7 @@ def transfer_claims(found: Found, known: Mapping[str, np.ndarray]) -> list[Claim
         Check(f"{a} ({reached[a]:.3f}) above {b} ({reached[b]:.3f})", is_true(), float(reached[a] > reached[b]))
         for a, b in zip(reached, list(reached)[1:], strict=False)
     ]
-    pair = [next(iter(of_study(main, "main", data=d).values()), None) for d in ("mnist", "fashion_mnist")]
-    three = []
-    if pair[0] is not None and pair[1] is not None:
-        curves = [pair[0]["curve_fashion_mnist"], pair[1]["curve_unseen"]]
-        three = [Check(f"accuracy without examples, trained on {name}", absolute(0.1, 0.06), c[0])
-                 for name, c in zip(("mnist", "fashion_mnist"), curves, strict=True)]  # fmt: skip
-        three.append(Check("gap on Fashion-MNIST", at_most(0.05), abs(end(curves[0]) - end(curves[1]))))
+    three = data_checks(same, first, of_study(found, "data"))
     note = "VSML, which is ahead of all in the publication, is not part of this reproduction"
     return [
         claim(
@@ -105,7 +99,34 @@ def transfer_claims(found: Found, known: Mapping[str, np.ndarray]) -> list[Claim
             converged=left_plateau({t: a for t, a in main.items() if t.data == first.data}),
         ),
         claim("G2", "Table 1", "GPICL is ahead of SGD, SGD of MAML, and an LSTM far behind", two, note=note),
-        claim("G3", "Fig. 3", "Training on another data set costs little", three),
+        claim("G3", "Fig. 3", "Training on another data set costs little", three,
+              converged=left_plateau(of_study(found, "data")) if three else None),
+    ]  # fmt: skip
+
+
+def data_checks(same: Sequence[Mapping[str, np.ndarray]], first: Training, others: Found) -> list[Check]:
+    """The checks of G3: two networks, each trained on one data set and tested on both."""
+    if not others:
+        return []
+    other, a = next(iter(others.items()))
+    sets, chance = (first.data, other.data), 1 / first.n_labels
+    curves = {  # (trained on, tested on)
+        (first.data, first.data): np.median([one["curve_unseen"] for one in same], axis=0),
+        (first.data, other.data): np.median([one[f"curve_{other.data}"] for one in same], axis=0),
+        (other.data, first.data): a[f"curve_{first.data}"],
+        (other.data, other.data): a["curve_unseen"],
+    }
+    checks = [
+        Check(f"accuracy without examples, trained on {name}", absolute(chance, 0.06), curves[name, other.data][0])
+        for name in sets
+    ]
+    gap = abs(end(curves[first.data, other.data]) - end(curves[other.data, other.data]))
+    lost = end(curves[first.data, first.data]) - end(curves[other.data, first.data])
+    # Of the figure: no gap on Fashion-MNIST, 0.09 on MNIST, read to 0.06.
+    return [
+        *checks,
+        Check(f"gap on {other.data}", at_most(0.05), gap),
+        Check(f"lost on {first.data} by training on {other.data}", at_most(0.09 + 0.06), lost),
     ]
 
 
@@ -177,7 +198,9 @@ def state_claims(found: Found) -> list[Claim]:
             Check(f"rank correlation with the state ({state:.2f}) above that with weights ({weights:.2f})",
                   is_true(), float(state > weights)),
         ]  # fmt: skip
-    return [claim("G8", "Fig. 5", "What is learned in context follows the size of the state", checks)]
+    guard = left_plateau(rows) if checks else None
+    follows = "What is learned in context follows the size of the state"
+    return [claim("G8", "Fig. 5", follows, checks, converged=guard)]
 
 
 PLATEAU_GRADIENT = 1e-4  # the median size of an entry, measured in `small`
@@ -195,38 +218,42 @@ def plateau_claims(found: Found) -> list[Claim]:
     least, most = lengths.get(0.0), lengths.get(0.9)
     thirteen, nine, ten, twelve = [], [], [], []
     left = least is not None and bool(np.isfinite(least).any())
+    unbiased = left_plateau(of_study(bias, "bias", bias=0.0)) if left else None
     if least is not None and most is not None and len(least) == len(most):
         ended = np.array([float(t.steps) for t in bias if t.bias == 0.0])
         ratio = np.minimum(least, ended) / most  # a plateau that did not end lasted at least as long as the training
         thirteen = [Check("plateau without bias / with 90 % (at least)", at_least(3), ratio)]
         if left:
             rows = {p: [end(a["curve_unseen"]) for t, a in bias.items() if t.bias == p] for p in (0.0, 0.9)}
-            thirteen.append(
-                Check("accuracy, unseen, lost to the bias", at_most(0.05), np.subtract(rows[0.0], rows[0.9]))
-            )
+            lost = np.subtract(rows[0.0], rows[0.9])
+            thirteen.append(Check("accuracy, unseen, lost to the bias", at_most(0.05), lost, converged=unbiased))
     if left:
-        for t, a in of_study(bias, "bias", bias=0.0).items():
-            start, stop = float(a["loss"][1]), float(a["loss"][-1])
-            nine.append(Check(f"seed {t.seed}: drop of the loss after the plateau", at_least(0.3), start - stop))
-    batches = {
-        t.batch: plateau(t, a) for t, a in (of_study(found, "batch") | of_study(bias, "bias", bias=0.9, seed=0)).items()
-    }
+        drops = [float(a["loss"][1] - a["loss"][-1]) for a in of_study(bias, "bias", bias=0.0).values()]
+        nine = [Check("drop of the loss after the plateau", at_least(0.3), drops)]
+    study = of_study(found, "batch")
+    twins = {t: a for t, a in bias.items() if any(replace(s, study=t.study, batch=t.batch) == t for s in study)}
+    batches = {t.batch: plateau(t, a) for t, a in (study | twins).items()}
     finite = {b: n for b, n in sorted(batches.items()) if np.isfinite(n)}
     if len(finite) >= 3:
         law = power_law(np.array([*finite], float), np.array([*finite.values()]))
         ten = [Check("slope of plateau against batch, log-log", at_most(0), law.slope),
                Check("R^2", at_least(0.8), law.r_squared)]  # fmt: skip
     ratios: dict[float, list[float]] = {}
+    least_epsilon = {t: a for t, a in of_study(found, "epsilon", "bias").items() if t.eps == 1e-10}
     for s, a in of_study(found, "epsilon").items():
-        twins = [plateau(t, b) for t, b in bias.items() if replace(t, study=s.study, eps=s.eps) == s]
-        ratios.setdefault(s.eps, []).extend(twin / min(plateau(s, a), s.steps) for twin in twins)
+        same = [
+            plateau(t, b)
+            for t, b in least_epsilon.items()
+            if s.eps > t.eps and replace(t, study=s.study, eps=s.eps) == s
+        ]
+        ratios.setdefault(s.eps, []).extend(twin / min(plateau(s, a), s.steps) for twin in same[:1])
     ratios = {eps: values for eps, values in sorted(ratios.items()) if values}
     for eps, values in ratios.items():
         if eps >= 10 * PLATEAU_GRADIENT:
             twelve.append(Check(f"plateau at epsilon 1e-10 / at {eps:g}", at_most(0.7), values))
     no_reach = (
-        f"no epsilon trained here reaches the gradient, whose median entry on the plateau is {PLATEAU_GRADIENT:g}; a "
-        "run of today trains at 0.01 too"
+        f"no epsilon trained here reaches the gradient, whose median entry on the plateau is {PLATEAU_GRADIENT:g}; "
+        "the preset `full` trains at 0.01, too"
     )
     by_epsilon = "; ".join(f"{eps:g}: {np.median(values):.2f}" for eps, values in ratios.items())
     reached = (
@@ -235,9 +262,10 @@ def plateau_claims(found: Found) -> list[Claim]:
     )
     stuck = "no training without bias leaves the plateau within this preset"
     return [
-        claim("G9", "Fig. 6", "The loss rests on a plateau, then drops", nine, stuck),
+        claim("G9", "Fig. 6", "The loss rests on a plateau, then drops", nine, stuck if bias else LATER,
+              converged=unbiased),
         claim("G10", "Fig. 7", "Larger batches shorten the plateau by a power law", ten),
-        claim("G11", "Fig. 8", "General learning needs large batches, and not too many tasks", []),
+        phase_claim(of_study(found, "batch", "phase")),
         claim(
             "G12",
             "Fig. 9",
@@ -248,4 +276,23 @@ def plateau_claims(found: Found) -> list[Claim]:
             revised=reached,
         ),
         claim("G13", "Fig. 10", "A bias to one label assignment shortens the plateau", thirteen),
-    ]
+    ]  # fmt: skip
+
+
+def phase_claim(found: Found) -> Claim:
+    """G11: after so many steps, what is learned on pools of tasks at a small and at a large batch."""
+    gain = {(t.n_tasks, t.batch): float(gains(a)["unseen"].gain) for t, a in found.items() if t.bias == 0.0}
+    pools, batches = (sorted({pair[i] for pair in gain}) for i in (0, 1))
+    checks = []
+    if len(pools) >= 3 and len(batches) >= 2:
+        few, many, small, large = pools[0], pools[-1], batches[0], batches[-1]
+        middle = {b: max(gain.get((n, b), -np.inf) for n in pools[1:-1]) for b in (small, large)}
+        checks = [
+            Check(f"n = {few}: improvement, unseen", at_most(0.05), max(gain[few, b] for b in (small, large))),
+            Check(f"best pool between, batch {large}: improvement, unseen", at_least(0.05), middle[large]),
+            Check(f"best pool between, batch {small}: improvement, unseen", at_most(0.05), middle[small]),
+            Check(f"n = {many}, batch {small}: improvement, unseen", at_most(0.05), gain[many, small]),
+        ]
+    told = "; ".join(f"n = {n}, batch {b}: {value:.2f}" for (n, b), value in sorted(gain.items()))
+    statement = "General learning needs large batches, and not too many tasks"
+    return claim("G11", "Fig. 8", statement, checks, note=f"improvement, unseen: {told}" if checks else "")

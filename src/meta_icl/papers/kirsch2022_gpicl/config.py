@@ -57,7 +57,7 @@ class Config:
     """The trainings, the data sets tested on, and the number of test prompts; `side` is the size of the images."""
 
     trainings: tuple[Training, ...]
-    others: tuple[str, ...] = ("glyphs", "wine", "blobs", RANDOM)
+    others: tuple[str, ...] = ("glyphs", "wine", "blobs", RANDOM, "digits")  # but that trained on
     side: int = 8
     n_eval: int = 1_000
     n_probe: int = 200

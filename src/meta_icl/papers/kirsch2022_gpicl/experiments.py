@@ -138,7 +138,7 @@ def meta_train(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str, n
     n_parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(trained[0], eqx.is_inexact_array)))
     state = network.state_size(t.rows)
     out |= {"n_parameters": np.array(n_parameters), "state_size": np.array(state)}
-    for name, prompts in shown_prompts(t, config, config["n_eval"], others=t.study == "main").items():
+    for name, prompts in shown_prompts(t, config, config["n_eval"], others=t.study in ("main", "data")).items():
         out[f"curve_{name}"] = np.asarray(correct_by_position(trained[0], prompts).mean(0))
     if t.study == "main":
         out |= shown_examples(trained[0], t, config["side"])

@@ -29,7 +29,7 @@ def figures(run: Run) -> dict[str, Chart]:
     return deciding(
         out,
         {
-            "learning": "G1 G2 G14",
+            "learning": "G1 G2 G3 G14",
             "phases": "G4 G5 G6",
             "mlp": "G7",
             "state": "G8",

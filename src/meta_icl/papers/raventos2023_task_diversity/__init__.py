@@ -11,8 +11,11 @@ triangular rate, 500,000 steps of 256 prompts. Errors are over D and averaged ov
 mean squared difference of two predictors over D.
 
 Shrunk in `small`: D = 4, K = 8, noise variance 0.125 (the same ratio of signal to noise), 2 layers of width 64, larger
-initial weights, 20,000 steps of 64 prompts by Muon at a rate of 3e-3. V-1 is measured at M = 8, V-2, V-7 and V-8 at the
-ends of M = 8 .. 1024.
+initial weights, 10,000 to 40,000 steps of 64 prompts by Muon at a rate of 3e-3, more for larger pools. V-1 is
+measured at M = 8, V-2, V-7 and V-8 at the ends of M = 8 .. 1024. The thresholds M* of V-3 to V-6 and V-9 to V-12 are
+numbers of ladders of 500,000 steps each, and stay open. `full` decides T-1 and T-2, which are ours: that in small, too,
+there is a threshold, and that it moves with D: 2 layers of width 32, 8 pools, batches of 16 and 64, D = 2 and 4, and
+4,000 steps each.
 
 Command: `meta-icl reproduce raventos2023`. Times on two CPU cores: see `TIMES`.
 """
@@ -28,9 +31,10 @@ FINDING = (
     "with few tasks the network is the Bayes estimator of its pool and poor on new tasks (V-1); with many it comes "
     "near ridge regression without reaching it in this short training (not V-2)"
 )
-TIMES = {"smoke": "1 CPU-min", "small": "19 CPU-min", "paper": "weeks (GPU)"}
-IDS = ("B-1", *(f"V-{i}" for i in range(1, 14)))
+TIMES = {"smoke": "1 CPU-min", "small": "9 CPU-min", "full": "15 CPU-min", "paper": "weeks (GPU)"}
+IDS = ("B-1", *(f"V-{i}" for i in range(1, 14)), "T-1", "T-2")
 _LADDER = tuple(2**i for i in range(1, 21))
+_NARROW = tuple(Training(2**i, "narrow", d, batch, 4_000) for d in (2, 4) for batch in (16, 64) for i in range(1, 9))
 _PAPER = (
     *(Training(m, batch=batch) for batch in (256, 512) for m in _LADDER),
     *(Training(m, steps=1_000_000) for m in _LADDER[11:17]),
@@ -50,5 +54,6 @@ PRESETS = {
         n_eval=12, n_baseline=50, trainings=tuple(Training(m, "mini", 2, 4, 6) for m in (2, 4, 8))
     ),
     "small": Config(),
+    "full": Config(trainings=_NARROW),
     "paper": Config(n_eval=16_384, optimiser="adam", learning_rate=1e-3, init_std=0.02, trainings=_PAPER),
 }  # fmt: skip

@@ -22,6 +22,7 @@ from .config import Config, Training
 
 MODELS = {
     "mini": (8, 1, 2),
+    "narrow": (32, 2, 2),
     "tiny": (64, 2, 2),
     "small": (64, 4, 2),
     "base": (128, 8, 2),
@@ -32,7 +33,7 @@ MODELS = {
 }  # width, layers, heads
 EVAL_KEY, TRAIN_KEY, POOL_KEY = 104, 100, 102
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # on the arc between two tasks
-WIDTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)  # of the Gaussians of smoothed dMMSE
+WIDTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)  # of the Gaussians of smoothed dMMSE
 
 
 def compute(part: Run, *, kind: str, config: Mapping[str, Any], **arguments: Any) -> dict[str, np.ndarray]:
@@ -88,7 +89,7 @@ def pretrain(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str, np.
         return out
 
     # Published: the rate rises for half of training. Short trainings of narrow networks rise for a twentieth.
-    rising = max(1, t.steps // (20 if t.model in ("mini", "tiny") else 2))
+    rising = max(1, t.steps // (20 if t.model in ("mini", "narrow", "tiny") else 2))
     trained = train(
         task,
         Learner(decoder, layout=Interleaved(own_slot=True)),
@@ -124,7 +125,8 @@ def pretrain(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str, np.
         smooth = [smoothed_dmmse(task.pool, t.noise_variance, s) for s in WIDTHS]
         found = [float(errors_by_position(s, few).mean()) / t.d for s in smooth]
         own = [float(errors_by_position(member, few).mean()) / t.d for member in members]
-        out |= {"smoothed_true": np.array(found), "network_on_few": np.array(own)}
+        ridge = float(errors_by_position(references["ridge"], few).mean()) / t.d
+        out |= {"smoothed_true": np.array(found), "network_on_few": np.array(own), "ridge_on_few": np.array(ridge)}
     return {name: np.asarray(value) for name, value in out.items()}
 
 
@@ -171,9 +173,9 @@ def trainings_of(run: Run) -> dict[Training, dict[str, np.ndarray]]:
 
 
 def main_ladder(found: Mapping[Training, dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
-    """The base networks at the smallest batch, or whatever this preset has in their place."""
+    """The base networks at the smallest batch, or whatever this preset has in their place; of a pool the shortest."""
     plain = [t for t in found if not t.weight_decay]
     kind = "base" if any(t.model == "base" for t in plain) else plain[0].model
-    first = min((t for t in plain if t.model == kind), key=lambda t: (t.batch, t.steps))
-    same = [t for t in plain if (t.model, t.d, t.batch, t.steps) == (kind, first.d, first.batch, first.steps)]
+    d, batch = min((t.d, t.batch) for t in plain if t.model == kind)
+    same = sorted((t for t in plain if (t.model, t.d, t.batch) == (kind, d, batch)), key=lambda t: (t.m, -t.steps))
     return {t.m: found[t] for t in same}
