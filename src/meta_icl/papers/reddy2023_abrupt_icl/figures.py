@@ -34,4 +34,4 @@ def figures(run: Run) -> dict[str, Chart]:
             Lines(f"{kind.upper()} accuracy", "training step", "accuracy",
                   [Series(name, a[0]["step"][1:], a[0][kind][1:]) for name, a in others.items()], log_x=True)
             for kind in ("ic", "iw")), 2)  # fmt: skip
-    return deciding(out, {"abrupt": "R1 R2", "settings": "R4 R5 R6 R7 R9"})
+    return deciding(out, {"abrupt": "R1 R2", "settings": "R3 R4 R5 R6 R7 R8 R9"})
