@@ -38,11 +38,20 @@ def test_reddy_as_published(verdicts):
     assert verdicts(judged(found | low))["R8"] == "not decided"
 
 
+def shortened(found):
+    return {name: [{k: v[STEPS <= 20_000] for k, v in a.items()} for a in seeds] for name, seeds in found.items()}
+
+
 def test_short_trainings_of_reddy_do_not_deny_a_fall():
-    found = reddy_as_published()
-    short = {name: [{k: v[STEPS <= 20_000] for k, v in a.items()} for a in seeds] for name, seeds in found.items()}
-    (r8,) = (claim for claim in judged(short) if claim.id.endswith("R8"))
+    (r8,) = (claim for claim in judged(shortened(reddy_as_published())) if claim.id.endswith("R8"))
     assert r8.verdict == "not decided" and "200,000 steps" in r8.undecided
+
+
+def test_the_sweeps_of_reddy_alone_decide_their_claims(verdicts):
+    sweeps = [name for name in reddy_as_published() if name[:2] in ("K=", "al", "ep")]
+    told = verdicts(judged({name: shortened(reddy_as_published())[name] for name in sweeps}))
+    assert {id for id, verdict in told.items() if verdict == "holds"} == {"R5", "R6", "R7"}
+    assert "fails" not in told.values()
 
 
 def test_levels_of_reddy_are_asked_of_settled_seeds(verdicts):

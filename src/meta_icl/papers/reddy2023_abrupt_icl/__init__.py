@@ -20,7 +20,7 @@ Command: `meta-icl reproduce reddy2023`. Times: see `TIMES`.
 """
 
 from .claims import claims
-from .config import SWEPT, Config
+from .config import ENDS, SWEPT, Config
 from .experiments import run
 from .figures import figures
 
@@ -30,14 +30,22 @@ FINDING = (
     "accuracy in context waits near 1/N and jumps with the induction head, after the choice among context labels is "
     "learned (R1, R2); burstiness favours it over the weights (R4)"
 )
-TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min", "full": "2 CPU-hours", "paper": "days of CPU (GPU)"}
+TIMES = {
+    "smoke": "1 CPU-min",
+    "small": "15 CPU-min",
+    "sweeps": "12 CPU-min",
+    "full": "2 CPU-hours",
+    "paper": "days of CPU (GPU)",
+}
 IDS = tuple(f"R{i}" for i in range(1, 10))
 
 PRESETS = {
     "smoke": Config(seeds=1, steps=6, main=("abrupt", "L=N"), extra=("B=1", "B=4"), extra_steps=4, long=("long",),
                     long_steps=4, batch=8, records=3, n_eval=32, n_traced=8),
-    # Shrunk: 40,000 of 200,000 steps, two seeds; of the sweeps the two ends, for 20,000 steps (two CPU-minutes each).
+    # Shrunk: 40,000 of 200,000 steps and two seeds; of the sweeps only the two ends of burstiness, for 20,000 steps.
     "small": Config(),
+    # The ends of the other sweeps, as long; nothing else.
+    "sweeps": Config(main=(), extra=ENDS),
     # Also L = N, every value of the sweeps, and at the published length what competes for long (R7, R8).
     "full": Config(main=("abrupt", "L=N"), extra=tuple(name for name in SWEPT if name != "alpha=1.0"),
                    long=("alpha=1.0", "long")),

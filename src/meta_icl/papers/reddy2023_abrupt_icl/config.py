@@ -14,7 +14,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "long": {"n_classes": 512, "repeats": 2},  # "B=2" until what is learned in weights catches up
 }
 SWEPT = tuple(name for name in SETTINGS if name not in ("abrupt", "L=N", "long"))
-ENDS = ("B=1", "B=4", "K=128", "K=2048", "eps=0.0", "eps=0.75", "alpha=1.0")
+ENDS = ("K=128", "K=2048", "eps=0.0", "eps=0.75", "alpha=1.0")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Config:
     seeds: int = 2
     steps: int = 40_000
     main: tuple[str, ...] = ("abrupt",)
-    extra: tuple[str, ...] = ENDS
+    extra: tuple[str, ...] = ("B=1", "B=4")
     extra_seeds: int = 1
     extra_steps: int = 20_000
     long: tuple[str, ...] = ()
