@@ -13,12 +13,14 @@ The reduced model of three parameters is derived here (`three_parameter_loss`); 
 
 Orders in time are asked of the seeds that learn in context; sweeps are decided only where every training has learned
 its own law (accuracy above the half that copying one of two labels gives), up to two standard errors of an accuracy.
+Levels (R7) are asked of seeds whose training law is no longer being learned: its accuracy has risen by no more than
+that over the last half of the steps.
 
 Command: `meta-icl reproduce reddy2023`. Times: see `TIMES`.
 """
 
 from .claims import claims
-from .config import SETTINGS, Config
+from .config import ENDS, SWEPT, Config
 from .experiments import run
 from .figures import figures
 
@@ -28,14 +30,25 @@ FINDING = (
     "accuracy in context waits near 1/N and jumps with the induction head, after the choice among context labels is "
     "learned (R1, R2); burstiness favours it over the weights (R4)"
 )
-TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min", "paper": "days of CPU (GPU)"}
+TIMES = {
+    "smoke": "1 CPU-min",
+    "small": "15 CPU-min",
+    "sweeps": "12 CPU-min",
+    "full": "2 CPU-hours",
+    "paper": "days of CPU (GPU)",
+}
 IDS = tuple(f"R{i}" for i in range(1, 10))
 
 PRESETS = {
-    "smoke": Config(seeds=1, steps=6, extra=("L=N", "B=1", "B=4"), extra_steps=4, batch=8, records=3, n_eval=32,
-                    n_traced=8),
-    # Shrunk: 40,000 of 200,000 steps and two seeds; of the sweeps only the two ends of burstiness.
+    "smoke": Config(seeds=1, steps=6, main=("abrupt", "L=N"), extra=("B=1", "B=4"), extra_steps=4, long=("long",),
+                    long_steps=4, batch=8, records=3, n_eval=32, n_traced=8),
+    # Shrunk: 40,000 of 200,000 steps and two seeds; of the sweeps only the two ends of burstiness, for 20,000 steps.
     "small": Config(),
-    "paper": Config(seeds=6, steps=200_000, extra=tuple(SETTINGS)[1:], extra_seeds=6, extra_steps=200_000,
+    # The ends of the other sweeps, as long; nothing else.
+    "sweeps": Config(main=(), extra=ENDS),
+    # Also L = N, every value of the sweeps, and at the published length what competes for long (R7, R8).
+    "full": Config(main=("abrupt", "L=N"), extra=tuple(name for name in SWEPT if name != "alpha=1.0"),
+                   long=("alpha=1.0", "long")),
+    "paper": Config(seeds=6, steps=200_000, main=("abrupt", "L=N"), extra=SWEPT, extra_seeds=6, extra_steps=200_000,
                     n_eval=10_000),
 }  # fmt: skip

@@ -35,9 +35,8 @@ def describe(n_labels: int) -> Learner:
     return Learner(reddy(n_labels), Window())
 
 
-def train_setting(part: Run, *, name: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def train_setting(part: Run, *, name: str, seed: int, steps: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One seed of one setting: accuracies on the four sets and the progress measures while it learns."""
-    steps = config["steps" if name == "abrupt" else "extra_steps"]
     trained = train(
         partial(bursty_gaussian, **SETTINGS[name]),
         describe(SETTINGS[name].get("n_labels", 32)),
@@ -77,14 +76,17 @@ def measures(predictor: Any, task: BurstyGaussian, key: Any, *, n_eval: int, n_t
 
 
 def run(config: Config, run: Run) -> None:
-    """Every seed of the abrupt setting, those of the others, and the reduced model."""
+    """Every seed of the main settings, those of the others, and the reduced model."""
     shared = asdict(config)
-    names = [("abrupt", config.seeds), *((name, config.extra_seeds) for name in config.extra)]
-    run_parts(
-        run,
-        train_setting,
-        {f"{n}-seed{s}": {"name": n, "seed": s, "config": shared} for n, seeds in names for s in range(seeds)},
-    )
+    names = [(name, config.seeds, config.steps) for name in config.main]
+    names += [(name, config.extra_seeds, config.extra_steps) for name in config.extra]
+    names += [(name, config.extra_seeds, config.long_steps) for name in config.long]
+    parts = {
+        f"{name}-seed{seed}": {"name": name, "seed": seed, "steps": steps, "config": shared}
+        for name, seeds, steps in names
+        for seed in range(seeds)
+    }
+    run_parts(run, train_setting, parts)
     losses, parameters = three_parameter_descent(
         jnp.asarray([0.01, 0.01, 0.01]), n_context=8, n_labels=32, steps=4_000, rate=0.1
     )

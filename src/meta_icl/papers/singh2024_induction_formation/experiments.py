@@ -30,15 +30,20 @@ from meta_icl.training import Optimiser, cross_entropy, train
 from .config import CLAMPS, HEADS, Config
 
 TRAIN_KEY, WORLD_KEY, D = 5, 1, 512
+RANK = 24  # numbers behind the D features of an exemplar: fewer than there are classes, so that new ones are seen
 HELD_OUT = {5: 2, 10: 9, 15: 21}
 
 
 def world(n_classes: int, n_labels: int, spread: float = 0.3) -> tuple[TwoPairs, dict[str, TwoPairs]]:
-    """The training task, and its tests: other label pairs, other drawings, other classes."""
+    """The training task, and its tests: other label pairs, other drawings, other classes.
+
+    Features have a mean square of 1: sqrt(2 / RANK) max(0, z W), z a class's numbers but for a share `spread`.
+    """
     class_key, drawing_key, label_key = jax.random.split(jax.random.key(WORLD_KEY), 3)
-    means = jax.random.normal(class_key, (n_classes + 100, 1, D))
-    noise = jax.random.normal(drawing_key, (n_classes + 100, 5, D))
-    drawings = (1 - spread) ** 0.5 * means + spread**0.5 * noise
+    means = jax.random.normal(class_key, (n_classes + 100, 1, RANK))
+    noise = jax.random.normal(drawing_key, (n_classes + 100, 5, RANK))
+    weights = jax.random.normal(jax.random.fold_in(class_key, 1), (RANK, D))
+    drawings = (2 / RANK) ** 0.5 * jax.nn.relu(((1 - spread) ** 0.5 * means + spread**0.5 * noise) @ weights)
     known, new = drawings[:n_classes], drawings[n_classes:]
     pairs, held_out = split_label_pairs(n_labels, HELD_OUT[n_labels], key=label_key)
     tests = {
