@@ -50,7 +50,8 @@ def contexts_of(
     An answer counts as right where greedy decoding gives each of its tokens. Raises `BadInput` where a task has too few
     examples for the context, the query and the dummy.
     """
-    require(len(task.examples) >= shots + 2, f"number of examples of {task.name}", len(task.examples), shots + 2)
+    enough = f"at least {shots + 2}"
+    require(len(task.examples) >= shots + 2, f"number of examples of {task.name}", len(task.examples), enough)
     after, alone, dummies, queries = [], [], [], []
     for i in range(prompts):
         rng = np.random.default_rng((seed, i))

@@ -24,15 +24,15 @@ from jaxtyping import Array, Float
 from meta_icl.errors import require
 from meta_icl.models import Intervention
 from meta_icl.plotting import Chart, Lines, Series
-from meta_icl.prompt import LabelledTokens, Prompt, TokenPrompt
 from meta_icl.probes._shared import Measured
 from meta_icl.probes._subject import Subject, require_site
+from meta_icl.prompt import LabelledTokens, Prompt, TokenPrompt
 
 STATES = {"own": "its own state", "vector": "of another query", "control": "of a third context"}
 
 
 def check(subject: Subject) -> None:
-    """Raise `BadInput` unless the network names its stream, alike in all layers, and a context stands before a query."""
+    """Raise `BadInput` unless the network names its stream, alike in all layers, and there is a context."""
     require_site(subject, "resid_post", "one whose blocks name their residual stream, of one width")
     length = jax.tree.leaves(subject.prompts)[0].shape[1]
     require(length >= 3, "prompts", f"of {length} rows", "prompts with two or more before the query")
@@ -90,7 +90,7 @@ def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
 
 
 def undone(measured: Measured, name: str) -> Float[np.ndarray, " layers"]:
-    """One less the distance left with a state in place over the distance without; at least -1, since states can hurt."""
+    """One less the distance left with a state over that without, by layer; at least -1, since states can hurt."""
     whole = max(float(measured["changed"].mean()), np.finfo(np.float32).tiny)
     return np.maximum(1 - measured[name].mean(0) / whole, -1)
 
@@ -115,8 +115,7 @@ def _with_contexts(subject: Subject, contexts: np.ndarray, queries: np.ndarray) 
         fields = ("tokens", "loss_mask", *(("labels",) if isinstance(prompts, LabelledTokens) else ()))
     else:
         fields = ("x", "y")
-    of = eqx.tree_at(lambda p: [getattr(p, name) for name in fields], prompts, replace_fn=mixed)
-    return of
+    return eqx.tree_at(lambda p: [getattr(p, name) for name in fields], prompts, replace_fn=mixed)
 
 
 def _reordered(prompts: Prompt) -> Prompt:
