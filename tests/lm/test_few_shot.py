@@ -124,7 +124,9 @@ def test_a_question_without_content(folder):
     )
     for i, k in ((0, 0), (1, 1)):
         drawn = draw_prompt(task, 2, rng=np.random.default_rng((0, i)))
-        examples = [0] + [n for e in drawn.context[: found.shots[k]] for n in tokenizer.numbers(e.question + e.answer + "\n")]
+        examples = [0] + [
+            n for e in drawn.context[: found.shots[k]] for n in tokenizer.numbers(e.question + e.answer + "\n")
+        ]
         before = (*examples, 0, 7)  # N/A is <s>, then the arrow
         wanted = [score(shape, arrays, Asked(before, (tokenizer.numbers(label)[0],)))[0] for label in drawn.labels]
         np.testing.assert_allclose(found.without_content["right"][i, k], wanted, rtol=0, atol=2e-4)
@@ -133,8 +135,8 @@ def test_a_question_without_content(folder):
         found.accuracy("right", by_content=True), (better.argmax(-1) == found.targets["right"]).astype(float)
     )
     assert [row["content_free"] for row in found.rows()] == found.accuracy("right", by_content=True).mean(0).tolist()
+    open_task = task_of("t", [{"input": w, "output": w} for w in "xyzuv"], separator="\n")
     with pytest.raises(BadInput, match="content_free must be false: t has no labels"):
-        open_task = task_of("t", [{"input": w, "output": w} for w in "xyzuv"], separator="\n")
         few_shot(network, tokenizer, open_task, shots=(1,), prompts=2, content_free=True)
 
 

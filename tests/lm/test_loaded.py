@@ -17,5 +17,5 @@ def test_tiny():
 
 
 def test_an_unknown_one_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="config.json"):
+    with pytest.raises(BadInput, match=r"config\.json"):
         language_model(tmp_path)

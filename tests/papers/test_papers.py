@@ -45,6 +45,8 @@ EXPECTED = {
         {*(f"F-{i}" for i in (2, 3, 4)), *(f"{k}-{i}" for k in "LMPQR" for i in (1, 2)), "Q-3", "R-3", "G-1"},
         set(),
     ),
+    "brown2020_few_shot": ({f"B-{i}" for i in (1, 2, 3)} | {f"L-{i}" for i in range(1, 5)}, set()),
+    "hendel2023_task_vectors": ({f"T-{i}" for i in range(1, 6)}, set()),
     "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
 

@@ -271,7 +271,7 @@ def few_shot(
             if content_free:
                 free = []
                 for k in shots:
-                    nothing = TextPrompt(drawn.context[:k], Example(task.content_free, ""), drawn.labels, (0,) * (k + 1))
+                    nothing = TextPrompt(drawn.context[:k], Example(task.content_free, ""), drawn.labels, ())
                     before = tokenize(nothing, tokenizer, separator=task.separator, opening=opening).tokens.tolist()
                     rows = _told_apart(answer_tokens(task.content_free, drawn.labels, tokenizer), end)
                     free.append(list(range(len(asked), len(asked) + len(rows))))

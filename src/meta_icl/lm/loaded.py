@@ -58,7 +58,8 @@ def tiny(*, seed: int = 0, n_layers: int = 3) -> LanguageModel:
 
 def bytes_tokenizer() -> Tokenizer:
     """Every byte a token, behind one that opens documents."""
-    from tokenizers import AddedToken, Tokenizer as Library, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Library
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {text: i for i, text in enumerate((OPENINGS[0], *letters))}
@@ -67,3 +68,8 @@ def bytes_tokenizer() -> Tokenizer:
     library.decoder = decoders.ByteLevel()
     library.add_special_tokens([AddedToken(OPENINGS[0], special=True)])
     return Tokenizer(library, "bytes")
+
+
+def undecided_by(name: str) -> str | None:
+    """Why a model decides no claim, or nothing."""
+    return "the model is a random one, made to try what runs" if name == TINY else None

@@ -6,7 +6,7 @@ the network answer as after the examples, if the vector holds the task.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -24,7 +24,7 @@ from meta_icl.models import Network
 class Contexts:
     """Prompts of a task with examples and without, and the vectors of their contexts; every query is asked both ways.
 
-    `vectors` "prompts layers d" are those at the dummies.
+    `vectors` "prompts layers d" are those at the dummies, `bare` the same at the dummies without any examples.
     """
 
     task: TextTask
@@ -32,7 +32,8 @@ class Contexts:
     after_examples: tuple[Asked, ...]
     alone: tuple[Asked, ...]
     vectors: Float[np.ndarray, "prompts layers d"]
-    queries: tuple[int, ...] = field(default=())  # the numbers of the queries in the task
+    bare: Float[np.ndarray, "prompts layers d"]
+    queries: tuple[int, ...]  # their numbers in the task
 
 
 def contexts_of(
@@ -52,7 +53,7 @@ def contexts_of(
     """
     enough = f"at least {shots + 2}"
     require(len(task.examples) >= shots + 2, f"number of examples of {task.name}", len(task.examples), enough)
-    after, alone, dummies, queries = [], [], [], []
+    after, alone, dummies, bare, queries = [], [], [], [], []
     for i in range(prompts):
         rng = np.random.default_rng((seed, i))
         drawn = draw_prompt(task, shots, rng=rng)
@@ -60,9 +61,11 @@ def contexts_of(
         queries.append(drawn.indices[-1])
         after.append(asked_of(drawn, tokenizer, task.separator, opening))
         alone.append(asked_of(TextPrompt((), drawn.query, (), drawn.indices[-1:]), tokenizer, task.separator, opening))
-        with_dummy = TextPrompt(drawn.context, dummy, (), drawn.indices)
-        dummies.append(asked_of(with_dummy, tokenizer, task.separator, opening).before)
-    return Contexts(task, shots, tuple(after), tuple(alone), states_at(network, dummies), tuple(queries))
+        for context, rows in ((drawn.context, dummies), ((), bare)):
+            with_dummy = TextPrompt(context, dummy, (), ())
+            rows.append(asked_of(with_dummy, tokenizer, task.separator, opening).before)
+    vectors = (states_at(network, rows) for rows in (dummies, bare))
+    return Contexts(task, shots, tuple(after), tuple(alone), *vectors, tuple(queries))
 
 
 def asked_of(prompt: TextPrompt, tokenizer: Tokenizer, separator: str, opening: int | None) -> Asked:
