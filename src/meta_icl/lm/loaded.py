@@ -3,9 +3,11 @@
 The name `tiny` is a random model made on the spot, whose tokens are bytes: for trying what runs, not for what it says.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -73,3 +75,8 @@ def bytes_tokenizer() -> Tokenizer:
 def undecided_by(name: str) -> str | None:
     """Why a model decides no claim, or nothing."""
     return "the model is a random one, made to try what runs" if name == TINY else None
+
+
+def model_of(config: Mapping[str, Any]) -> str | None:
+    """The language model that a run of a paper asked, by the run's configuration; nothing where it asked none."""
+    return config["config"].get("model")

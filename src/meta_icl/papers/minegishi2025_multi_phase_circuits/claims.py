@@ -228,5 +228,5 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
         claim(30, "A standard transformer ends with the same circuit", "Fig. 20", same_end(("standard",))),
         claim(31, "With all labels as targets the accuracy stays below 1", "Fig. 21", every),
         Claim("minegishi2025/M32", "In GPT-2 XL chunk-example peaks in earlier layers than label attention", "Fig. 10",
-              (), "needs the weights of GPT-2 XL and SST-2, which are not part of this run"),
+              (), "asked of a language model by the preset `language`"),
     ]  # fmt: skip
