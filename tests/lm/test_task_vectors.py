@@ -13,7 +13,7 @@ from meta_icl.lm import load_language_model, read_tokenizer
 from meta_icl.lm.configurations import shape_of
 from meta_icl.lm.few_shot import Asked
 from meta_icl.lm.names import expected, from_checkpoint
-from meta_icl.lm.states import Replaced, replaced_answers, states_at
+from meta_icl.lm.states import Replaced, answers_with_states, replaced_answers, states_at
 from meta_icl.lm.task_vectors import carried, contexts_of
 from meta_icl.lm.tasks import task_of
 
@@ -66,6 +66,16 @@ def test_its_own_state_changes_nothing_of_a_longer_answer(model):
     expected_sum = sum(logs[3 + j, token] for j, token in enumerate(answer))
     np.testing.assert_allclose(told.scores, np.full(3, expected_sum), atol=3e-4)
     assert not told.greedy.any() or (logs[3:6].argmax(1) == answer).all()
+
+
+def test_answers_and_states_of_one_pass(model):
+    asked = [Asked((0, 2, 3, 4), (8, 9)), Asked(tuple([0] + [2, 3] * 20), (4,))]
+    told, states = answers_with_states(model[0], asked)
+    for one, score, own in zip(asked, told.scores, states_at(model[0], [one.before for one in asked]), strict=True):
+        logs = logs_after(model, (*one.before, *one.answer))
+        first = len(one.before) - 1
+        assert score == pytest.approx(sum(logs[first + j, t] for j, t in enumerate(one.answer)), abs=3e-4)
+        np.testing.assert_allclose(states[asked.index(one)], own, atol=1e-5)
 
 
 def test_vectors_are_of_a_dummy_that_is_not_the_query(model):

@@ -32,6 +32,12 @@ def states_at(network: Network, rows: Sequence[Sequence[int]]) -> Float[np.ndarr
     return np.stack(found)
 
 
+def answers_with_states(network: Network, asked: Sequence[Asked]) -> tuple[Told, Float[np.ndarray, "n layers d"]]:
+    """Whole answers as `log_probabilities` scores them, and the stream at the last token before each, in one pass."""
+    nothing = np.zeros(network.config.d_model, np.float32)
+    return _passed(network, [Replaced(one, -1, nothing) for one in asked], lambda done, total: None, states=True)
+
+
 class Replaced(NamedTuple):
     """An answer asked for with the stream after one layer, at the last token before the answer, put in its place."""
 
@@ -53,6 +59,14 @@ def replaced_answers(
         require(0 <= one.layer < network.n_layers, "layer", one.layer, f"from 0 to {network.n_layers - 1}")
         complete = len(one.asked.before) >= 1 and len(one.asked.answer) >= 1
         require(complete, "answer", one.asked, "tokens, with at least one before them")
+    return _passed(network, wanted, progress)[0]
+
+
+def _passed(
+    network: Network, wanted: Sequence[Replaced], progress: Callable[[int, int], None], *, states: bool = False
+) -> tuple[Told, np.ndarray]:
+    """Answers with states in place, where the layer is not -1, and the stream before each answer if it is wanted."""
+    found: list[np.ndarray] = [np.empty(0)] * len(wanted)
     scores, greedy = np.zeros(len(wanted)), np.zeros(len(wanted), bool)
     lengths = [len(one.asked.before) + len(one.asked.answer) - 1 for one in wanted]
     most = max(len(one.asked.answer) for one in wanted)
@@ -62,18 +76,20 @@ def replaced_answers(
         for group in (members[i : i + size] for i in range(0, len(members), size)):
             rows, starts = np.zeros((size, length), int), np.zeros(size, int)
             answers, counts = np.zeros((size, most), int), np.zeros(size, int)
-            layers, states = np.zeros(size, int), np.zeros((size, d), np.float32)
+            layers, placed = np.zeros(size, int), np.zeros((size, d), np.float32)
             for row, i in enumerate(group):
-                (before, answer), layers[row], states[row] = wanted[i]
+                (before, answer), layers[row], placed[row] = wanted[i]
                 rows[row, : lengths[i]] = (*before, *answer[:-1])
                 starts[row], counts[row] = len(before) - 1, len(answer)
                 answers[row, : len(answer)] = answer
-            told = _answers(network, *map(jnp.asarray, (rows, starts, answers, counts, layers, states)))
-            logs, best = map(np.asarray, told)
+            told = _answers(network, *map(jnp.asarray, (rows, starts, answers, counts, layers, placed)), states)
+            logs, best, stream = map(np.asarray, told)
             scores[group], greedy[group] = logs[: len(group)], best[: len(group)]
+            for row, i in enumerate(group):
+                found[i] = stream[row]
             done += len(group)
             progress(done, len(wanted))
-    return Told(scores, greedy)
+    return Told(scores, greedy), np.stack(found)
 
 
 def _by_length(lengths: Sequence[int]) -> dict[int, list[int]]:
@@ -100,19 +116,22 @@ def _answers(
     answers: Int[Array, "b answer"],
     counts: Int[Array, " b"],
     layers: Int[Array, " b"],
-    states: Float[Array, "b d"],
-) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
-    """Log-probabilities of whole answers, and whether greedy decoding would give them."""
+    placed: Float[Array, "b d"],
+    states: bool,
+) -> tuple[Float[Array, " b"], Bool[Array, " b"], Float[Array, "b layers d"]]:
+    """Log-probabilities of whole answers, whether greedy decoding would give them, and the stream if `states`."""
 
-    def one(row: Array, start: Array, answer: Array, count: Array, layer: Array, state: Array) -> tuple[Array, Array]:
+    def one(row: Array, start: Array, answer: Array, count: Array, layer: Array, state: Array) -> tuple[Array, ...]:
         at = jnp.arange(network.n_layers)[:, None, None] == layer
         at &= jnp.arange(row.shape[0])[None, :, None] == start
-        stream, _ = network.through(network.embedded(row), (Intervention("resid_post", at, state),))
+        replaced = () if states else (Intervention("resid_post", at, state),)
+        stream, trace = network.through(network.embedded(row), replaced)
         places = jnp.minimum(start + jnp.arange(answer.shape[0]), row.shape[0] - 1)
         logs = jax.nn.log_softmax(network.read(stream[places]))
         own = jnp.take_along_axis(logs, answer[:, None], axis=1)[:, 0]
         asked = jnp.arange(answer.shape[0]) < count
         right = jnp.argmax(logs, axis=1) == answer
-        return jnp.sum(jnp.where(asked, own, 0)), jnp.all(right | ~asked)
+        before = trace["resid_post"][:, start] if states else jnp.zeros((0, 0))
+        return jnp.sum(jnp.where(asked, own, 0)), jnp.all(right | ~asked), before
 
-    return jax.vmap(one)(tokens, starts, answers, counts, layers, states)
+    return jax.vmap(one)(tokens, starts, answers, counts, layers, placed)
