@@ -174,7 +174,7 @@ def test_the_card(folder, tmp_path, capsys):
     assert main([*arguments, "--prompts", "2", "--out", str(tmp_path / "card.html"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((tmp_path / "card.json").read_text()) and told["schema"] == 1
-    names = ["few_shot", "by_position", "heads", "without_heads", "circuits", "implicit_updates"]
+    names = ["few_shot", "by_position", "heads", "without_heads", "task_vectors", "circuits", "implicit_updates"]
     assert list(told["sections"]) == names and told["settings"]["opening"] == "<s>"
     assert all(s["title"] and s["reading"] and s["limits"] for s in told["sections"].values())
     numbers = read_tokenizer(path).numbers((tmp_path / "text.txt").read_text())
@@ -186,3 +186,12 @@ def test_the_card(folder, tmp_path, capsys):
     row = told["sections"]["by_position"]["rows"][0]
     assert row["tokens"] == "1-8" and row["loss"] == pytest.approx(np.array(losses)[:, :8].mean(), abs=1e-3)
     assert "What is lost without these heads" in (tmp_path / "card.html").read_text()
+    (tmp_path / "other.json").write_text(json.dumps(told | {"subject": "another"}))
+    both = [str(tmp_path / "card.json"), str(tmp_path / "other.json"), "--out", str(tmp_path / "both.html"), "--json"]
+    assert main(["card", *both]) == 0
+    beside = json.loads(capsys.readouterr().out)
+    assert [card["subject"] for card in beside["cards"]] == ["model", "another"] and beside["cards"][0] == told
+    assert "model, another: how they learn in context" in (tmp_path / "both.html").read_text()
+    (tmp_path / "wrong.json").write_text("[]")
+    assert main(["card", str(tmp_path / "wrong.json")]) == 2
+    assert "card must be a JSON that `meta-icl card` wrote" in capsys.readouterr().err

@@ -131,7 +131,7 @@ def _answers(
         own = jnp.take_along_axis(logs, answer[:, None], axis=1)[:, 0]
         asked = jnp.arange(answer.shape[0]) < count
         right = jnp.argmax(logs, axis=1) == answer
-        before = trace["resid_post"][:, start] if states else jnp.zeros((0, 0))
+        before = trace["resid_post"][:, start] if states else jnp.zeros((0, state.shape[0]))
         return jnp.sum(jnp.where(asked, own, 0)), jnp.all(right | ~asked), before
 
     return jax.vmap(one)(tokens, starts, answers, counts, layers, placed)

@@ -32,6 +32,7 @@ def heads_copying(network: Any, layers: Sequence[int] | np.ndarray) -> Float[np.
     unembed = embed.T if not hasattr(network.readout, "map") else np.asarray(network.readout.map.weight, np.float64)
     if network.final_norm is not None:
         unembed = np.asarray(network.final_norm.scale, np.float64)[:, None] * unembed
+    through = (unembed - unembed.mean(1, keepdims=True)) @ embed  # of all heads alike, and the largest product
     scores = []
     for i in layers:
         block = network.block(int(i))
@@ -41,7 +42,7 @@ def heads_copying(network: Any, layers: Sequence[int] | np.ndarray) -> Float[np.
         scale = np.ones(v.shape[1]) if norm is None else np.asarray(norm.scale, np.float64)
         w_o = block.mixer.w_o
         writes = np.eye(d).reshape(heads, k, d) if w_o is None else np.asarray(w_o, np.float64)
-        scores.append(eigenvalue_copying(*map(jnp.asarray, (embed, scale[None, :, None] * v, writes, unembed))))
+        scores.append(copying_score(jnp.asarray(writes @ through @ (scale[None, :, None] * v))))
     return np.stack(scores)
 
 
