@@ -159,6 +159,8 @@ def judged_language(found: Found, shots: Sequence[int], model: str) -> list[Clai
     fits = {family: points(found, family, shots) for family in FAMILIES}
     squares = [r_squared(*fits[family]) for family in FAMILIES]
     varies = Converged("spread of accuracy over tasks and shots", at_least(0.05), [fits[f][1].std() for f in FAMILIES])
+    plain = np.concatenate([a["right"].mean(1) for a in four.values()])
+    answered = Converged("accuracy of a task after 4 examples", at_least(0.1), plain)
     told = "; ".join(
         f"{name}: decoded {a['decoded'].mean(1).max():.2f} at layer {int(a['decoded'].mean(1).argmax()) + 1}, right "
         f"{a['right'].mean():.2f}, with positive states {a['positive'].mean():.2f}, with null {a['null'].mean():.2f}"
@@ -183,7 +185,7 @@ def judged_language(found: Found, shots: Sequence[int], model: str) -> list[Clai
     }  # fmt: skip
     return [
         Claim(f"han2024/{id}", *STATEMENTS[id], tuple(checks.get(id, ())), NEVER.get(id) or undecided_by(model),
-              base if id in checks else None, varies if id in ("H-13", "H-14") else None)
+              base if id in checks else None, {"H-13": varies, "H-14": varies, "H-15": answered}.get(id))
         for id in STATEMENTS
     ]  # fmt: skip
 
