@@ -74,6 +74,10 @@ Found = Mapping[str, Mapping[str, np.ndarray]]
 
 def tasks_of(run: Run, *, labelled: bool) -> Found:
     """What every task with labels, or without, left behind, by name."""
-    names = {f"file{i}": str(name) for i, name in enumerate(run.config["config"]["files"])}
-    found = {names.get(name, name.partition("-")[2]): part.load_arrays("result") for name, part in run.parts().items()}
-    return {name: arrays for name, arrays in found.items() if bool(arrays["labels"]) == labelled}
+    files = {f"file{i}": str(name) for i, name in enumerate(run.config["config"]["files"])}
+    found = {name: part.load_arrays("result") for name, part in run.parts().items()}
+    return {
+        files.get(name, name.partition("-")[2]): arrays
+        for name, arrays in found.items()
+        if bool(arrays["labels"]) == labelled
+    }
