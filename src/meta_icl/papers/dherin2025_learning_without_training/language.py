@@ -39,7 +39,7 @@ class LanguageConfig:
 
     model: str = "smollm2"
     task: str = "symbols"
-    prompts: int = 6
+    prompts: int = 4
     shots: int = 8
 
 

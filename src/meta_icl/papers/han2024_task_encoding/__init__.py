@@ -54,7 +54,7 @@ PRESETS = {
         seeds=5, d=16, rank=4, rows=20, width=256, layers=12, heads=8, mixtures=MIXTURES, steps=80_000, batch=128,
         optimiser="adam", learning_rate=1e-4, b2=0.9999, decay=False, init_std=0.02, per_task_patched=100,
     ),
-    # Shrunk: 20 prompts a task, in place of 100.
+    # Shrunk: 12 prompts a task, in place of 100.
     "language": LanguageConfig(),
 }  # fmt: skip
 

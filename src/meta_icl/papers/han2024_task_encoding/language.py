@@ -55,7 +55,7 @@ class LanguageConfig:
     """The model, prompts per task, numbers of examples; the first after which interventions are made is `shots[1]`."""
 
     model: str = "smollm2"
-    per_task: int = 20
+    per_task: int = 12
     shots: tuple[int, ...] = (1, 4, 10)
 
 

@@ -35,7 +35,7 @@ PRESETS = {
         model="tiny", tasks=("present_past", "capitalize"), shots=2, choosing=3, testing=3, every=2,
         conflicts=("present_past>capitalize",),
     ),
-    # Shrunk: 16 prompts to choose a layer on and 32 to test it on, in place of 50 and 50 of the public code.
+    # Shrunk: every other layer, 12 prompts to choose one and 20 to test it, in place of 50 and 50 of the public code.
     "small": Config(),
-    "paper": Config(choosing=50, testing=50),
+    "paper": Config(choosing=50, testing=50, every=1),
 }  # fmt: skip

@@ -22,14 +22,12 @@ class Config:
         "singular_plural",
     )
     shots: int = 5
-    choosing: int = 16
-    testing: int = 32
-    every: int = 1
+    choosing: int = 12
+    testing: int = 20
+    every: int = 2
     conflicts: tuple[str, ...] = (
         "antonym>capitalize",
         "present_past>capitalize",
-        "singular_plural>capitalize",
         "capitalize>present_past",
         "antonym>present_past",
-        "english_french>present_past",
     )

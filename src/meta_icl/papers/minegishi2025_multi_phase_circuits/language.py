@@ -35,7 +35,7 @@ class LanguageConfig:
 
     model: str = "smollm2"
     reviews: str = "sentiment"
-    prompts: int = 100
+    prompts: int = 60
     shots: int = 2
 
 

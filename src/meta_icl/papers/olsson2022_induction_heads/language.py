@@ -38,11 +38,11 @@ class LanguageConfig:
 
     model: str = "smollm2"
     text: str = ""
-    windows: int = 12
+    windows: int = 8
     length: int = 512
     period: int = 100
     sequences: int = 10
-    draws: int = 3
+    draws: int = 2
 
 
 def measure(
