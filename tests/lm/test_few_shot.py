@@ -111,15 +111,44 @@ def test_curves_are_of_every_prompt_by_itself(folder):
         few_shot(network, tokenizer, task, shots=(1,), prompts=2, longest=3)
 
 
+def test_a_question_without_content(folder):
+    """Scores behind the same examples and N/A, which is unknown here, and their difference from those of the query."""
+    path, shape, arrays = folder
+    network, tokenizer, task = (
+        load_language_model(path).network,
+        read_tokenizer(path),
+        task_of("t", ROWS, separator="\n"),
+    )
+    found = few_shot(
+        network, tokenizer, task, shots=(0, 2), controls=("right",), prompts=2, opening=0, content_free=True
+    )
+    for i, k in ((0, 0), (1, 1)):
+        drawn = draw_prompt(task, 2, rng=np.random.default_rng((0, i)))
+        examples = [0] + [
+            n for e in drawn.context[: found.shots[k]] for n in tokenizer.numbers(e.question + e.answer + "\n")
+        ]
+        before = (*examples, 0, 7)  # N/A is <s>, then the arrow
+        wanted = [score(shape, arrays, Asked(before, (tokenizer.numbers(label)[0],)))[0] for label in drawn.labels]
+        np.testing.assert_allclose(found.without_content["right"][i, k], wanted, rtol=0, atol=2e-4)
+    better = found.scores["right"] - found.without_content["right"]
+    np.testing.assert_array_equal(
+        found.accuracy("right", by_content=True), (better.argmax(-1) == found.targets["right"]).astype(float)
+    )
+    assert [row["content_free"] for row in found.rows()] == found.accuracy("right", by_content=True).mean(0).tolist()
+    open_task = task_of("t", [{"input": w, "output": w} for w in "xyzuv"], separator="\n")
+    with pytest.raises(BadInput, match="content_free must be false: t has no labels"):
+        few_shot(network, tokenizer, open_task, shots=(1,), prompts=2, content_free=True)
+
+
 def test_the_command(folder, tmp_path, capsys):
     path, _, _ = folder
     (tmp_path / "task.json").write_text(json.dumps(ROWS))
     arguments = ["fewshot", str(path), "--task", str(tmp_path / "task.json"), "--template", "{input} -> {output}"]
     arguments += ["--shots", "0,2", "--prompts", "3", "--controls", "right,flipped", "--root", str(tmp_path)]
-    assert main([*arguments, "--json"]) == 0
+    assert main([*arguments, "--content-free", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["opening"] == "<s>" and len(told["rows"]) == 4 and set(told["worth"]) == {"flipped"}
-    assert 0 <= told["rows"][0]["accuracy"] <= 1
+    assert 0 <= told["rows"][0]["accuracy"] <= 1 and 0 <= told["rows"][0]["content_free"] <= 1
     page = (tmp_path / "fewshot-model-task.html").read_text()
     assert "right answers are worth" in page
     for extra, message in (
@@ -145,7 +174,7 @@ def test_the_card(folder, tmp_path, capsys):
     assert main([*arguments, "--prompts", "2", "--out", str(tmp_path / "card.html"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((tmp_path / "card.json").read_text()) and told["schema"] == 1
-    names = ["few_shot", "by_position", "heads", "without_heads", "circuits", "implicit_updates"]
+    names = ["few_shot", "by_position", "heads", "without_heads", "task_vectors", "circuits", "implicit_updates"]
     assert list(told["sections"]) == names and told["settings"]["opening"] == "<s>"
     assert all(s["title"] and s["reading"] and s["limits"] for s in told["sections"].values())
     numbers = read_tokenizer(path).numbers((tmp_path / "text.txt").read_text())
@@ -157,3 +186,12 @@ def test_the_card(folder, tmp_path, capsys):
     row = told["sections"]["by_position"]["rows"][0]
     assert row["tokens"] == "1-8" and row["loss"] == pytest.approx(np.array(losses)[:, :8].mean(), abs=1e-3)
     assert "What is lost without these heads" in (tmp_path / "card.html").read_text()
+    (tmp_path / "other.json").write_text(json.dumps(told | {"subject": "another"}))
+    both = [str(tmp_path / "card.json"), str(tmp_path / "other.json"), "--out", str(tmp_path / "both.html"), "--json"]
+    assert main(["card", *both]) == 0
+    beside = json.loads(capsys.readouterr().out)
+    assert [card["subject"] for card in beside["cards"]] == ["model", "another"] and beside["cards"][0] == told
+    assert "model, another: how they learn in context" in (tmp_path / "both.html").read_text()
+    (tmp_path / "wrong.json").write_text("[]")
+    assert main(["card", str(tmp_path / "wrong.json")]) == 2
+    assert "card must be a JSON that `meta-icl card` wrote" in capsys.readouterr().err

@@ -20,7 +20,7 @@ EXPECTED = {
     "vonoswald2022_gradient_descent": ({f"VO-{i}" for i in range(1, 25)}, {"VO-1", "VO-2", "VO-24"}),
     "rossi2024_understanding_icl": ({f"R-{i}" for i in range(1, 13)}, {"R-1"}),
     "dherin2025_learning_without_training": (
-        {f"D{i}" for i in range(1, 14)},
+        {f"D{i}" for i in range(1, 17)},
         {f"D{i}" for i in (1, 2, 3, 4, 5, 6, 7, 10, 13)},
     ),
     "goldwaser2025_prompt_weight_equivalence": ({f"G{i}" for i in range(1, 8)}, {"G1", "G2", "G3", "G5"}),
@@ -36,7 +36,7 @@ EXPECTED = {
     "raventos2023_task_diversity": ({f"V-{i}" for i in range(1, 14)} | {"B-1", "T-1", "T-2"}, set()),
     "kirsch2022_gpicl": ({f"G{i}" for i in range(1, 15)}, set()),
     "minegishi2025_multi_phase_circuits": ({f"M{i}" for i in range(1, 33)}, set()),
-    "olsson2022_induction_heads": ({f"O{i}" for i in range(1, 6)}, set()),
+    "olsson2022_induction_heads": ({f"O{i}" for i in range(1, 11)}, set()),
     "chan2022_data_properties": ({f"C{i}" for i in range(1, 10)}, set()),
     "reddy2023_abrupt_icl": ({f"R{i}" for i in range(1, 10)}, set()),
     "singh2024_induction_formation": ({f"S{i}" for i in range(1, 11)}, set()),
@@ -45,6 +45,8 @@ EXPECTED = {
         {*(f"F-{i}" for i in (2, 3, 4)), *(f"{k}-{i}" for k in "LMPQR" for i in (1, 2)), "Q-3", "R-3", "G-1"},
         set(),
     ),
+    "brown2020_few_shot": ({f"B-{i}" for i in (1, 2, 3)} | {f"L-{i}" for i in range(1, 5)}, set()),
+    "hendel2023_task_vectors": ({f"T-{i}" for i in range(1, 6)}, set()),
     "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
 

@@ -67,16 +67,16 @@ NETWORKS = {
     "neox": language(models.neox(9, 8, 2, 2, 16, models.Rotary(fraction=0.5))),
     "olmo2": language(models.olmo2(9, 8, 2, 2, 16)),
 }
-SITES = ("ablation", "attention", "lens", "weights")
+SITES = ("ablation", "attention", "lens", "task_vectors", "weights")
 LANGUAGE = {*SITES, "decodability", "induction", "implicit_updates"}
 RUNS = {  # the probes that can look at each network; all others refuse
     "von_oswald": {*SITES, "decodability", "descent"},
     "garg": {*SITES, "circuits", "decodability", "descent", "implicit_updates"},
     "raventos": {*SITES, "circuits", "decodability", "descent", "implicit_updates"},
     "contextual": {*SITES, "decodability", "descent", "implicit_updates"},
-    "lstm": {"decodability", "descent", "lens"},
-    "memories": {"ablation", "decodability", "descent", "implicit_updates", "lens", "memories"},
-    "mine": {"attention", "decodability", "descent"},
+    "lstm": {"decodability", "descent", "lens", "task_vectors"},
+    "memories": {"ablation", "decodability", "descent", "implicit_updates", "lens", "memories", "task_vectors"},
+    "mine": {"attention", "decodability", "descent", "task_vectors"},
     "minegishi": {*SITES, "circuits", "decodability", "induction"},
     "reddy": {*SITES, "circuits", "decodability", "induction"},
     "singh": {*SITES, "circuits", "decodability", "induction"},

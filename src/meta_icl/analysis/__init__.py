@@ -43,7 +43,7 @@ from meta_icl.analysis.learning_phases import (
     power_law,
 )
 from meta_icl.analysis.rollouts import rolled_out, rollout_losses
-from meta_icl.analysis.weights import DescentWeights, copying_score, descent_weights, eigenvalues
+from meta_icl.analysis.weights import DescentWeights, copying_score, descent_weights, eigenvalues, shuffled
 
 __all__ = [
     "PHASES",
@@ -83,6 +83,7 @@ __all__ = [
     "rank_correlation",
     "rolled_out",
     "rollout_losses",
+    "shuffled",
     "task_decodability",
     "task_means",
     "token_copying",

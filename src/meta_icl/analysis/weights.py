@@ -1,7 +1,9 @@
 """What the weight products of a linear transformer say: eigenvalues, copying, how close they are to a construction."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
@@ -46,3 +48,15 @@ def copying_score(products: Float[Array | np.ndarray, "*l d d"]) -> Float[np.nda
     values = eigenvalues(products)
     total = np.abs(values).sum(-1)
     return np.divide(np.real(values).sum(-1), total, out=np.zeros_like(total), where=total > 0)
+
+
+def shuffled(tree: Any, seed: int) -> Any:
+    """The same arrays of real numbers with the entries of each in another order."""
+    rng = np.random.default_rng(seed)
+
+    def mixed(leaf: Any) -> Any:
+        if not eqx.is_inexact_array(leaf):
+            return leaf
+        return jnp.asarray(rng.permutation(np.asarray(leaf).ravel()).reshape(leaf.shape), leaf.dtype)
+
+    return jax.tree.map(mixed, tree)

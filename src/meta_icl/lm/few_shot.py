@@ -6,7 +6,7 @@ the tokens of answers leave the device.
 
 import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.evaluation.by_position import Band, bootstrap
-from meta_icl.lm.prompts import CONTROLS, answer_tokens, draw_prompt, tokenize
-from meta_icl.lm.scoring import auc_band, calibrated_by_prior, correct, label_losses
-from meta_icl.lm.tasks import TextTask
+from meta_icl.lm.prompts import CONTROLS, TextPrompt, answer_tokens, draw_prompt, tokenize
+from meta_icl.lm.scoring import auc_band, calibrated, calibrated_by_prior, correct, label_losses
+from meta_icl.lm.tasks import Example, TextTask
 from meta_icl.lm.tokenizer import Tokenizer
 from meta_icl.models import Intervention, Network
 
@@ -150,7 +150,10 @@ def _next(network: Network, row: Int[Array, " t"], last: Int[Array, ""]) -> Floa
 
 @dataclass(frozen=True)
 class FewShot:
-    """What was measured; `scores[control]` is "prompts shots labels" of labels, "prompts shots 1" of open answers."""
+    """What was measured; `scores[control]` is "prompts shots labels" of labels, "prompts shots 1" of open answers.
+
+    `without_content[control]` are scores of labels behind the same examples and a question without content, if asked.
+    """
 
     task: TextTask
     shots: tuple[int, ...]
@@ -160,12 +163,17 @@ class FewShot:
     opening: int | None
     longest: int  # tokens of a prompt
     passes: int
+    without_content: dict[str, Float[np.ndarray, "prompts shots labels"]] = field(default_factory=dict)
 
-    def accuracy(self, control: str, *, by_prior: bool = False) -> Float[np.ndarray, "prompts shots"]:
-        """One where the answer is right, a share of one at ties."""
+    def accuracy(
+        self, control: str, *, by_prior: bool = False, by_content: bool = False
+    ) -> Float[np.ndarray, "prompts shots"]:
+        """One where the answer is right, a share of one at ties; calibrated by the prompts' mean or by no content."""
         if not self.task.labels:
             return self.exact[control]
         scores = self.scores[control]
+        if by_content:
+            scores = calibrated(scores, self.without_content[control])
         if by_prior:
             scores = np.stack([calibrated_by_prior(scores[:, k]) for k in range(len(self.shots))], axis=1)
         return correct(scores, self.targets[control])
@@ -187,6 +195,8 @@ class FewShot:
                 if self.task.labels:
                     area = auc_band(self.scores[control][:, k], self.targets[control][:, k])
                     row |= {"calibrated": float(prior.mean[k])}
+                    if self.without_content:
+                        row |= {"content_free": float(self.accuracy(control, by_content=True)[:, k].mean())}
                     row |= {"auc": float(area.mean), "auc_low": float(area.low), "auc_high": float(area.high)}
                 found.append(row | _told_band("loss", loss, k))
         return found
@@ -218,24 +228,29 @@ def few_shot(
     opening: int | None = None,
     longest: int | None = None,
     interventions: Sequence[Intervention] = (),
+    content_free: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FewShot:
     """Accuracy and loss by number of examples under every control, on the same examples.
 
     The answer counts as a whole. An open one is right where each of its tokens is the most probable and then the
-    separator. `opening` is a token put first; no prompt may have more than `longest` tokens. Raises `BadInput` for a
-    control or number of shots that the task does not allow.
+    separator. `opening` is a token put first; no prompt may have more than `longest` tokens. With `content_free`,
+    labels are also scored behind the same examples and a question without content (Zhao et al., 2021), a pass more per
+    number of examples. Raises `BadInput` for a control or number of shots that the task does not allow, and for
+    `content_free` where answers are open.
     """
+    require(bool(task.labels) or not content_free, "content_free", content_free, f"false: {task.name} has no labels")
     require(len(shots) > 0 and min(shots) >= 0, "shots", list(shots), "numbers from 0 on")
     require(prompts >= 2, "prompts", prompts, "at least 2, for intervals")
     shots, n = tuple(sorted(set(shots))), max(shots)
     asked: list[Asked] = []
     keys: dict[str, list[list[tuple[list[int], int]]]] = {}  # per control, prompt, shots: answers asked, which is right
+    empty: dict[str, list[list[list[int]]]] = {}  # the same of answers to the question without content
     end = tokenizer.numbers(task.separator)[0]
     most = 0
     for control in controls:
         choose("control", control, CONTROLS)
-        keys[control] = []
+        keys[control], empty[control] = [], []
         for i in range(prompts):
             drawn = draw_prompt(task, n, rng=np.random.default_rng((seed, i)), control=control)
             cut = tokenize(drawn, tokenizer, separator=task.separator, opening=opening, answered=True)
@@ -247,15 +262,21 @@ def few_shot(
                 before = tuple(map(int, cut.tokens[: spans[k].start]))
                 answers = drawn.labels or (own.answer,)
                 rows = [tuple(row) for row in answer_tokens(own.question, answers, tokenizer)]
-                if not drawn.labels:
-                    rows.append((*rows[0], end))
-                elif any(a != b and b[: len(a)] == a for a in rows for b in rows):
-                    rows = [(*row, end) for row in rows]  # one label begins another: its end tells
+                rows = _told_apart(rows, end) if drawn.labels else [*rows, (*rows[0], end)]
                 each.append((list(range(len(asked), len(asked) + len(rows))), list(answers).index(own.answer)))
                 if not before:
                     raise BadInput("the first question is empty, so an opening token must stand before it")
                 asked += [Asked(before, row) for row in rows]
             keys[control].append(each)
+            if content_free:
+                free = []
+                for k in shots:
+                    nothing = TextPrompt(drawn.context[:k], Example(task.content_free, ""), drawn.labels, ())
+                    before = tokenize(nothing, tokenizer, separator=task.separator, opening=opening).tokens.tolist()
+                    rows = _told_apart(answer_tokens(task.content_free, drawn.labels, tokenizer), end)
+                    free.append(list(range(len(asked), len(asked) + len(rows))))
+                    asked += [Asked(tuple(before), row) for row in rows]
+                empty[control].append(free)
     require(
         longest is None or most <= longest, "tokens of a prompt", most, f"at most {longest}, for which the model is"
     )
@@ -272,4 +293,11 @@ def few_shot(
         scores[control] = told.scores[at] if task.labels else told.scores[at[..., :1]]
         targets[control] = np.array([[right for _, right in each] for each in rows])
         exact[control] = told.greedy[at[..., -1]].astype(float)
-    return FewShot(task, shots, scores, targets, exact, opening, most, passes[0])
+    free = {control: told.scores[np.array(rows)] for control, rows in empty.items()} if content_free else {}
+    return FewShot(task, shots, scores, targets, exact, opening, most, passes[0], free)
+
+
+def _told_apart(rows: Sequence[Sequence[int]], end: int) -> list[tuple[int, ...]]:
+    """Labels as tokens; with the end behind each where one begins another, so that its end tells."""
+    begins = any(a != b and list(b[: len(a)]) == list(a) for a in rows for b in rows)
+    return [(*row, end) if begins else tuple(row) for row in rows]

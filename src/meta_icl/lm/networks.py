@@ -78,7 +78,12 @@ def save_language_model(
     `n_positions` is the length that a model without learned positions is said to be for (default: 2048). Raises
     `BadInput` for a network that no family describes, and a folder that holds a model or cannot be written.
     """
-    network = model.network
+    config, tensors = exported(model.network, n_positions=n_positions)
+    write_checkpoint(folder, config, tensors, tokenizer)
+
+
+def exported(network: Network, *, n_positions: int | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration of a network in its family, and its tensors under the family's names."""
     shape = shape_of_network(network, n_positions=n_positions)
     arrays = {}
     for name in our_names(shape):
@@ -86,7 +91,7 @@ def save_language_model(
         array = np.asarray(_leaf(network, path)[row])
         over_heads = shape.qk_norm == "width" and name.endswith(("q_norm.scale", "k_norm.scale"))
         arrays[name] = array.reshape(-1, shape.d_head) if over_heads else array
-    write_checkpoint(folder, config_of(shape), dict(to_checkpoint(arrays, shape)), tokenizer)
+    return dict(config_of(shape)), dict(to_checkpoint(arrays, shape))
 
 
 def shape_of_network(network: Network, *, n_positions: int | None = None) -> Shape:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from meta_icl.errors import BadInput, choose, require
-from meta_icl.lm.tasks import GENERATED, PLAIN, Template, TextTask, generated, shipped, task_of, word_pairs
+from meta_icl.lm.tasks import GENERATED, PLAIN, REVIEW, Template, TextTask, generated, shipped, task_of, word_pairs
 
-SENTIMENT = Template("Review: {sentence}\nSentiment: {label}")  # of Minegishi et al. (2025)
+SENTIMENT = Template(REVIEW)
 SENTIMENTS = {"0": "Negative", "1": "Positive"}
 QUESTION = Template("Question: {question}\nType: {label}")
 TYPES = {"ABBR": "Abbreviation", "DESC": "Description", "ENTY": "Entity", "HUM": "Person", "LOC": "Location",

@@ -19,6 +19,7 @@ import numpy as np
 from meta_icl.errors import BadInput, choose, require
 
 PLAIN = "{input} -> {output}"
+REVIEW = "Review: {sentence}\nSentiment: {label}"  # of Minegishi et al. (2025)
 CONTENT_FREE = "N/A"  # in place of every field, to see what a model answers without a question (Zhao et al., 2021)
 MOST_LABELS, PER_LABEL = 26, 5  # answers are labels if there are few of them and each comes often
 
@@ -170,8 +171,47 @@ def symbols(rng: np.random.Generator, *, meanings: Mapping[str, str]) -> tuple[s
     return symbol, meanings[symbol]
 
 
+THINGS = ("film", "story", "script", "acting", "ending", "music", "plot", "cast", "dialogue", "pacing")
+PRAISE = (
+    "brilliant",
+    "moving",
+    "charming",
+    "gripping",
+    "delightful",
+    "superb",
+    "funny",
+    "touching",
+    "clever",
+    "lovely",
+)
+BLAME = ("dull", "boring", "clumsy", "tedious", "awful", "lifeless", "predictable", "messy", "shallow", "annoying")
+FORMS = (
+    "the {0} is {2} and the {1} is {3}",
+    "a {2} {0} with a {3} {1}",
+    "i found the {0} {2} , and even the {1} was {3}",
+    "{2} {0} , {3} {1}",
+    "what a {2} , {3} {0}",
+    "there is not much to say about this {0} : it is {2} and {3}",
+)
+
+
+def sentiment(rng: np.random.Generator) -> tuple[str, str]:
+    """A made sentence about a film, and whether it praises or blames."""
+    good = bool(rng.integers(2))
+    words = rng.choice(PRAISE if good else BLAME, 2, replace=False)
+    text = str(rng.choice(FORMS)).format(*rng.choice(THINGS, 2, replace=False), *words)
+    return text, "Positive" if good else "Negative"
+
+
 SYMBOLS, LABELS = ("@", "#", "%", "&", "*", "+", "=", "~"), ("A", "B")
-GENERATED = ("addition", "copying", "letters", "symbols", *(f"bitwise_{name}" for name in (*BITWISE, "null")))
+GENERATED = (
+    "addition",
+    "copying",
+    "letters",
+    "sentiment",
+    "symbols",
+    *(f"bitwise_{name}" for name in (*BITWISE, "null")),
+)
 
 
 def generated(name: str, n: int, *, seed: int = 0, **options: int) -> TextTask:
@@ -185,6 +225,7 @@ def generated(name: str, n: int, *, seed: int = 0, **options: int) -> TextTask:
         "bitwise": ("bits",),
         "letters": ("ahead",),
         "copying": ("length",),
+        "sentiment": (),
         "symbols": (),
     }
     for option, value in options.items():
@@ -193,15 +234,18 @@ def generated(name: str, n: int, *, seed: int = 0, **options: int) -> TextTask:
     require(n >= 2, "number of examples", n, "at least 2")
     rng = np.random.default_rng(seed)
     draw: Callable[..., tuple[str, str]] = {
-        "addition": addition, "bitwise": bitwise, "letters": letters, "copying": copying, "symbols": symbols,
+        "addition": addition, "bitwise": bitwise, "letters": letters, "copying": copying, "sentiment": sentiment,
+        "symbols": symbols,
     }[kind]  # fmt: skip
     fixed: dict[str, Any] = dict(options)
     if kind == "bitwise":
         fixed["operation"] = operation
     if kind == "symbols":
         fixed["meanings"] = dict(zip(SYMBOLS, rng.permutation(LABELS * (len(SYMBOLS) // 2)).tolist(), strict=True))
-    rows = [{"input": asked, "output": answer} for asked, answer in map(partial(draw, **fixed), [rng] * n)]
-    return task_of(name, rows, separator="\n")
+    template, separator = (Template(REVIEW), "\n\n") if kind == "sentiment" else (Template(), "\n")
+    asked, answer = template.fields
+    rows = [{asked: question, answer: told} for question, told in map(partial(draw, **fixed), [rng] * n)]
+    return task_of(name, rows, template=template, separator=separator)
 
 
 def word_pairs() -> list[str]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from meta_icl.analysis.weights import shuffled
 from meta_icl.errors import BadInput, require
 from meta_icl.lm.prompts import TokenizedPrompt
 from meta_icl.models import InContextLearner, Intervention, Network, Trace
@@ -94,18 +95,6 @@ def require_site(subject: Subject, site: str, because: str) -> None:
         isinstance(subject.model, InContextLearner), "model", type(subject.model).__name__, "a network and a layout"
     )
     require(site in subject.shape_of_trace(), "network", f"one without `{site}`", because)
-
-
-def shuffled(tree: Any, seed: int) -> Any:
-    """The same arrays of real numbers with the entries of each in another order."""
-    rng = np.random.default_rng(seed)
-
-    def mixed(leaf: Any) -> Any:
-        if not eqx.is_inexact_array(leaf):
-            return leaf
-        return jnp.asarray(rng.permutation(np.asarray(leaf).ravel()).reshape(leaf.shape), leaf.dtype)
-
-    return jax.tree.map(mixed, tree)
 
 
 def learner_subject(learner: Any, prompts: Any) -> Subject:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meta_icl.analysis.circuits import copying_among, eigenvalue_copying, induction_strength, prefix_matching
+from meta_icl.analysis.circuits import copying_among, heads_copying, induction_strength, prefix_matching
 from meta_icl.errors import BadInput, require
 from meta_icl.models import AttentionLayer
 from meta_icl.models.embeddings import TokenEmbedding
@@ -56,7 +56,7 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
     writes = jnp.stack([_writes(mixer) for mixer in mixers]) if plain and hasattr(network, "read") else None
     measured = jax.tree.map(np.asarray, _scores(network, tokens, period, writes)) | {"layers": layers}
     if plain:
-        measured["eigenvalue"] = _eigenvalues(network, layers, mixers)
+        measured["eigenvalue"] = heads_copying(network, layers)
     return measured
 
 
@@ -139,23 +139,6 @@ def figures(found: Mapping[str, Measured]) -> dict[str, Chart]:
 def _writes(mixer: AttentionLayer) -> Any:
     h, d, k = mixer.w_q.shape
     return jnp.eye(d, dtype=mixer.w_q.dtype).reshape(h, k, d) if mixer.w_o is None else mixer.w_o
-
-
-def _eigenvalues(network: Any, layers: np.ndarray, mixers: list[AttentionLayer]) -> np.ndarray:
-    """The eigenvalue form of copying, "l h"; scales of norms are folded into the matrices."""
-    embed = np.asarray(network.embedding.table, np.float64)
-    unembed = embed.T if not hasattr(network.readout, "map") else np.asarray(network.readout.map.weight, np.float64)
-    if network.final_norm is not None:
-        unembed = np.asarray(network.final_norm.scale, np.float64)[:, None] * unembed
-    scores = []
-    for i, mixer in zip(layers, mixers, strict=True):
-        block = network.block(int(i))
-        v = np.repeat(np.asarray(mixer.w_v, np.float64), mixer.w_q.shape[0] // mixer.w_v.shape[0], axis=0)
-        norm = block.norm_mixer if block.config.norm_at in ("pre", "sandwich") else None
-        scale = np.ones(v.shape[1]) if norm is None else np.asarray(norm.scale, np.float64)
-        writes = np.asarray(_writes(mixer), np.float64)
-        scores.append(eigenvalue_copying(*map(jnp.asarray, (embed, scale[None, :, None] * v, writes, unembed))))
-    return np.stack(scores)
 
 
 def _pattern(trace: Any) -> Any:

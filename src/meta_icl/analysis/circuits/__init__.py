@@ -1,7 +1,7 @@
 """Circuits of in-context learning: scores of patterns, masks, ablations, phases of training, reduced models."""
 
 from meta_icl.analysis.circuits.ablation import all_but_one, each_head, without_heads
-from meta_icl.analysis.circuits.copying import copying_among, eigenvalue_copying, output_copying
+from meta_icl.analysis.circuits.copying import copying_among, eigenvalue_copying, heads_copying, output_copying
 from meta_icl.analysis.circuits.masks import REMOVALS, circuit_mask, pruned, shuffled_labels, without
 from meta_icl.analysis.circuits.patterns import (
     CircuitScores,
@@ -52,6 +52,7 @@ __all__ = [
     "copying_among",
     "each_head",
     "eigenvalue_copying",
+    "heads_copying",
     "icl_score",
     "in_context_choice",
     "in_context_loss",

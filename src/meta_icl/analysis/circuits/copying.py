@@ -1,5 +1,8 @@
 """Whether a head copies what it attends to, from its weights and from its output (Elhage 2021, Olsson 2022)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +24,26 @@ def eigenvalue_copying(
     """
     unembed = unembed - unembed.mean(1, keepdims=True)
     return copying_score(jnp.einsum("...kd,de,...el->...kl", writes, unembed @ embed, values))
+
+
+def heads_copying(network: Any, layers: Sequence[int] | np.ndarray) -> Float[np.ndarray, "layers heads"]:
+    """`eigenvalue_copying` of every head of some layers of attention, in float64; scales of norms are folded in."""
+    embed = np.asarray(network.embedding.table, np.float64)
+    unembed = embed.T if not hasattr(network.readout, "map") else np.asarray(network.readout.map.weight, np.float64)
+    if network.final_norm is not None:
+        unembed = np.asarray(network.final_norm.scale, np.float64)[:, None] * unembed
+    through = (unembed - unembed.mean(1, keepdims=True)) @ embed  # of all heads alike, and the largest product
+    scores = []
+    for i in layers:
+        block = network.block(int(i))
+        heads, d, k = block.mixer.w_q.shape
+        v = np.repeat(np.asarray(block.mixer.w_v, np.float64), heads // block.mixer.w_v.shape[0], axis=0)
+        norm = block.norm_mixer if block.config.norm_at in ("pre", "sandwich") else None
+        scale = np.ones(v.shape[1]) if norm is None else np.asarray(norm.scale, np.float64)
+        w_o = block.mixer.w_o
+        writes = np.eye(d).reshape(heads, k, d) if w_o is None else np.asarray(w_o, np.float64)
+        scores.append(copying_score(jnp.asarray(writes @ through @ (scale[None, :, None] * v))))
+    return np.stack(scores)
 
 
 def output_copying(

@@ -1,7 +1,5 @@
 """The sections of a language model's card: each asks one question of it, reads the numbers and names its limits."""
 
-import importlib
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,25 +8,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meta_icl.analysis.circuits import prefix_matching
+from meta_icl.analysis.circuits import heads_copying
 from meta_icl.apps.cli import fewshot
-from meta_icl.errors import require
 from meta_icl.evaluation.by_position import bootstrap
 from meta_icl.lm.few_shot import Asked, few_shot, log_probabilities
+from meta_icl.lm.loaded import LanguageModel
 from meta_icl.lm.prompts import draw_prompt, tokenize
+from meta_icl.lm.task_vectors import carried, contexts_of
 from meta_icl.lm.tasks import TextTask
-from meta_icl.lm.tokenizer import Tokenizer
-from meta_icl.models import InContextLearner, Intervention
+from meta_icl.lm.texts import (
+    among_their_layers,
+    head_scores,
+    in_context_score,
+    repeated_tokens,
+    strongest_heads,
+    token_losses,
+    windows_of,
+)
+from meta_icl.models import Intervention
 from meta_icl.plotting import Chart, Heatmaps, Lines, Panel, Series
-from meta_icl.probes import Subject, attention, circuits, implicit_updates, language_subject, prompt_subject, weights
+from meta_icl.probes import Subject, circuits, implicit_updates, prompt_subject
 from meta_icl.probes._shared import layer_names, strongest
-from meta_icl.probes.induction import repeated
 
 CONTROLS = ("right", "random", "permuted")
 SHOTS = (0, 1, 2, 4, 8)
 PERIOD, SEQUENCES, WINDOW = 50, 4, 256
 REMOVED, DRAWS = (4, 8, 16), 4
-MODULES = ("argparse", "ast", "asyncio", "decimal", "doctest", "inspect", "json", "logging", "pickle", "random")
+VECTOR_SHOTS, LAYERS = 5, 10  # examples behind a task vector; layers at which it is tried
 
 
 @dataclass(frozen=True)
@@ -47,23 +53,10 @@ class Section:
 class Asking:
     """The model that is asked, and what with."""
 
-    model: InContextLearner
-    tokenizer: Tokenizer
+    own: LanguageModel
     task: TextTask
     prompts: int
-    opening: int | None
     text: str
-    longest: int  # tokens that the model takes
-
-    @property
-    def network(self) -> Any:
-        """The network inside."""
-        return self.model.network
-
-    @property
-    def before(self) -> list[int]:
-        """The opening token, or nothing."""
-        return [] if self.opening is None else [self.opening]
 
 
 def sections(asking: Asking) -> Iterator[Section]:
@@ -73,6 +66,7 @@ def sections(asking: Asking) -> Iterator[Section]:
     scores, heads = heads_of(asking)
     yield heads
     yield without_heads(asking, scores)
+    yield vectors_of(asking)
     subject = examples_subject(asking)
     yield of_probe(circuits, "circuits", {"model": subject})
     twins = {"model": subject, "shuffled weights": subject.twin(key=jax.random.key(0))}
@@ -82,8 +76,8 @@ def sections(asking: Asking) -> Iterator[Section]:
 def from_examples(a: Asking) -> Section:
     """Few-shot curves with controls."""
     found = few_shot(
-        a.network, a.tokenizer, a.task, shots=SHOTS, controls=CONTROLS, prompts=a.prompts, opening=a.opening,
-        longest=a.longest, progress=fewshot.progress,
+        a.own.network, a.own.tokenizer, a.task, shots=SHOTS, controls=CONTROLS, prompts=a.prompts,
+        opening=a.own.opening, longest=a.own.longest, progress=fewshot.progress,
     )  # fmt: skip
     charts = {f"few_shot-{name}": chart for name, chart in fewshot.figures({"model": found}).items()}
     right = [row for row in found.rows() if row["control"] == "right"]
@@ -99,13 +93,9 @@ def from_examples(a: Asking) -> Section:
 
 def by_position(a: Asking) -> Section:
     """The loss on a text by position, and late less early."""
-    numbers = a.tokenizer.numbers(a.text)
-    n = min(WINDOW, a.longest) - len(a.before)
-    windows = [[*a.before, *numbers[i : i + n]] for i in range(0, min(len(numbers), SEQUENCES * n) - n + 1, n)]
-    require(len(windows) >= 2, "text", f"one of {len(numbers)} tokens", f"at least {2 * n} tokens")
-    losses = token_losses(a, windows)
+    losses = token_losses(a.own.network, windows_of(a.own, a.text, WINDOW, SEQUENCES))
     quarter = losses.shape[1] // 4
-    score = bootstrap((losses[:, -quarter:].mean(1) - losses[:, quarter // 4 : quarter].mean(1))[:, None])
+    score = bootstrap(in_context_score(losses)[:, None])
     edges = [0, *(2**i for i in range(3, 12) if 2**i < losses.shape[1]), losses.shape[1]]
     spans = list(zip(edges, edges[1:], strict=False))
     bands = [bootstrap(losses[:, i:j].mean(1)[:, None]) for i, j in spans]
@@ -125,7 +115,7 @@ def by_position(a: Asking) -> Section:
     series = Series("model", middle, mean, low, high)
     chart = Lines("Loss by position in a text", "token", "nats per token", [series], log_x=True)
     limits = (
-        f"{len(windows)} windows of one text (by default docstrings of Python's library, which a model may have seen); "
+        f"{len(losses)} windows of one text (by default docstrings of Python's library, which a model may have seen); "
         "a score says that context helps, not by what."
     )
     return Section("by_position", "What context is worth on a text", reading, limits, rows, {"by_position": chart})
@@ -133,18 +123,17 @@ def by_position(a: Asking) -> Section:
 
 def heads_of(a: Asking) -> tuple[np.ndarray, Section]:
     """Prefix matching "layers heads" on repeated random tokens, and the section of all heads."""
-    subject = repeated_subject(a)
-    tokens, period = repeated(subject, PERIOD, SEQUENCES)
-    read = _Heads(period)
-    found = subject.traced(read, tokens=tokens)
-    prefix, previous, first = (found[name].mean(0) for name in ("prefix", "previous", "first"))
-    copying = weights.measure(subject)["copying"]
-    losses = token_losses(a, np.asarray(tokens).tolist())
-    start, again = float(losses[:, :period].mean()), float(losses[:, period:].mean())
+    tokens, period = repeats_of(a)
+    found = {name: scores.mean(0) for name, scores in head_scores(a.own.network, tokens, period).items()}
+    prefix, previous, first = (found[name] for name in ("prefix", "previous", "first"))
+    copying = heads_copying(a.own.network, range(a.own.network.n_layers))
+    losses = token_losses(a.own.network, tokens)
+    start, again = float(losses[:, :period].mean()), float(losses[:, -period:].mean())
     chosen = dict.fromkeys([*strongest(prefix, 8), *strongest(previous, 4)])
     rows = [
         {
-            "layer": i + 1, "head": h + 1, "prefix matching": float(prefix[i, h]), "copying": float(copying[i, h]),
+            "layer": i + 1, "head": h + 1, "prefix matching": float(prefix[i, h]),
+            "without the first token": float(found["prefix_corrected"][i, h]), "copying": float(copying[i, h]),
             "previous token": float(previous[i, h]), "first token": float(first[i, h]),
         }
         for i, h in chosen
@@ -160,36 +149,35 @@ def heads_of(a: Asking) -> tuple[np.ndarray, Section]:
         f"heads-{name}": Heatmaps(title, [Panel("model", values, names, layer_names(range(len(values))))], told)
         for name, title, values, told in (
             ("prefix", "Prefix matching", prefix, "Attention to what followed the earlier copy of a token."),
+            (
+                "corrected",
+                "Prefix matching without the first token",
+                found["prefix_corrected"],
+                "The same as a share of the attention that does not go to the first token.",
+            ),
             ("previous", "Attention to the previous token", previous, "Mean over readers and sequences."),
             ("first", "Attention to the first token", first, "Where attention with nothing to do rests."),
         )
     }
     limits = (
         f"{SEQUENCES} sequences of {period} distinct random tokens twice, behind the opening token; a head that looks "
-        "need not move the answer, which the next section asks. Copying is that of bare weights, without norms."
+        "need not move the answer, which the next section asks. Copying is by eigenvalues of weights alone."
     )
     return prefix, Section("heads", "Induction and previous-token heads", reading, limits, rows, charts)
 
 
 def without_heads(a: Asking, prefix: np.ndarray) -> Section:
     """What is lost without the strongest induction heads, against random heads of their layers."""
-    subject = repeated_subject(a)
-    tokens, period = repeated(subject, PERIOD, 2)
-    whole = token_losses(a, np.asarray(tokens).tolist(), prefix > np.inf)[:, period:].mean()
+    tokens, period = repeats_of(a)
+    tokens = tokens[:2]
+    whole = token_losses(a.own.network, tokens)[:, -period:].mean()
     examples = answers_of(a)
     answers = examples_loss(a, examples, prefix > np.inf)
     rng, rows = np.random.default_rng(0), []
     for size in [k for k in REMOVED if k < prefix.size // 2]:
-        mask = np.zeros(prefix.shape, bool)
-        for i, h in strongest(prefix, size):
-            mask[i, h] = True
-        drawn = []
-        for _ in range(DRAWS):
-            other = np.zeros_like(mask)
-            for layer in np.flatnonzero(mask.any(1)):
-                other[layer, rng.permutation(np.flatnonzero(~mask[layer]))[: mask[layer].sum()]] = True
-            drawn.append(other)
-        repeats = [token_losses(a, np.asarray(tokens).tolist(), m)[:, period:].mean() - whole for m in (mask, *drawn)]
+        mask = strongest_heads(prefix, size)
+        drawn = [among_their_layers(mask, rng) for _ in range(DRAWS)]
+        repeats = [token_losses(a.own.network, tokens, m)[:, -period:].mean() - whole for m in (mask, *drawn)]
         row = {"removed heads": size, "repeated tokens": float(repeats[0]), "random heads": float(np.mean(repeats[1:]))}
         if size == REMOVED[1] or prefix.size // 2 <= REMOVED[1]:
             lost = [examples_loss(a, examples, m) - answers for m in (mask, *drawn)]
@@ -211,6 +199,42 @@ def without_heads(a: Asking, prefix: np.ndarray) -> Section:
     return Section("without_heads", "What is lost without these heads", reading, limits, rows)
 
 
+def vectors_of(a: Asking) -> Section:
+    """Whether one state holds the task, and in which layers."""
+    shots = min(VECTOR_SHOTS, len(a.task.examples) - 2)
+    n = a.own.network.n_layers
+    layers = sorted({*range(0, n, max(1, n // LAYERS)), n - 1})
+    found = contexts_of(
+        a.own.network, a.own.tokenizer, a.task, shots=shots, prompts=a.prompts, opening=a.own.opening, seed=2
+    )
+    told = carried(a.own.network, found, layers)
+    bare = carried(a.own.network, found, [told.best], found.bare)
+    rows: list[dict[str, Any]] = [
+        {"state put in place": "none", "accuracy": float(told.alone.mean()), "loss": float(told.loss_alone.mean())},
+        {"state put in place": f"none, after {shots} examples", "accuracy": float(told.with_examples.mean()),
+         "loss": float(told.loss_with_examples.mean())},
+        *({"state put in place": f"layer {layer + 1}", "accuracy": float(right.mean()), "loss": float(loss.mean())}
+          for layer, right, loss in zip(layers, told.by_layer, told.losses, strict=True)),
+        {"state put in place": f"layer {told.best + 1}, without examples", "accuracy": float(bare.by_layer.mean()),
+         "loss": float(bare.losses.mean())},
+    ]  # fmt: skip
+    at = told.layers.index(told.best)
+    reading = (
+        f"The query alone is answered right in {told.alone.mean():.2f} of the prompts, behind {shots} examples in "
+        f"{told.with_examples.mean():.2f}; alone, with the state of another query behind these examples put in place "
+        f"after layer {told.best + 1}, in {told.by_layer[at].mean():.2f} (loss {told.loss_alone.mean():.1f}, "
+        f"{told.loss_with_examples.mean():.1f} and {told.losses[at].mean():.1f} nats)."
+    )
+    series = [Series("task vector", [layer + 1 for layer in layers], told.losses.mean(1))]
+    lines = [("alone", float(told.loss_alone.mean())), ("examples", float(told.loss_with_examples.mean()))]
+    chart = Lines("Loss of the answer with a task vector in place", "layer", "nats", series, h_lines=lines)
+    limits = (
+        f"{a.prompts} prompts of one task; the best layer is chosen on the prompts that it is shown for. A state that "
+        "holds the task for the last token need not be all that the examples do (Hendel et al., 2023)."
+    )
+    return Section("task_vectors", "Whether one state holds the task", reading, limits, rows, {"task_vectors": chart})
+
+
 def of_probe(module: Any, name: str, subjects: dict[str, Subject]) -> Section:
     """A probe as a section: its first row read, its own words on what it cannot say."""
     measured = {label: module.measure(subject) for label, subject in subjects.items()}
@@ -228,19 +252,12 @@ def _first(rows: Sequence[dict[str, Any]]) -> str:
     return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
 
 
-def token_losses(a: Asking, sequences: Sequence[Sequence[int]], removed: np.ndarray | None = None) -> np.ndarray:
-    """Nats of every token but the first, "sequences t", with some heads set to zero."""
-    asked = [Asked(tuple(row[:i]), (row[i],)) for row in sequences for i in range(1, len(row))]
-    told = log_probabilities(a.network, asked, _without(removed))
-    return -told.scores.reshape(len(sequences), -1)
-
-
 def answers_of(a: Asking) -> tuple[list[Asked], int]:
     """The answers of prompts with the most examples, and how many examples that is."""
     n, asked = min(SHOTS[-1], len(a.task.examples) - 1), []
     for i in range(min(a.prompts, 8)):
         prompt = draw_prompt(a.task, n, rng=np.random.default_rng((1, i)))
-        cut = tokenize(prompt, a.tokenizer, separator=a.task.separator, opening=a.opening, answered=True)
+        cut = tokenize(prompt, a.own.tokenizer, separator=a.task.separator, opening=a.own.opening, answered=True)
         *_, (_, _, start, stop) = cut.of("answer")
         asked.append(Asked(tuple(map(int, cut.tokens[:start])), tuple(map(int, cut.tokens[start:stop]))))
     return asked, n
@@ -248,7 +265,7 @@ def answers_of(a: Asking) -> tuple[list[Asked], int]:
 
 def examples_loss(a: Asking, examples: tuple[list[Asked], int], removed: np.ndarray) -> float:
     """Nats of a whole answer, on average."""
-    return float(-log_probabilities(a.network, examples[0], _without(removed)).scores.mean())
+    return float(-log_probabilities(a.own.network, examples[0], _without(removed)).scores.mean())
 
 
 def _without(removed: np.ndarray | None) -> tuple[Intervention, ...]:
@@ -259,40 +276,12 @@ def examples_subject(a: Asking) -> Subject:
     """One prompt of a few examples."""
     n = min(4, len(a.task.examples) - 1)
     prompt = draw_prompt(a.task, n, rng=np.random.default_rng((0, 0)))
-    cut = tokenize(prompt, a.tokenizer, separator=a.task.separator, opening=a.opening)
+    cut = tokenize(prompt, a.own.tokenizer, separator=a.task.separator, opening=a.own.opening)
     texts = [example.question + example.answer for example in prompt.context]
-    return prompt_subject(a.model, cut, texts, [example.answer for example in prompt.context])
+    return prompt_subject(a.own.learner, cut, texts, [example.answer for example in prompt.context])
 
 
-def repeated_subject(a: Asking) -> Subject:
-    """The subject whose opening token starts repeated tokens."""
-    return language_subject(a.model, np.array([a.opening or 0, 0]))
-
-
-def library_text() -> str:
-    """Docstrings of modules of Python's library, which every machine has, in the same order."""
-    texts = []
-    for name in MODULES:
-        module = importlib.import_module(name)
-        members = [module, *(member for _, member in sorted(vars(module).items()) if inspect.isclass(member))]
-        texts += [inspect.cleandoc(member.__doc__) for member in members if isinstance(member.__doc__, str)]
-    return "\n\n".join(texts)
-
-
-class _Heads:
-    """Reads every head's scores from a trace; equal ones share a program."""
-
-    def __init__(self, period: int):
-        self.period = period
-
-    def __call__(self, trace: Any) -> dict[str, Any]:
-        shares = attention.shares(trace)
-        return {"prefix": prefix_matching(trace["pattern"], self.period)} | {
-            n: shares[n] for n in ("previous", "first")
-        }
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.period))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Heads) and other.period == self.period
+def repeats_of(a: Asking) -> tuple[np.ndarray, int]:
+    """Sequences of repeated random tokens, and the length of a block: shorter where the model has few tokens."""
+    period = min(PERIOD, a.own.network.embedding.table.shape[0] - 1, (a.own.longest - len(a.own.before)) // 2)
+    return repeated_tokens(a.own, period, range(SEQUENCES)), period

@@ -26,7 +26,8 @@ INTRO = """What does the model learn from examples in its prompt?
 Every prompt holds the most examples asked for; the answer of its example k is one after k examples, so that other
 numbers of examples are asked other questions. Only log-probabilities of answers leave the device. Labels are scored as
 whole answers: accuracy is that of the most probable label, `calibrated` after each label's mean probability over the
-prompts is divided out, the loss is in nats among the labels.
+prompts is divided out (`content_free`: its probability for a question without content), the loss is in nats among the
+labels.
 An open answer is right where each of its tokens, and then the separator, is the most probable; its loss is that of the
 whole answer. Intervals hold 90% of resampled sets of prompts. All controls see the same examples.
 
@@ -54,6 +55,8 @@ class Options:
     """Prompts per control."""
     controls: str = "right,random,permuted"
     """Of right, random, permuted, flipped, symbols, shuffled."""
+    content_free: bool = False
+    """Labels: also calibrate by their probabilities after the same examples and a question without content, N/A."""
     opening: str = "auto"
     """The token that opens every prompt: auto (the one that opens documents), none, or its text."""
     seed: int = 0
@@ -94,6 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         seed=options.seed,
         opening=opening,
         longest=checkpoint.shape.n_positions,
+        content_free=options.content_free,
         progress=progress,
     )
     name = checkpoints.name_of(options.checkpoint)

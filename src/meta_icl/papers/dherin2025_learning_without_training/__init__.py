@@ -6,6 +6,7 @@ changes shrink along the prompt, and the loss falls as under fine-tuning on the 
 
 Two kinds of results are kept apart here. D1-D6, D10 and D13 are identities: they hold for any weights, and are checked
 on random, untrained blocks. Only D7-D9, D11 and D12 look at trained blocks, and only D9 and D12 are about learning.
+D14-D16 are asked of a pretrained language model, beside its shuffled weights (preset `language`).
 
 Setting. w, x ~ N(0, I), y = w.x, tokens (x_i, y_i) and (x_q, 0) without embedding, half squared error, fresh tasks in
 every step. One block without skips, d = 2, N = 50. Not stated: width, optimiser and rate; taken here: one softmax head
@@ -20,19 +21,24 @@ that settle at 10 to 25 calibration queries.
 Command: `meta-icl reproduce dherin2025`. Times on two CPU cores: see `TIMES`.
 """
 
-from .claims import claims
-from .config import Config
-from .experiments import run
-from .figures import figures
+from meta_icl.lm.loaded import model_of
+from meta_icl.plotting import Chart
+from meta_icl.runs import Claim, Run
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+from .claims import claims as trained_claims
+from .config import Config
+from .experiments import run as run_all
+from .figures import figures as trained_figures
+from .language import LanguageConfig, language_claims, language_figures, run_language
+
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
 
 FINDING = (
     "a context is exactly a rank-one change of the first matrix of the MLP, and a chain of gradient steps (D1, D5, "
     "D10); fine-tuning on the same pairs at the published rate ends at a higher loss (not D9)"
 )
-TIMES = {"smoke": "3 CPU-min", "small": "6 CPU-min", "paper": "hours"}
-IDS = tuple(f"D{i}" for i in range(1, 14))
+TIMES = {"smoke": "3 CPU-min", "small": "6 CPU-min", "paper": "hours", "language": "4 CPU-min"}
+IDS = tuple(f"D{i}" for i in range(1, 17))
 
 PRESETS = {
     "smoke": Config(
@@ -54,4 +60,20 @@ PRESETS = {
     # Shrunk: three trainings of each kind, and the ten-block stack is trained for 150 steps only.
     "small": Config(),
     "paper": Config(seeds=10, n_blocks=100, steps=20_000, deep_steps=20_000, n_contexts=100),
+    "language": LanguageConfig(),
 }
+
+
+def run(config: Config | LanguageConfig, run: Run) -> None:
+    """Check random blocks and train small ones, or ask a language model."""
+    run_language(config, run) if isinstance(config, LanguageConfig) else run_all(config, run)
+
+
+def claims(run: Run) -> list[Claim]:
+    """D1 .. D16, those on language models undecided; D14 .. D16 of a language model."""
+    return language_claims(run) if model_of(run.config) else trained_claims(run)
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """The figures of what was trained, or of a language model."""
+    return language_figures(run) if model_of(run.config) else trained_figures(run)

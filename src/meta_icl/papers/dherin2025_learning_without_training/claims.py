@@ -9,6 +9,7 @@ from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most, is_
 
 from .experiments import ANY_WEIGHTS, Exact
 from .identities import IDENTITIES, PRECISIONS
+from .language import undecided_language_claims
 
 EXACT = {"float64": 1e-12, "float32": 1e-5}  # what an identity may miss by in one block
 ZERO_LOSS = 1.0  # of the zero predictor: half of E (w.x)^2 = d = 2
@@ -38,6 +39,7 @@ def claims(run: Run) -> list[Claim]:
         claim_d11(recurrent),
         claim_d12(attention, run.part_arrays("thought-random")),
         claim_d13(exact),
+        *undecided_language_claims(),
     ]
 
 

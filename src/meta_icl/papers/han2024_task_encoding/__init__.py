@@ -23,23 +23,35 @@ sequences. Its tolerance is three standard errors of the difference, plus half a
 12, in 40,000 steps of 64 prompts.
 
 A block counts as learned at the first record at which its error is closer to Bayes' than to that of D-dimensional ridge
-(the paper reads these moments off its figures). Claims H-12 to H-19 are about pretrained language models.
+(the paper reads these moments off its figures). Claims H-12 to H-19 are about
+pretrained language models: the preset `language` asks SmolLM2 for those that need no finetuning.
 
 Command: `meta-icl reproduce han2024`. Times on two CPU cores: see `TIMES`.
 """
 
-from .claims import claims
-from .config import MIXTURES, Config
-from .experiments import run
-from .figures import figures
+from meta_icl.lm.loaded import model_of
+from meta_icl.plotting import Chart
+from meta_icl.runs import Claim, Run
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+from .claims import claims as trained_claims
+from .config import MIXTURES, Config
+from .experiments import run as train_all
+from .figures import figures as trained_figures
+from .language import LanguageConfig, language_claims, language_figures, run_language
+
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
 
 FINDING = (
     "blocks are learned at different times, in the end with the error of Bayes over blocks (H-1, H-2), but the block "
     "can hardly be read from the states (not H-4)"
 )
-TIMES = {"smoke": "1 CPU-min", "small": "22 CPU-min", "full": "hours (not timed)", "paper": "days (GPU)"}
+TIMES = {
+    "smoke": "1 CPU-min",
+    "small": "22 CPU-min",
+    "full": "hours (not timed)",
+    "paper": "days (GPU)",
+    "language": "10 CPU-min",
+}
 IDS = ("B-1", *(f"H-{i}" for i in range(1, 20)))
 
 PRESETS = {
@@ -53,4 +65,21 @@ PRESETS = {
         seeds=5, d=16, rank=4, rows=20, width=256, layers=12, heads=8, mixtures=MIXTURES, steps=80_000, batch=128,
         optimiser="adam", learning_rate=1e-4, b2=0.9999, decay=False, init_std=0.02, per_task_patched=100,
     ),
+    # Shrunk: 12 prompts a task, in place of 100.
+    "language": LanguageConfig(),
 }  # fmt: skip
+
+
+def run(config: Config | LanguageConfig, run: Run) -> None:
+    """Train decoders, or ask a language model."""
+    run_language(config, run) if isinstance(config, LanguageConfig) else train_all(config, run)
+
+
+def claims(run: Run) -> list[Claim]:
+    """All claims of trained decoders; H-12 .. H-19 of a language model."""
+    return language_claims(run) if model_of(run.config) else trained_claims(run)
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """The figures of what was trained, or of a language model."""
+    return language_figures(run) if model_of(run.config) else trained_figures(run)

@@ -10,6 +10,7 @@ from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true
 
 from .experiments import FAMILIES
+from .language import undecided_language_claims
 from .readings import LEARNERS, moments, published, seeds_of
 
 
@@ -21,7 +22,7 @@ def claims(run: Run) -> list[Claim]:
         optimum_claim(optimal),
         *block_claims(seeds, optimal, rank),
         *variant_claims(run, optimal),
-        *language_claims(),
+        *undecided_language_claims(),
     ]
 
 
@@ -248,21 +249,3 @@ def variant_claims(run: Run, optimal: Mapping[str, np.ndarray]) -> list[Claim]:
             learned_linear(families, optimal) if families else None,
         ),
     ]  # fmt: skip
-
-
-LANGUAGE = {
-    "H-12": ("Llama-3.1-8B: decodability peaks at mid-depth", "Fig. 19"),
-    "H-13": ("Llama-3.1-8B: decodability predicts accuracy", "Fig. 4"),
-    "H-14": ("The same in other language models", "Figs. 21, 22"),
-    "H-15": ("Interventions on the state change accuracy", "Fig. 20"),
-    "H-16": ("Finetuning early layers raises decodability and accuracy (parts of speech)", "Table 1"),
-    "H-17": ("The same on bitwise operations", "Table 1"),
-    "H-18": ("Naming the task in the prompt raises both", "Table 1"),
-    "H-19": ("OLMo-7B: both rise together over pretraining", "Figs. 5, 6"),
-}
-
-
-def language_claims() -> list[Claim]:
-    """H-12 to H-19, which no preset can decide."""
-    why = "needs the weights of the models named and, for parts of speech, a licensed corpus"
-    return [claim(id, statement, source, [], why) for id, (statement, source) in LANGUAGE.items()]

@@ -31,12 +31,18 @@ where every training of them has learned (final accuracy of .9 or more).
 Command: `meta-icl reproduce minegishi2025`. Times: see `TIMES`.
 """
 
-from .claims import claims
-from .config import FULL_STEPS, SETTINGS, VARIANTS, Config
-from .experiments import run
-from .figures import figures, story
+from meta_icl.lm.loaded import model_of
+from meta_icl.plotting import Chart
+from meta_icl.runs import Claim, Run
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run", "story"]
+from .claims import claims as trained_claims
+from .config import FULL_STEPS, SETTINGS, VARIANTS, Config
+from .experiments import run as train_all
+from .figures import figures as trained_figures
+from .figures import story as trained_story
+from .language import LanguageConfig, language_claims, language_figures, run_language
+
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run", "story"]
 
 FINDING = (
     "attention starts uniform, then matches bigrams, and changes where the accuracy rises (M1, M6, M9); three "
@@ -50,6 +56,7 @@ TIMES = {
     "networks": "90 CPU-min (estimated)",
     "full": "25 CPU-hours (estimated)",
     "paper": "100 CPU-hours (estimated)",
+    "language": "3 CPU-min",
 }
 IDS = tuple(f"M{i}" for i in range(1, 33))
 MASKS, THEORY = ("only ncc", "only scc", "only fcc"), ("theory K=8", "theory K=16", "theory K=32")
@@ -83,4 +90,26 @@ PRESETS = {
     "networks": Config(seeds=0, extra=NETWORKS, extra_steps=100_000),
     "full": Config(extra=tuple(SETTINGS)[1:], extra_steps=FULL_STEPS),
     "paper": Config(steps=400_000, extra=tuple(SETTINGS)[1:], extra_seeds=3, extra_steps=400_000),
+    # M32 on SmolLM2 and reviews made by rule: `--set model=FOLDER reviews=FILE` asks GPT-2 XL on SST-2.
+    "language": LanguageConfig(),
 }  # fmt: skip
+
+
+def run(config: Config | LanguageConfig, run: Run) -> None:
+    """Train the settings of a preset, or ask a language model."""
+    run_language(config, run) if isinstance(config, LanguageConfig) else train_all(config, run)
+
+
+def claims(run: Run) -> list[Claim]:
+    """M1 .. M32 of trained networks; M32 alone of a language model."""
+    return language_claims(run) if model_of(run.config) else trained_claims(run)
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """The figures of what was trained, or of a language model."""
+    return language_figures(run) if model_of(run.config) else trained_figures(run)
+
+
+def story(run: Run) -> dict[str, str]:
+    """The first screen of a report on what was trained."""
+    return {} if model_of(run.config) else trained_story(run)

@@ -298,5 +298,5 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
                 same_end(("standard",)), RAW),
         claim(31, "With all labels as targets the accuracy stays below 1", "Fig. 21", every, names=("all labels",)),
         Claim("minegishi2025/M32", "In GPT-2 XL chunk-example peaks in earlier layers than label attention", "Fig. 10",
-              (), "needs the weights of GPT-2 XL and SST-2, which are not part of this run"),
+              (), "asked of a language model by the preset `language`"),
     ]  # fmt: skip

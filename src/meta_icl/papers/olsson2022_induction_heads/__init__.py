@@ -12,24 +12,35 @@ is the loss on the last copy less that on the first, in nats (a table of bigrams
 more). Widths, rate and batch are chosen here. Prefix matching sums the attention to all earlier successors (its bounded
 form). Heads are removed together, since several match prefixes and stand in for each other (measured: without the best
 one nothing is lost); the effect of each alone is in the figure `ablation`. What the change of two layers consists of
-(O2, O3, O5) is asked of the seeds that have it: a score of -1 nat or less at the end.
+(O2, O3, O5) is asked of the seeds that have it: a score of -1 nat or less at the end. Text is read by a pretrained
+model (preset `language`, O6 to O10), whose training is over.
 
 Command: `meta-icl reproduce olsson2022`. Times: see `TIMES`.
 """
 
-from .claims import claims
-from .config import Config
-from .experiments import run
-from .figures import figures
+from meta_icl.lm.loaded import model_of
+from meta_icl.plotting import Chart
+from meta_icl.runs import Claim, Run
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+from .claims import claims as trained_claims
+from .config import Config
+from .experiments import run as train_all
+from .figures import figures as trained_figures
+from .language import LanguageConfig, language_claims, language_figures, run_language
+
+__all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
 
 FINDING = (
     "two layers learn in context when prefix-matching heads form and stop when these are removed (O1, O2, O3); with "
     "smeared keys one layer does, too (O4)"
 )
-TIMES = {"smoke": "1 CPU-min", "small": "26 CPU-min", "paper": "1 GPU-hour (synthetic tokens only)"}
-IDS = tuple(f"O{i}" for i in range(1, 6))
+TIMES = {
+    "smoke": "1 CPU-min",
+    "small": "26 CPU-min",
+    "paper": "1 GPU-hour (synthetic tokens only)",
+    "language": "7 CPU-min",
+}
+IDS = tuple(f"O{i}" for i in range(1, 11))
 
 PRESETS = {
     "smoke": Config(
@@ -37,4 +48,21 @@ PRESETS = {
     ),
     "small": Config(),
     "paper": Config(seeds=5, steps=20_000, batch=256, n_tokens=512, width=256, heads=8, n_eval=512),
+    # O6 to O10, on text: SmolLM2 and docstrings; `--set model=FOLDER text=FILE` for others.
+    "language": LanguageConfig(),
 }
+
+
+def run(config: Config | LanguageConfig, run: Run) -> None:
+    """Train on repeated tokens, or ask a language model."""
+    run_language(config, run) if isinstance(config, LanguageConfig) else train_all(config, run)
+
+
+def claims(run: Run) -> list[Claim]:
+    """O1 .. O10 of trained networks, those on text undecided; O6 .. O10 of a language model."""
+    return language_claims(run) if model_of(run.config) else trained_claims(run)
+
+
+def figures(run: Run) -> dict[str, Chart]:
+    """The figures of what was trained, or of a language model."""
+    return language_figures(run) if model_of(run.config) else trained_figures(run)

@@ -9,6 +9,7 @@ from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, at_least, at_most, is_true
 
 from .experiments import MATCHES, MODELS, matching_heads, scores_of, seeds_of
+from .language import undecided_language_claims
 
 LEARNED = -1.0  # nats: the in-context score at and below which a model has learned in context
 
@@ -19,8 +20,8 @@ def claim(number: int, statement: str, source: str, checks: list[Check], why_not
 
 
 def claims(run: Run) -> list[Claim]:
-    """O1 .. O5; tolerances are those set for the reproduction (synthetic repeats)."""
-    return judged({name: seeds_of(run, name) for name in MODELS})
+    """O1 .. O5; tolerances are those set for the reproduction (synthetic repeats). O6 .. O10 are of language models."""
+    return [*judged({name: seeds_of(run, name) for name in MODELS}), *undecided_language_claims()]
 
 
 def judged(found: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> list[Claim]:
