@@ -33,6 +33,7 @@ from meta_icl.models.initialisation import (
     Init,
 )
 from meta_icl.models.interventions import (
+    Intervened,
     Intervention,
     ablate_head,
     restricted,
@@ -154,6 +155,7 @@ __all__ = [
     "InContextLearner",
     "Init",
     "Interleaved",
+    "Intervened",
     "Intervention",
     "ItemIndex",
     "Items",
