@@ -1,5 +1,6 @@
 """The page of the dashboard and its server, which listens on this machine alone unless told otherwise."""
 
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def serve(
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"cannot listen on {address}, port {port}: {reason}") from None
+    before = signal.getsignal(signal.SIGINT)
     names = {address, "localhost", "127.0.0.1"}
     server: Any = pn.io.server.get_server(
         lambda: page(settings),
@@ -108,6 +110,7 @@ def serve(
         show=browse,
         start=False,
     )
+    signal.signal(signal.SIGINT, before)  # the server's own waits for whatever is being computed
     server.start()
     ready(f"http://{address}:{port}/")
     try:
