@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.plotting import Grid, Lines, Series, Slider, draw, over_seeds, told, tree
-from meta_icl.plotting.axes import GAP, log_ticks, named_ends, shared_range
+from meta_icl.plotting.axes import GAP, log_ticks, named_ends, shared_range, staggered
 
 
 def lines(ends, x=(0.0, 1.0), **options):
@@ -98,3 +98,10 @@ def test_captions_explain_bands():
     said = Lines("t", "x", "y", (band,), caption="The band is the range.")
     assert told(said) == "The band is the range."
     assert draw(chart).get_supxlabel() == told(chart)
+
+
+def test_names_of_close_levels_stand_in_columns():
+    assert staggered([0.1, 0.5, 0.9], (0.0, 1.0), False) == [0, 0, 0]
+    assert staggered([0.5, 0.51, 0.1, 0.52, 0.53], (0.0, 1.0), False) == [0, 1, 0, 2, 2]
+    assert staggered([1.0, 10.0, 10.1], (0.0, 1.0), True) == [0, 0, 1]
+    assert staggered([1.0, 1.0], None, False) == [0, 0]

@@ -200,3 +200,20 @@ def test_a_grid_leaves_no_empty_axes_visible():
 
 def test_a_notebook_shows_a_chart():
     assert lines()._repr_svg_().lstrip().startswith("<?xml")
+
+
+def test_nothing_stands_outside_of_a_figure():
+    names = ["1", "8", "64", "512"]
+    maps = Heatmaps("maps", [Panel(f"map {i}", np.eye(3, 4), names, names[:3]) for i in range(2)])
+    long = Lines("The alignment of every update with the step of the same pairs that is taken instead", "x", "y", ())
+    named = Bars(
+        "bars", "", "loss", [f"without {word}" for word in ("forgetting", "momentum", "convolution")], [1, 2, 3]
+    )
+    for chart in (maps, Grid("both", (lines(), long), 2), named):
+        figure = draw(chart)
+        figure.draw_without_rendering()
+        whole = figure.bbox
+        for axes in figure.axes:
+            box = axes.get_tightbbox()
+            assert box.x0 > whole.x0 - 1 and box.x1 < whole.x1 + 1, chart.title
+            assert box.y0 > whole.y0 - 1 and box.y1 < whole.y1 + 1, chart.title

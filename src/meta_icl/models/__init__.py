@@ -9,7 +9,7 @@ from meta_icl.models.embeddings import Items, Tokens, Vectors
 from meta_icl.models.feedforward import Dense, Experts, Gated
 from meta_icl.models.image_encoder import ImageEncoder, ImageEncoderNetwork
 from meta_icl.models.initialisation import GPT2, HE, LECUN, TORCH, Init
-from meta_icl.models.interventions import Intervention, ablate_head, restricted
+from meta_icl.models.interventions import Intervened, Intervention, ablate_head, restricted
 from meta_icl.models.layouts import *
 from meta_icl.models.learner import InContextLearner, Learner, layout_for
 from meta_icl.models.mixers import Attention, AttentionLayer, Lstm
@@ -34,7 +34,7 @@ __all__ += ["ImageEncoder", "ImageEncoderNetwork", "Items", "Learned", "Rotary",
 __all__ += ["Classifier", "Linear", "Tied"]
 __all__ += ["GPT2", "HE", "LECUN", "TORCH", "Init"]
 __all__ += ["InContextLearner", "Learner", "LinearAttention", "layout_for"]
-__all__ += ["Intervention", "LowRank", "Patch", "Trace", "ablate_head", "restricted"]
+__all__ += ["Intervened", "Intervention", "LowRank", "Patch", "Trace", "ablate_head", "restricted"]
 __all__ += ["Clamped", "ClampedLearner"]
 __all__ += layouts.__all__
 __all__ += published.__all__

@@ -4,6 +4,9 @@ An intervention is a pytree of arrays, so it can be batched, depend on the promp
 training: gradients flow through every entry that is left.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +37,16 @@ class Intervention(eqx.Module):
     def at_layer(self, layer: int | Array, value: Array) -> Array:
         """The site's `value` in one layer after this intervention."""
         return jnp.where(_layer(self.mask, layer, value), _layer(self.value, layer, value), value)
+
+
+class Intervened(eqx.Module):
+    """A network that always runs with some interventions, before those of a call."""
+
+    network: Any
+    interventions: tuple[Intervention, ...]
+
+    def __call__(self, tokens: Any, interventions: Sequence[Intervention] = ()) -> Any:
+        return self.network(tokens, (*self.interventions, *interventions))
 
 
 def ablate_head(site: str, layer: int, head: int, *, n_layers: int, n_heads: int) -> Intervention:

@@ -111,6 +111,23 @@ def named_ends(chart: Lines, x_range: Range | None, y_range: Range | None) -> li
     return places if far <= 2.1 * GAP else None
 
 
+def staggered(levels: Sequence[float], range_: Range | None, log: bool) -> list[int]:
+    """For every named level 0, 1 or 2, the column in which its name stands, so that names of close levels do not meet.
+
+    Where more than three are that close, the last column takes the rest.
+    """
+    if range_ is None:
+        return [0] * len(levels)
+    size = range_[1] - range_[0]
+    heights = [(math.log10(v) if log else v) / size if v > 0 or not log else -math.inf for v in levels]
+    tops, columns = [-math.inf] * 3, [0] * len(levels)
+    for i in sorted(range(len(levels)), key=heights.__getitem__):
+        free = [column for column, top in enumerate(tops) if heights[i] - top >= 0.8 * GAP]
+        columns[i] = free[0] if free else len(tops) - 1
+        tops[columns[i]] = heights[i]
+    return columns
+
+
 def _apart(wanted: Sequence[float]) -> list[float]:
     """Places near those that are wanted, at least `GAP` apart, from 0 to 1: from below up, then from above down."""
     order = np.argsort(wanted, kind="stable")

@@ -24,6 +24,7 @@ from meta_icl.plotting.axes import (
     shared_names,
     shared_range,
     smallest_positive,
+    staggered,
     told,
 )
 from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Parallel, Series, still
@@ -80,8 +81,10 @@ def draw(chart: Chart) -> "Figure":
     alone = len(rows) == 1 and n_columns == 1
     width, height = ALONE if alone else CELL
     shared = shared_names(chart) if isinstance(chart, Grid) else None
+    square = any(isinstance(place, Heatmaps) for row in rows for place, _ in row)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * n_columns, height * len(rows)), layout="constrained")
+        size = (width * n_columns, height * len(rows))
+        figure = Figure(figsize=size, layout="compressed" if square else "constrained")
         axes = figure.subplots(len(rows), n_columns, squeeze=False)
         for row, places in zip(rows, axes, strict=True):
             for place, cell in zip(row, places, strict=False):
@@ -176,7 +179,12 @@ def _draw_place(axes: "Axes", place: Place, titled: bool, named: bool) -> None:
     elif isinstance(chart, Parallel):
         draw_parallel.on_axes(axes, chart)
     if titled:
-        axes.set_title(mathtext(chart.title))
+        axes.set_title(_wrapped(chart.title))
+
+
+def _wrapped(title: str) -> str:
+    """The title of one of several charts, in lines that are no wider than it."""
+    return mathtext("\n".join(textwrap.wrap(title, 46)))
 
 
 def _lines(axes: "Axes", chart: Lines, named: bool) -> None:
@@ -184,6 +192,7 @@ def _lines(axes: "Axes", chart: Lines, named: bool) -> None:
     styled = looks([s.published for s in chart.series])
     mark = {"color": INK["muted"], "linewidth": 1.0, "linestyle": (0, (6, 2, 1, 2))}
     write: dict[str, Any] = {"color": INK["muted"], "fontsize": 8}
+    clear = {"facecolor": INK["paper"], "alpha": 0.75, "edgecolor": "none", "pad": 0.4}  # of what it stands on
     up, across = ("data", "axes fraction"), ("axes fraction", "data")
     for i, (label, start, end) in enumerate(chart.spans):
         axes.axvspan(start, end, color=INK[SPANS[i % len(SPANS)]], alpha=0.13, linewidth=0, zorder=0)
@@ -193,9 +202,11 @@ def _lines(axes: "Axes", chart: Lines, named: bool) -> None:
     ranges = shared_range([chart], "x"), shared_range([chart], "y")
     _scale(axes.set_xscale, axes.xaxis, chart.log_x, ranges[0])
     _scale(axes.set_yscale, axes.yaxis, chart.log_y, ranges[1])
-    for label, value in chart.h_lines:
+    columns = staggered([value for _, value in chart.h_lines], ranges[1], chart.log_y)
+    for (label, value), column in zip(chart.h_lines, columns, strict=True):
         axes.axhline(value, **mark)
-        axes.annotate(mathtext(label), (1, value), xycoords=across, ha="right", va="bottom", **write)
+        place = {"xycoords": across, "ha": "right", "va": "bottom", "bbox": clear}
+        axes.annotate(mathtext(label), (1 - column / 3, value), **place, **write)
     for label, value in chart.v_lines:
         axes.axvline(value, **mark)
         axes.annotate(mathtext(label), (value, 1), xycoords=up, ha="right", va="top", rotation=90, **write)
@@ -269,7 +280,8 @@ def _bars(axes: "Axes", chart: Bars) -> None:
         reach = np.stack([values - np.asarray(chart.low), np.asarray(chart.high) - values])
         axes.errorbar(places, values, np.maximum(reach, 0), fmt="none", ecolor=INK["ink"], elinewidth=1.1, capsize=3)
     long = max((len(name) for name in chart.names), default=0) * len(chart.names) > 60
-    axes.set_xticks(places, [mathtext(name) for name in chart.names], rotation=30 if long else 0)
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    axes.set_xticks(places, [mathtext(name) for name in chart.names], **turned)
     axes.grid(False, axis="x")
     axes.set_xlabel(mathtext(chart.x_label))
     axes.set_ylabel(mathtext(chart.y_label))
@@ -292,7 +304,7 @@ def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Seque
     assert axes.figure is not None
     axes.figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02).outline.set_visible(False)  # type: ignore[operator]
     axes.grid(False)
-    axes.set_title(mathtext(panel.name))
+    axes.set_title(_wrapped(panel.name))
     for set_ticks, labels, n in (
         (axes.set_xticks, panel.x_labels, matrix.shape[1]),
         (axes.set_yticks, panel.y_labels, matrix.shape[0]),

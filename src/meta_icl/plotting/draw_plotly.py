@@ -29,6 +29,7 @@ from meta_icl.plotting.axes import (
     shared_names,
     shared_range,
     smallest_positive,
+    staggered,
 )
 from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Parallel, Series, Slider, Widget, value_text
 from meta_icl.plotting.theme import DIVERGING, SEQUENTIAL, SPANS, Look, looks, marked_up
@@ -37,6 +38,7 @@ Node = dict[str, Any]
 DASHES = {"line": "solid", "dashed": "dash", "dotted": "dot", "points": "solid"}
 ABREAST = 4  # heat maps in a row
 ORDER = ("line", "dashed", "dotted", "points")  # from below up: what has gaps lies over what has none
+COLUMNS = ("end", "middle", "start")  # where the names of levels stand that are close to each other
 DIGITS = 6  # significant digits that leave for the page
 
 
@@ -86,11 +88,15 @@ def _lines(chart: Lines, x_range: Range | None = None, y_range: Range | None = N
         curve = _curve(series, look, width) | {"legendrank": rank + 1}
         (published if series.published else ours).append((ORDER.index(series.style), curve))
     curves = [curve for drawn in (published, ours) for _, curve in sorted(drawn, key=lambda entry: entry[0])]
+    columns = staggered([value for _, value in chart.h_lines], y_range, chart.log_y)
     layout = {
         "xaxis": _axis(chart.x_label, chart.log_x, x_range),
         "yaxis": _axis(chart.y_label, chart.log_y, y_range),
         "shapes": [_span(*span, SPANS[i % len(SPANS)]) for i, span in enumerate(chart.spans)]
-        + [_level(label, value, "y", chart.log_y, y_range) for label, value in chart.h_lines]
+        + [
+            _level(label, value, "y", chart.log_y, y_range, COLUMNS[column])
+            for (label, value), column in zip(chart.h_lines, columns, strict=True)
+        ]
         + [_level(label, value, "x", chart.log_x, x_range) for label, value in chart.v_lines],
         "hovermode": "closest" if all(s.style == "points" for s in chart.series) else "x",
         "showlegend": len(chart.series) > 1,
@@ -206,7 +212,7 @@ def _span(label: str, start: float, end: float, colour: str) -> dict[str, Any]:
     return edges | {"fillcolor": f"@{colour}/0.13", "line": {"width": 0}, "label": name}
 
 
-def _level(label: str, value: float, axis: str, log: bool, range_: Range | None) -> dict[str, Any]:
+def _level(label: str, value: float, axis: str, log: bool, range_: Range | None, column: str = "end") -> dict[str, Any]:
     other = "x" if axis == "y" else "y"
     low, high = range_ or (0.0, 1.0)
     at = math.log10(value) if log and value > 0 else value
@@ -221,7 +227,7 @@ def _level(label: str, value: float, axis: str, log: bool, range_: Range | None)
         "line": {"color": "@muted", "width": 1.3, "dash": "dashdot"},
         "label": {
             "text": marked_up(label),
-            "textposition": "end",
+            "textposition": column,
             "yanchor": "top" if (axis == "y") == beyond else "bottom",
             "font": {"color": "@muted", "size": 11},
         },

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from meta_icl.analysis.weights import shuffled
 from meta_icl.errors import BadInput, require
 from meta_icl.lm.prompts import TokenizedPrompt
-from meta_icl.models import InContextLearner, Intervention, Network, Trace
+from meta_icl.models import InContextLearner, Intervened, Intervention, Network, Trace
 from meta_icl.prompt import LabelledTokens, Prompt, TokenPrompt
 
 
@@ -225,7 +225,7 @@ def _traced(network: Any, tokens: Any, interventions: tuple[Intervention, ...], 
 
 @eqx.filter_jit
 def _losses(model: InContextLearner, prompts: Any, interventions: tuple[Intervention, ...]) -> Float[Array, " p"]:
-    changed = eqx.tree_at(lambda m: m.network, model, _Changed(model.network, interventions))
+    changed = eqx.tree_at(lambda m: m.network, model, Intervened(model.network, interventions))
 
     def one(prompt: Any) -> Array:
         seen = prompt if isinstance(prompt, TokenPrompt) else prompt.hidden()
@@ -246,13 +246,3 @@ def loss_of_answer(answer: Float[Array, "..."], prompt: Any) -> Float[Array, ""]
     if jnp.issubdtype(prompt.y.dtype, jnp.integer):
         return -jax.nn.log_softmax(answer)[target]
     return 0.5 * jnp.sum(jnp.square(answer - target))
-
-
-class _Changed(eqx.Module):
-    """A network that always runs with interventions."""
-
-    network: Any
-    interventions: tuple[Intervention, ...]
-
-    def __call__(self, tokens: Any, interventions: Sequence[Intervention] = ()) -> Any:
-        return self.network(tokens, (*self.interventions, *interventions))

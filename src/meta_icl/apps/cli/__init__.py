@@ -26,6 +26,7 @@ COMMANDS = {
     "models": "language models: list, fetch one as a package, convert GGUF",
     "runs": "list, show, query and clean up runs",
     "report": "write one HTML report of one or several runs",
+    "dashboard": "runs while they train, all claims and a playground, in the browser",
     "doctor": "devices, versions, caches and optional extras",
 }
 

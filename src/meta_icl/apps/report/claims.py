@@ -50,7 +50,7 @@ def anchor(id: str) -> str:
     return "claim-" + re.sub(r"[^A-Za-z0-9.-]", "-", id)
 
 
-def comparison_table(runs: Sequence[tuple[str, Sequence[Any]]]) -> str:
+def comparison_table(runs: Sequence[tuple[str, Sequence[Any]]], *, scripted: bool = True) -> str:
     """One row per claim, one column per run: verdict and median of the first checks."""
     by_run = [{claim.id: claim for claim in claims} for _, claims in runs]
     ids = dict.fromkeys(claim.id for _, claims in runs for claim in claims)
@@ -62,7 +62,8 @@ def comparison_table(runs: Sequence[tuple[str, Sequence[Any]]]) -> str:
         cells = [Cell(_short(known[id]), known[id].verdict) if id in known else "—" for known in by_run]
         rows.append([f'<span class="id">{escape(id)}</span>', prose(claim.statement), *cells])
     head = ["id", "statement", *(title for title, _ in runs)]
-    return f'<section id="claims"><h2>Claims</h2>{table("claims by run", head, rows, "comparison")}</section>'
+    shown = table("claims by run", head, rows, "comparison", scripted=scripted)
+    return f'<section id="claims"><h2>Claims</h2>{shown}</section>'
 
 
 def chip(verdict: str) -> str:

@@ -24,21 +24,30 @@ class Table:
 
 
 def table(
-    name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], style: str, data: Sequence[str] = ()
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell | str]],
+    style: str,
+    data: Sequence[str] = (),
+    *,
+    scripted: bool = True,
 ) -> str:
     """A table named for screen readers, with sorting heads and a button that copies it; `data` are attributes of rows.
 
     Cells are HTML; a column without a name, or with one in parentheses (shown to screen readers alone), has no button.
+    There are no buttons at all where no script of the page serves them (`scripted=False`).
     """
-    head = "".join(_head(column) for column in columns)
+    head = "".join(_head(column) if scripted else f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "".join(
         f"<tr{' ' + more if more else ''}>{''.join(_cell(cell) for cell in row)}</tr>"
         for row, more in zip(rows, data or [""] * len(rows), strict=True)
     )
+    kind, tools = style, ""
+    if scripted:
+        kind, tools = f"{style} sortable", '<p class="tools"><button type="button" data-csv>copy as CSV</button></p>'
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name)}">'
-        f'<table class="{style} sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        '<p class="tools"><button type="button" data-csv>copy as CSV</button></p>'
+        f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{tools}'
     )
 
 

@@ -7,6 +7,20 @@ from meta_icl.runs import Run
 
 from .experiments import PLAYED, final_loss, part
 
+WORDS = {
+    **{name: name.upper() for name in ("lmm", "ttt", "mac", "mag", "mal")},
+    "linear": "linear memory",
+    "depth3": "depth 3",
+    "no_conv": "no convolution",
+    "mamba2": "Mamba-2",
+    "deltanet": "DeltaNet",
+}
+
+
+def words(name: str) -> str:
+    """A variant as the figures name it."""
+    return WORDS.get(name) or name.replace("_", " ").replace("chunk", "chunks of ")
+
 
 def figures(run: Run) -> dict[str, Chart]:
     """The ladder, the ablation, needles by length, chunk sizes, times."""
@@ -20,7 +34,7 @@ def figures(run: Run) -> dict[str, Chart]:
     losses = np.stack([final_loss(run, "mqar", name) for name in names])
     lengths = np.array([1, 2, 4])
     needles = [
-        over_seeds(name, lengths, np.stack([part(run, "needle", name)[f"score/{n}x"] for n in lengths]))
+        over_seeds(words(name), lengths, np.stack([part(run, "needle", name)[f"score/{n}x"] for n in lengths]))
         for name in PLAYED["needle"]
     ]
     per_token = [Series(f"depth {i + 1}", timed["lengths"], 1e6 * row) for i, row in enumerate(timed["seconds"])]
@@ -29,7 +43,7 @@ def figures(run: Run) -> dict[str, Chart]:
     return deciding(
         {
             "ladder": Lines("Untrained memory rules on linear regression", "examples", "error / d", tuple(curves)),
-            "mqar": Bars(title, "", "final loss, nats", names, medians, low, high),
+            "mqar": Bars(title, "", "final loss, nats", list(map(words, names)), medians, low, high),
             "needle": Lines("Needle by length", "length / training length", "accuracy", tuple(needles), log_x=True),
             "times": Lines("Time of the memory", "tokens", cost, tuple(per_token), log_x=True),
         },

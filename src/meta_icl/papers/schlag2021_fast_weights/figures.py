@@ -8,27 +8,50 @@ from meta_icl.runs import Run
 
 from .experiments import CG_STEPS, RECALL, RULES, SINGLE, STYLES
 
+WORDS = {
+    "deltanet": "DeltaNet",
+    "gated_deltanet": "gated DeltaNet",
+    "mesa": "Mesa",
+    "retnet": "RetNet",
+    "gla": "GLA",
+    "mamba": "Mamba",
+    "mamba2": "Mamba-2",
+    "rwkv7": "RWKV-7",
+    "ttt_linear": "TTT-linear",
+    "mlstm": "mLSTM",
+    "lstm": "LSTM",
+}
+
+
+def words(name: str) -> str:
+    """A mixer as the figures name it."""
+    return WORDS.get(name) or name.replace("_", " ")
+
 
 def figures(run: Run) -> dict[str, Chart]:
     """Single layers and their closed forms, recall, conjugate gradient, styles by length."""
     d, arrays = int(run.load_arrays("sizes")["d"]), {name: run.part_arrays(f"rule-{name}") for name in RULES}
     t = np.arange(0, arrays["mesa"]["t"][-1] + 1)
-    curves = [over_seeds(name, a["t"], a["errors"].T, style="points") for name, a in arrays.items()]
+    curves = [over_seeds(words(name), a["t"], a["errors"].T, style="points") for name, a in arrays.items()]
     curves += [
         Series("one gradient step", t, hebbian_error(t, d), style="dashed"),
         Series("least squares", t, np.maximum(0, 1 - t / d), style="dashed"),
     ]
     names = [*(f"recall-{n}" for n in RECALL), *(f"single-{n}-conv={c}" for n in SINGLE for c in (True, False))]
+    told = [words(n) for n in RECALL]
+    told += [f"one {words(n)}, {c} convolution" for n in SINGLE for c in ("with", "without")]
     scores = np.stack([run.part_arrays(name)["score/1x"] for name in names])
     styles = {name: run.part_arrays(f"style-{name}") for name in STYLES}
     lengths = np.array([1, 2, 4])
-    by_length = [over_seeds(name, lengths, np.stack([a[f"score/{n}x"] for n in lengths])) for name, a in styles.items()]
+    by_length = [
+        over_seeds(words(name), lengths, np.stack([a[f"score/{n}x"] for n in lengths])) for name, a in styles.items()
+    ]
     cg = [over_seeds("Mesa", np.array(CG_STEPS), run.part_arrays("recall-mesa")["cg"].T)]
     low, high = scores.min(axis=1), scores.max(axis=1)
     return deciding(
         {
             "rules": Lines("One trained layer on linear regression", "examples", "error / d", tuple(curves)),
-            "recall": Bars("Associative recall", "", "accuracy", names, np.median(scores, axis=1), low, high),
+            "recall": Bars("Associative recall", "", "accuracy", told, np.median(scores, axis=1), low, high),
             "styles": Lines(
                 "Linear functions by length", "length / training length", "error", tuple(by_length), log_x=True
             ),

@@ -8,24 +8,37 @@ from meta_icl.runs import Run
 from .config import HEADS
 from .experiments import free_seeds
 
+TESTS = {
+    "train": "training",
+    "label_pairs": "new pairs of labels",
+    "drawings": "new drawings",
+    "classes": "new classes",
+}
+TOY = {"free": "nothing clamped", "c": "c clamped", "bc": "b and c clamped"}
+
+
+def words(part: str) -> str:
+    """A training as the figures name it; of the free one also its numbers of classes and labels, which vary."""
+    clamp, classes, labels, _ = part.rsplit("-", 3)
+    if clamp == "free":
+        return f"free, {classes[1:]} classes, {labels[1:]} labels"
+    return clamp.replace("layer1", "layer 1").replace("only_", "only head ").replace("_", " and ")
+
 
 def figures(run: Run) -> dict[str, Chart]:
     """Losses, heads, clamps and the toy."""
     free = free_seeds(run)
     steps = free[0]["step"][1:]
-    losses = [
-        over_seeds(test, steps, np.stack([a[f"{test}_loss"][1:] for a in free], -1))
-        for test in ("train", "label_pairs", "drawings", "classes")
-    ]
+    losses = [over_seeds(TESTS[test], steps, np.stack([a[f"{test}_loss"][1:] for a in free], -1)) for test in TESTS]
     heads = [Series(f"head {h}", steps, free[0]["strength"][1:, h]) for h in range(HEADS)]
     names = [f"head {h}" for h in range(HEADS)]
     clamped = [
-        Series(name.rsplit("-K", 1)[0], part["step"][1:], part["train_loss"][1:])
+        Series(words(name), part["step"][1:], part["train_loss"][1:])
         for name in run.parts()
         if name != "toy" and (part := run.part_arrays(name)) is not None and name.endswith("seed0")
     ]
     toy = [
-        Series(name, np.arange(losses.shape[1]), np.median(losses / losses[:, :1], 0))
+        Series(TOY[name], np.arange(losses.shape[1]), np.median(losses / losses[:, :1], 0))
         for name, losses in run.part_arrays("toy").items()
     ]
     level = [("ln 2", float(np.log(2)))]

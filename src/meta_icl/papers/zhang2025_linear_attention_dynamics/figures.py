@@ -162,4 +162,5 @@ def conserved_figure(run: Run) -> Chart:
     names = ("merged", *(f"separate-{name}" for name in SPECTRA), "white-4", "sampled-half-rate", "sampled-linear")
     drift = np.array([float(np.max(run.part_arrays(name)["drift"])) for name in names])
     values = np.log10(np.maximum(drift, 1e-18))
-    return Bars("Drift of the conserved quantities, log10", "run", "log10 of the largest drift", names, values)
+    told = [name.replace("-", " ") for name in names]
+    return Bars("Drift of the conserved quantities, log10", "run", "log10 of the largest drift", told, values)
