@@ -27,6 +27,7 @@ COMMANDS = {
     "runs": "list, show, query and clean up runs",
     "report": "write one HTML report of one or several runs",
     "doctor": "devices, versions, caches and optional extras",
+    "bench": "speed against PyTorch and a plain JAX loop, in turn",
 }
 
 PATIENCE_SECONDS = 1.5  # after Ctrl-C; nothing is lost at the end of it, since all files are written atomically

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from meta_icl.models.lean.last_row import last_row
+from meta_icl.models.lean.some_rows import last_row
 from meta_icl.models.lean.streams import times
 from meta_icl.models.mixers.lstm import Cell, LstmLayer
 from meta_icl.models.network import Network
