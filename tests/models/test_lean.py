@@ -15,6 +15,7 @@ from meta_icl.models import (
     Block,
     Dense,
     InContextLearner,
+    Interleaved,
     ItemIndex,
     Items,
     LabelTokens,
@@ -32,8 +33,9 @@ from meta_icl.models import (
     von_oswald,
 )
 from meta_icl.models import mixers as m
+from meta_icl.models.feedforward import gelu
 from meta_icl.models.lean import folds, lean_form
-from meta_icl.prompt import PlacedPrompt
+from meta_icl.prompt import PlacedPrompt, Prompt
 
 D, SHORT, LONG = 4, 5, 21
 ALL = object()  # every entry may be used
@@ -169,3 +171,46 @@ def test_items_with_an_encoder_and_a_recurrence():
     tokens = LabelTokens(vectors, jnp.stack([labels, labels]))
     lean = lean_form(network)(network, tokens, None)
     np.testing.assert_allclose(lean, jax.vmap(lambda one: network(one)[0][-1])(tokens), rtol=0, atol=1e-12)
+
+
+EVERY = {
+    "decoder": (garg(3, 8, 2, 2, 9), Interleaved()),
+    "scanned decoder": (garg(3, 8, 7, 2, 9, init_std=0.3), Interleaved()),
+    "recurrence": (lstm(4, 5, 2), Interleaved(own_slot=True)),
+    "no layers": (Architecture(3, 0), Interleaved()),
+    "grouped, rotary, window": (
+        Architecture(8, 2, Block(Attention(4, n_groups=2, rotary=Rotary(), window=3)), Vectors(3), readout=Linear(1)),
+        Interleaved(sign=-1.0),
+    ),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", EVERY)
+def test_rows_that_are_read_are_those_of_the_full_form(name):
+    architecture, layout = EVERY[name]
+    learner = InContextLearner(layout, drawn(architecture))
+    rng = np.random.default_rng(0)
+    batch = Prompt(*(jnp.asarray(rng.normal(size=(2, 5, d))) for d in (3, 1)))
+
+    @partial(eqx.filter_value_and_grad, has_aux=True)
+    def loss(learner, lean):
+        answers = learner.batched(batch) if lean else jax.vmap(lambda prompt: learner.trace(prompt)[0])(batch)
+        return jnp.sum(jnp.sin(answers)), answers
+
+    both = eqx.filter_jit(lambda learner: [loss(learner, lean) for lean in (True, False)])
+    ((_, lean), lean_gradient), ((_, full), full_gradient) = both(learner)
+    assert lean.shape == (2, 5, 1)
+    np.testing.assert_allclose(lean, full, atol=1e-12)
+    for a, b in zip(jax.tree.leaves(lean_gradient), jax.tree.leaves(full_gradient), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_slope_of_gelu_is_that_of_its_formula():
+    u = np.linspace(-6, 6, 241)
+    formula = lambda v: 0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3)))  # noqa: E731
+    np.testing.assert_allclose(gelu(jnp.asarray(u)), formula(u), atol=1e-14)
+    step = 1e-5
+    quotient = (formula(u + step) - formula(u - step)) / (2 * step)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(jnp.asarray(u)), quotient, atol=1e-9)

@@ -116,10 +116,12 @@ class BlockLayer(eqx.Module):
         tap = tap or Tap()
         return self.second_half(self.first_half(h, visible=visible, tap=tap), tap=tap, patch=patch)
 
-    def last(self, h: Float[Array, "t d_in"]) -> Float[Array, "1 d"]:
-        """The last row of the stream after the block; attention is asked for this row alone."""
-        reading = self.first_half(h, last=isinstance(self.mixer, AttentionLayer))
-        return self.second_half(Reading(reading.carry[-1:], reading.source[-1:]))
+    def some(self, h: Float[Array, "t d_in"], rows: slice) -> Float[Array, "q d"]:
+        """Some rows of the stream after the block; attention is asked for these alone."""
+        if isinstance(self.mixer, AttentionLayer):
+            return self.second_half(self.first_half(h, rows=rows))
+        reading = self.first_half(h)
+        return self.second_half(Reading(reading.carry[rows], reading.source[rows]))
 
     def first_half(
         self,
@@ -127,21 +129,20 @@ class BlockLayer(eqx.Module):
         *,
         visible: Bool[Array, " t"] | None = None,
         tap: Tap | None = None,
-        last: bool = False,
+        rows: slice | None = None,
     ) -> Reading:
-        """What mixes tokens, for every row or the `last` alone; rows that are not visible do not exist for others."""
+        """What mixes tokens, for every row or some `rows` alone; those that are not visible do not exist for others."""
         tap = tap or Tap()
         x = tap("resid_pre", h)
         if self.mixer is None:
             return Reading(x, x)
         normed = tap("mixer_in", self._before(self.norm_mixer, x))
-        options: dict[str, Any] = {"last": True} if last else {}
         mixed = (
-            self.mixer(normed, visible=visible, tap=tap, **options)
+            self.mixer(normed, visible=visible, tap=tap, rows=rows)
             if isinstance(self.mixer, AttentionLayer)
             else mix(self.mixer, normed, visible=visible, tap=tap)
         )
-        return self.carried(x[-1:] if last else x, mixed, tap)
+        return self.carried(x if rows is None else x[rows], mixed, tap)
 
     def carried(self, x: Float[Array, "t d_in"], mixed: Float[Array, "t d"], tap: Tap) -> Reading:
         """What the second half reads, given the stream and what the mixer answers."""

@@ -140,8 +140,8 @@ class ItemEmbedding(eqx.Module):
             return token.vectors + row
         return jnp.where(token.labels < 0, self.encoder(token.vectors[None])[0], row)
 
-    def label_rows(self, labels: Int[Array, " t"]) -> Float[Array, "t d"]:
+    def label_rows(self, labels: Int[Array, "*b t"]) -> Float[Array, "*b t d"]:
         """The rows of the table, zero where a token is no label, padded to the width of the stream."""
         table = jax.lax.stop_gradient(self.labels) if self.fixed_labels else self.labels
-        rows = jax.nn.one_hot(labels, table.shape[0], dtype=table.dtype) @ table
-        return jnp.pad(rows, ((0, 0), (0, self.d_model - table.shape[1])))
+        rows = jax.nn.one_hot(labels.reshape(-1), table.shape[0], dtype=table.dtype) @ table  # one product of matrices
+        return jnp.pad(rows, ((0, 0), (0, self.d_model - table.shape[1]))).reshape(*labels.shape, self.d_model)

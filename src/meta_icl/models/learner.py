@@ -15,7 +15,7 @@ from meta_icl.errors import BadInput, require
 from meta_icl.models.embeddings import Items
 from meta_icl.models.interventions import Intervention
 from meta_icl.models.layouts import Concatenated, Interleaved, LabelLayout, Layout, Shifted, TokenLayout, Window
-from meta_icl.models.lean import lean_form
+from meta_icl.models.lean import lean_form, some_rows
 from meta_icl.models.network import Architecture, Network
 from meta_icl.models.trace import Trace
 from meta_icl.prompt import Prompt, TokenPrompt
@@ -47,14 +47,19 @@ class InContextLearner(eqx.Module):
     def batched(
         self, prompts: Prompt | TokenPrompt, visible: Bool[Array, "l t t"] | None = None
     ) -> Float[Array, "..."]:
-        """The predictions for a batch of prompts (leading axis), by a lean form where the last token alone is read.
+        """The predictions for a batch of prompts (leading axis), by a lean form where not all tokens are read.
 
         `visible` are the entries (layer, reader, read) that attention may use, by default all that it sees.
         """
-        if not self.layout.reads_last_token or not isinstance(self.network, Network):
+        if not isinstance(self.network, Network):
             return jax.vmap(self)(prompts)
-        rows = lean_form(self.network)(self.network, jax.vmap(self.layout.encode)(prompts), visible)
-        return jax.vmap(self.layout.read)(rows[:, None], prompts)
+        tokens = jax.vmap(self.layout.encode)(prompts)
+        if self.layout.reads_last_token:
+            rows = lean_form(self.network)(self.network, tokens, visible)
+            return jax.vmap(self.layout.read)(rows[:, None], prompts)
+        if self.layout.rows_read is None:
+            return jax.vmap(self)(prompts)
+        return jax.vmap(self.layout.read_rows)(some_rows(self.network, tokens, self.layout.rows_read), prompts)
 
 
 @dataclass(frozen=True)

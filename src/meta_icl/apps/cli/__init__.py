@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "write one HTML report of one or several runs",
     "dashboard": "runs while they train, all claims and a playground, in the browser",
     "doctor": "devices, versions, caches and optional extras",
+    "bench": "speed against PyTorch and a plain JAX loop, in turn",
 }
 
 PATIENCE_SECONDS = 1.5  # after Ctrl-C; nothing is lost at the end of it, since all files are written atomically

@@ -33,6 +33,10 @@ class LabelLayout(Layout):
     def reads_last_token(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return not self.every_item
 
+    @property
+    def rows_read(self) -> slice | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return slice(None, None, 2) if self.every_item else None
+
     def encode(self, prompt: Prompt) -> LabelTokens:  # pyright: ignore[reportIncompatibleMethodOverride]
         return LabelTokens(self.vectors(prompt), interleaved_labels(prompt.y))
 
@@ -41,8 +45,11 @@ class LabelLayout(Layout):
         return interleave(prompt.x, jnp.zeros_like(prompt.x))
 
     def read(self, output: Float[Array, "t classes"], prompt: Prompt) -> Float[Array, "..."]:
+        return self.read_rows(output[::2], prompt) if self.every_item else output[-1]
+
+    def read_rows(self, rows: Float[Array, "n classes"], prompt: Prompt) -> Float[Array, "n classes"]:
         del prompt
-        return output[::2] if self.every_item else output[-1]
+        return rows
 
 
 class ItemIndex(LabelLayout):

@@ -78,6 +78,7 @@ class Interleaved(Layout):
     """
 
     reads_last_token: ClassVar[bool] = False
+    rows_read: ClassVar[slice | None] = slice(None, None, 2)
     tokens_per_pair: ClassVar[int] = 2
     sign: float = eqx.field(static=True, default=1.0)
     own_slot: bool = eqx.field(static=True, default=False)
@@ -91,4 +92,7 @@ class Interleaved(Layout):
         return jnp.stack([x, y], axis=1).reshape(2 * n, width)[:-1]
 
     def read(self, output: Float[Array, "t d"], prompt: Prompt) -> Float[Array, "n dy"]:
-        return self.sign * output[::2, : prompt.y.shape[-1]]
+        return self.read_rows(output[self.rows_read], prompt)
+
+    def read_rows(self, rows: Float[Array, "n d"], prompt: Prompt) -> Float[Array, "n dy"]:
+        return self.sign * rows[:, : prompt.y.shape[-1]]

@@ -5,12 +5,15 @@ so a variant of yours profits as a paper's does.
 """
 
 from meta_icl.models.lean.attention_only import attention_only, folds
-from meta_icl.models.lean.last_row import last_row
+from meta_icl.models.lean.recurrent import is_recurrent, recurrent
+from meta_icl.models.lean.some_rows import last_row, some_rows
 from meta_icl.models.network import Network
 
-__all__ = ["attention_only", "folds", "last_row", "lean_form"]
+__all__ = ["attention_only", "folds", "last_row", "lean_form", "recurrent", "some_rows"]
 
 
 def lean_form(network: Network):
     """The rule where the last token alone is read: `form(network, batch of tokens, visible) -> outputs "b d_out"`."""
-    return attention_only if folds(network) else last_row
+    if folds(network):
+        return attention_only
+    return recurrent if is_recurrent(network) else last_row

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from meta_icl.models.embeddings import VectorEmbedding
-from meta_icl.models.lean.streams import Factor, Stream, formed, joined, rows_of, width
+from meta_icl.models.embeddings import ItemEmbedding, VectorEmbedding
+from meta_icl.models.lean.streams import Factor, Stream, formed, joined, rows_of, times, width
 from meta_icl.models.mixers.attention import AttentionLayer
 from meta_icl.models.network import Network
 from meta_icl.models.trace import Tap
@@ -77,6 +77,8 @@ def _start(network: Network, tokens: Any) -> Stream:
     linear = isinstance(embedding, VectorEmbedding) and embedding.mlp is None and network.positions is None
     if linear and embedding.map is not None and embedding.map.bias is None:
         return (Factor(tokens, embedding.map.weight),)
+    if isinstance(embedding, ItemEmbedding) and embedding.encoder is None and network.positions is None:
+        return (Factor(tokens.vectors + embedding.label_rows(tokens.labels), None),)  # all prompts at once
     return (Factor(jax.vmap(network.embedded)(tokens), None),)
 
 
@@ -101,7 +103,7 @@ def _for_all_rows(mixer: AttentionLayer, readers: Stream, context: Stream, seen:
             gram = a @ jnp.einsum("bsw,bsv->bwv", rows.rows, rows.rows)
             added.append(Factor(jnp.einsum("btw,bwv->btv", reader.rows, gram), maps))
             continue
-        pattern = mixer.pattern(_inner(reader.rows @ a, rows.rows), seen, empty)
+        pattern = mixer.pattern(_inner(times(reader.rows, a), rows.rows), seen, empty)
         added.append(Factor(_mixed(pattern, rows.rows), maps))
     return tuple(added)
 
@@ -111,7 +113,7 @@ def _split(mixer: AttentionLayer, reader: Factor, rows: Factor, seen: Array | No
     h, d, k = mixer.w_q.shape
     maps = (rows.through(jnp.swapaxes(w, 0, 1).reshape(d, h * k)) for w in (mixer.w_q, mixer.w_k, mixer.w_v))
     q, keys, v = (
-        (r @ m).reshape(*r.shape[:2], h, k) for r, m in zip((reader.rows, rows.rows, rows.rows), maps, strict=True)
+        times(r, m).reshape(*r.shape[:2], h, k) for r, m in zip((reader.rows, rows.rows, rows.rows), maps, strict=True)
     )
     pattern = mixer.pattern(jnp.einsum("bqhk,bshk->bhqs", q, keys) * mixer.scale, seen, empty)
     z = jnp.einsum("bhqs,bshk->bqhk", pattern, v)

@@ -25,7 +25,7 @@ class Factor(NamedTuple):
 
     def formed(self) -> Float[Array, "b *t d"]:
         """The rows in the stream."""
-        return self.rows if self.map is None else self.rows @ self.map
+        return self.rows if self.map is None else times(self.rows, self.map)
 
     def coordinates(self, reads: Float[Array, "b h d"]) -> Float[Array, "b h w"]:
         """Vectors that are multiplied with rows of the stream, as they are multiplied with the factor's rows."""
@@ -37,6 +37,14 @@ class Factor(NamedTuple):
 
 
 Stream = tuple[Factor, ...]
+
+
+def times(rows: Float[Array, "*b w"], matrix: Float[Array, "w e"]) -> Float[Array, "*b e"]:
+    """The product of all rows with a matrix as one of two matrices.
+
+    The gradient of the matrix is then one too; where the sum is over two axes, XLA first copies what it sums over.
+    """
+    return (rows.reshape(-1, rows.shape[-1]) @ matrix).reshape(*rows.shape[:-1], matrix.shape[-1])
 
 
 def formed(stream: Stream) -> Float[Array, "b *t d"]:

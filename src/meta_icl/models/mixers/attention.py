@@ -134,41 +134,41 @@ class AttentionLayer(eqx.Module):
         *,
         visible: Bool[Array, " t"] | None = None,
         tap: Tap | None = None,
-        last: bool = False,
+        rows: slice | None = None,
         prefix: Float[Array, "p d"] | None = None,
     ) -> Float[Array, "q d"]:
-        """The output at every row, or at the `last` one alone.
+        """The output at every row, or at some `rows` alone.
 
         Rows that are not `visible` do not exist for the others. A `prefix` of further rows is seen by all and has no
         position.
         """
         tap = tap or Tap()
         t = x.shape[0]
-        q, k, v = self.heads(x, tap, last=last)
+        q, k, v = self.heads(x, tap, rows=rows)
         positions = jnp.arange(t)
         front = None if prefix is None else self.front(q, prefix)
-        q = self.placed(q, positions[-1:] if last else positions, self.q_norm)
+        q = self.placed(q, positions if rows is None else positions[rows], self.q_norm)
         k = self.placed(k, positions, self.k_norm)
         if self.smear is not None:
             k = smeared(k, jnp.concatenate([k[:, :1], k[:, :-1]], axis=1), self.smear)
         seen = self.seen(t, visible)
         if not self.config.query_is_key:
             k, v, seen = k[:, :-1], v[:, :-1], None if seen is None else seen[:, :-1]
-        if seen is not None and last:
-            seen = seen[-1:]
+        if seen is not None and rows is not None:
+            seen = seen[rows]
         # A row that sees itself sees something; else the softmax of nothing must be nothing.
         empty = visible is not None or tap.changes("scores")
         return self.attend(q, k, v, seen, tap, empty=empty, front=front)
 
     def heads(
-        self, x: Float[Array, "t d"], tap: Tap, *, last: bool = False
+        self, x: Float[Array, "t d"], tap: Tap, *, rows: slice | None = None
     ) -> tuple[Float[Array, "heads q k"], Float[Array, "groups t k"], Float[Array, "groups t k"]]:
-        """Queries, keys and values as they are projected."""
-        if last or tap.changes("q_input", "k_input", "v_input"):
+        """Queries, of some `rows` alone where they are given, keys and values as they are projected."""
+        if rows is not None or tap.changes("q_input", "k_input", "v_input"):
             inputs = [tap(f"{name}_input", x) for name in "qkv"]
-            inputs[0] = inputs[0][-1:] if last else inputs[0]
+            inputs[0] = inputs[0] if rows is None else inputs[0][rows]
             weights = (self.w_q, self.w_k, self.w_v)
-            q, k, v = (jnp.einsum("td,hdk->htk", rows, w) for rows, w in zip(inputs, weights, strict=True))
+            q, k, v = (jnp.einsum("td,hdk->htk", x, w) for x, w in zip(inputs, weights, strict=True))
         else:  # one product for all
             h, g = self.w_q.shape[0], self.w_k.shape[0]
             all_heads = jnp.einsum("td,hdk->htk", x, jnp.concatenate([self.w_q, self.w_k, self.w_v]))
