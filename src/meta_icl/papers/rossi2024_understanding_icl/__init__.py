@@ -37,7 +37,7 @@ FINDING = (
 TIMES = {
     "demo": "1.5 min",
     "smoke": "2 min",
-    "small": "20 CPU-min",
+    "small": "23 CPU-min (estimated)",
     "full": "75 CPU-min (estimated)",
     "paper": "hours (GPU)",
 }
