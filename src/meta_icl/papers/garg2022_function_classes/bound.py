@@ -15,8 +15,8 @@ from meta_icl.training import Optimiser, every_position_mse, train
 class TunedDescent(eqx.Module):
     """GD++ of `layers` steps (von Oswald et al., 2022), with rates of its own for every number of examples seen.
 
-    For prompts of up to n rows. Row k takes `rates[k]` and `gammas[k]` in units of 1 / (k + d + 1), the best rate of one
-    step on k Gaussian inputs.
+    For prompts of up to n rows. Row k takes `rates[k]` and `gammas[k]` in units of 1 / (k + d + 1), the best rate of
+    one step on k Gaussian inputs.
     """
 
     rates: Float[Array, "n layers"]
