@@ -42,7 +42,7 @@ class Config:
     n_noisy: int = 10_000  # prompts with label noise, whose errors are heavy-tailed near k = d
     bound_steps: int = 2_000  # of Adam on the rates of GD++, the bound of so many layers
     stair: int = 2_000  # steps of a stair of the curriculum
-    trainings: tuple[Training, ...] = (Training(seeds=3), Training(noise=0.5, steps=42_000))
+    trainings: tuple[Training, ...] = (Training(), Training(noise=0.5, steps=42_000))
     steps: int = 20_000
     batch: int = 32
     optimiser: str = "muon"

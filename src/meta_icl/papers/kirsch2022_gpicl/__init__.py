@@ -37,7 +37,12 @@ FINDING = (
     "few tasks are memorised, many make a learner that transfers to other data sets (G1, G4, G6); at this size it is "
     "not ahead of SGD on the same prompt (not G2)"
 )
-TIMES = {"smoke": "3 CPU-min", "small": "25 CPU-min", "full": "20 CPU-min", "paper": "weeks (GPU)"}
+TIMES = {
+    "smoke": "3 CPU-min",
+    "small": "27 CPU-min (estimated)",
+    "full": "30 CPU-min (estimated)",
+    "paper": "weeks (GPU)",
+}
 IDS = tuple(f"G{i}" for i in range(1, 15))
 
 
@@ -50,10 +55,10 @@ _SHORT = Training("batch", width=32, heads=2, n_labels=3, rows=16, steps=3_000, 
 _MUON = Training("main", steps=6_000, rate=3e-3, optimiser="muon", falling=True)
 _STATE = replace(_MUON, study="state", steps=4_000)
 _SMALL = (
-    *_seeds(replace(_MUON, steps=12_000), 3),
+    *_seeds(replace(_MUON, steps=12_000), 2),
     *(Training("pool", n_tasks=2**i, steps=2_500) for i in (2, 5, 8)),
     *(_s for bias in (0.0, 0.9)
-      for _s in _seeds(replace(_SHORT, study="bias", bias=bias, optimiser="muon", steps=4_000), 3)),
+      for _s in _seeds(replace(_SHORT, study="bias", bias=bias, optimiser="muon", steps=4_000), 2)),
     *(replace(_SHORT, batch=batch) for batch in (16, 32, 64, 128)),
     replace(_STATE, model="lstm", layers=1),
     *(Training("mlp", "mlp", width, 2, n_tasks=2**i, bias=0.0, rows=1, batch=128, steps=1_500)
