@@ -102,8 +102,8 @@ def judged(found: Mapping[str, Seeds]) -> list[Claim]:
             Check("share of seeds that learn", at_most(1 / 6), (float(np.mean([a["ic"][-1] > 0.5 for a in equal])),)),
         ] if equal and learned else [],
               "asked only where seeds of L > N learn in context" if equal else NOT_TRAINED,
-              revised="a share of the seeds; at first it was one seed of however many, where the source has none of six "
-              "and one of six was allowed"),
+              revised="a share of the seeds; at first it was one seed of however many, while the source has none of "
+              "six and one of six was allowed"),
         trend(4, "Burstiness: ICL up, IWL down", "Fig. 2a", "B", (1, 2, 4), ic=1, iw=-1),
         trend(5, "Classes: ICL up, IWL down", "Fig. 2a", "K", (128, 256, 1024, 2048), ic=1, iw=-1),
         trend(6, "Noise within classes favours ICL", "Fig. 2b", "eps", (0.0, 0.25, 0.5, 0.75), iw=-1),
