@@ -173,6 +173,11 @@ def play(
     }
 
 
+def losses_at_best(played: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Final training losses "seeds" at the best rate, of what `play` returned."""
+    return played["losses"][int(np.argmin(np.abs(played["rates"] - played["rate"])))]
+
+
 class _Clock:
     """The shortest time per step between two records, all replicas together; records with compilation are longer."""
 

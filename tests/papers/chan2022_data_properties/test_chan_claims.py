@@ -43,6 +43,20 @@ def test_published_accuracies_confirm_and_reversed_ones_refute():
     assert set(verdicts(swapped, steps=LONG).values()) == {"fails"}
 
 
+def test_a_sweep_is_judged_around_the_base_where_more_of_it_is_trained():
+    found = {"glyphs": planted(0.5, 0.9), "glyphs n_classes=12800": planted(0.9, 0.1)}
+    found |= {f"glyphs n_classes=12800 drawings={d}": planted(ic, 0.5) for d, ic in (("one", 0.5), ("noise", 0.7))}
+    assert verdicts(found)["5"] == "holds"
+    assert verdicts(found | {"glyphs n_classes=12800": planted(0.6, 0.1)})["5"] == "fails"
+    assert verdicts(found)["3"] == "holds" and verdicts(found)["6"] == "not decided"
+
+
+def test_the_recurrent_network_that_has_learned_decides():
+    few = {"glyphs n_classes=400 lstm": planted(0.5, 0.8)}
+    assert verdicts(few)["7"] == verdicts(few | {"glyphs lstm": planted(0.9, 0.1)})["7"] == "holds"
+    assert verdicts({"glyphs lstm": planted(0.5, 0.1)})["7"] == "not decided"
+
+
 @pytest.mark.parametrize("train", [0.0, 0.5, np.nan])
 def test_networks_that_have_learned_nothing_decide_nothing(train):
     found = {name: planted(0.5, 0.0, train) for name in SETTINGS}

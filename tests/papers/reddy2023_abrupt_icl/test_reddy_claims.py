@@ -33,6 +33,7 @@ def test_reddy_as_published(verdicts):
     assert verdicts(judged(found)) == {f"R{i}": "holds" for i in range(1, 10)}
     assert verdicts(judged(found | {"B=4": trained(0.9, 0.5, test=0.5)}))["R4"] == "not decided"
     assert verdicts(judged(found | {"B=4": trained(0.3, 0.9)}))["R4"] == "fails"
+    assert verdicts(judged(found | {"L=N": trained(ic=0.125) + trained(ic=1.0)}))["R3"] == "fails"
     # A peak at the level of copying any label of the context is no learning in context.
     low = {name: trained(0.02, 0.9, waits=0.125) for name in found if name[:2] in ("B=", "K=", "al", "ep", "lo")}
     assert verdicts(judged(found | low))["R8"] == "not decided"

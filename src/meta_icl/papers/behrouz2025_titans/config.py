@@ -7,14 +7,16 @@ from dataclasses import dataclass
 class Config:
     """Sizes of the experiments: `length` tokens of a training prompt, `lengths` of the sequences that are timed.
 
-    `steps` are those of recall; needles are found after fewer, overwriting gets twice as many on twice the tokens.
+    `arenas` are of `experiments.PLAYED`. `steps` are those of "mqar" and, twice as many, of "overwrite"; `long_steps`
+    those of the others.
     """
 
+    arenas: tuple[str, ...] = ("mqar", "overwrite")
     seeds: int = 3
     steps: int = 600
-    needle_steps: int = 400
+    long_steps: int = 2_000
     batch: int = 32
-    rates: tuple[float, ...] = (3e-3, 1e-2)
+    rates: tuple[float, ...] = (1e-2,)
     d_model: int = 32
     n_layers: int = 2
     length: int = 32

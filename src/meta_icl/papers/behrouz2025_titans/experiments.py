@@ -9,7 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
+from meta_icl import draws
 from meta_icl.algorithms import (
     Delta,
     Hebbian,
@@ -20,26 +22,60 @@ from meta_icl.algorithms import (
     least_squares_error,
     recall_accuracy,
 )
-from meta_icl.evaluation.league import arena, play
+from meta_icl.evaluation.league import Arena, arena, losses_at_best, play
 from meta_icl.models.mixers import DeltaNet, LinearAttention, Mamba2, Persistent, Titans, TitansBlock, Ttt
-from meta_icl.prompt import answer_positions
+from meta_icl.prompt import LabelledTokens, TokenTask, answer_positions
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
-from meta_icl.tasks import LinearRegression, Normal
+from meta_icl.tasks import LinearRegression, Needle, Normal
 
 from .config import Config
 
 CHUNKS = (1, 4, 64)  # besides the preset's own
 ABLATIONS = ("no_forgetting", "no_momentum", "no_conv", "no_persistent")
+HYBRIDS = ("mac", "mag", "mal")
 PLAYED = {
-    "mqar": ("lmm", "linear", "depth3", *ABLATIONS, *(f"chunk{b}" for b in CHUNKS), "mac", "mag", "mal"),
-    "needle": ("lmm", "ttt", "mamba2", "deltanet", "mac", "mag", "mal"),
+    "mqar": ("lmm", *ABLATIONS, *(f"chunk{b}" for b in CHUNKS), *HYBRIDS),
+    "hard": ("linear", "lmm", "depth3"),  # recall of twice as many pairs
+    "needle": ("lmm", "ttt", "mamba2", "deltanet"),  # trained at half of the length to all of it
+    "far": ("lmm", *HYBRIDS),  # needles of twice the length, where windows of a quarter of the chunk do not reach
     "overwrite": ("deltanet", "linear_attention"),
 }
 
 
-def variant(name: str, chunk_size: int) -> Any:
-    """The mixer of a name; the LMM has a memory of two layers behind four persistent tokens."""
+class Needles(TokenTask):
+    """Needles of several lengths, each as likely; behind the shorter ones stand tokens that nobody is asked about.
+
+    What is causal answers as if they were not there.
+    """
+
+    lengths: tuple[int, ...] = eqx.field(static=True)
+
+    def sample(self, *, key: Key[Array, ""]) -> LabelledTokens:
+        which_key, prompt_key = jax.random.split(key)
+        longest = max(self.lengths)
+
+        def padded(length: int) -> LabelledTokens:
+            prompt = Needle(length=length).sample(key=prompt_key)
+            return jax.tree.map(lambda leaf: jnp.pad(leaf, (0, longest - length)), prompt)
+
+        every = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(padded(length) for length in self.lengths))
+        return jax.tree.map(lambda leaf: leaf[draws.randint(which_key, (), 0, len(self.lengths))], every)
+
+
+def ground(name: str, length: int) -> Arena:
+    """Where the mixers of an arena's name play, at `length` tokens of "mqar"."""
+    if name == "needle":
+        return replace(arena("needle", length), task=Needles(tuple(length * k // 4 for k in (2, 3, 4))))
+    kind, times = {"hard": ("mqar", 2), "far": ("needle", 2), "overwrite": ("overwrite", 2)}.get(name, (name, 1))
+    return arena(kind, times * length)
+
+
+def variant(name: str, chunk_size: int, segment: int | None = None) -> Any:
+    """The mixer of a name; the LMM has a memory of two layers behind four persistent tokens.
+
+    Hybrids attend within a `segment`; nothing stands for a chunk.
+    """
     lmm = Titans(depth=2, chunk_size=chunk_size, theta_limit=0.1)  # what the kept results were trained with
     if name.startswith("chunk"):
         return Persistent(replace(lmm, chunk_size=int(name.removeprefix("chunk"))))
@@ -51,7 +87,7 @@ def variant(name: str, chunk_size: int) -> Any:
         return Persistent(replace(lmm, **changes[name]))
     blocks = {"mac": "context", "mag": "gate", "mal": "layer"}
     if name in blocks:
-        return TitansBlock(blocks[name], lmm, segment=chunk_size)
+        return TitansBlock(blocks[name], lmm, segment=segment or chunk_size)
     return {
         "no_persistent": lmm,
         "ttt": Ttt(chunk_size=chunk_size, depth=2),
@@ -66,22 +102,23 @@ def variant(name: str, chunk_size: int) -> Any:
 
 def train_part(part: Run, *, arena_name: str, name: str, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One variant in one arena, at its best rate."""
-    sizes = {field: config[field] for field in ("steps", "batch", "seeds", "d_model", "n_layers", "n_eval", "rates")}
-    mixer, length = variant(name, config["chunk_size"]), config["length"]
-    if arena_name == "needle":
-        sizes["steps"] = config["needle_steps"]
+    sizes = {field: config[field] for field in ("batch", "seeds", "d_model", "n_layers", "n_eval", "rates")}
+    sizes["steps"] = config["steps" if arena_name == "mqar" else "long_steps"]
     if arena_name == "overwrite":
         sizes |= {"n_layers": 1, "steps": 2 * config["steps"]}
-        length *= 2
-    return play(arena(arena_name, length), mixer, key=jax.random.key(0), store=part, **sizes)
+    segment = config["chunk_size"] // 2 if arena_name == "far" else None
+    mixer = variant(name, config["chunk_size"], segment)
+    return play(ground(arena_name, config["length"]), mixer, key=jax.random.key(0), store=part, **sizes)
 
 
 def run(config: Config, run: Run) -> None:
-    """The untrained ladder, the times, then all trainings."""
+    """The untrained ladder, the times, then the trainings of the preset's arenas."""
     run.save_arrays("ladder", ladder(config))
     run.save_arrays("times", times(config))
+    run.save_arrays("sizes", {"pairs": np.array(config.length // 8)})
     shared = {field: getattr(config, field) for field in Config.__dataclass_fields__}
-    parts = {f"{a}-{name}": {"arena_name": a, "name": name, "config": shared} for a in PLAYED for name in PLAYED[a]}
+    names = [(arena_name, name) for arena_name in config.arenas for name in PLAYED[arena_name]]
+    parts = {f"{a}-{name}": {"arena_name": a, "name": name, "config": shared} for a, name in names}
     run_parts(run, train_part, parts)
 
 
@@ -89,11 +126,11 @@ def ladder(config: Config) -> dict[str, np.ndarray]:
     """Errors over d by position of the untrained rules, their standard errors, their closed forms; recall."""
     d, n = config.d_ladder, 3 * config.d_ladder
     prompts = LinearRegression(d=d, n_context=n, x_law=Normal()).sample_batch(config.n_ladder, key=jax.random.key(1))
-    t = np.arange(n + 1)
+    t = jnp.arange(n + 1.0)
     rules = {"hebbian": Hebbian(), "delta": Delta(), "ridge": RecursiveRidge(), "surprise": Surprise()}
     known = {"hebbian": hebbian_error(t, d), "delta": kaczmarz_error(t, d)}
-    known["ridge"] = np.asarray(least_squares_error(jnp.asarray(t), d))
-    out = {"t": t} | {f"known/{name}": np.asarray(curve) for name, curve in known.items()}
+    known["ridge"] = least_squares_error(t, d)
+    out = {"t": np.asarray(t)} | {f"known/{name}": np.asarray(curve) for name, curve in known.items()}
     for name, rule in rules.items():
         answers = jax.jit(lambda prompts, rule=rule: answer_positions(rule, prompts))(prompts)
         errors = np.asarray(jnp.square(answers - prompts.y)[..., 0], np.float64) / d
@@ -125,11 +162,16 @@ def times(config: Config) -> dict[str, np.ndarray]:
 # What claims and figures read of a finished run.
 
 
-def part(run: Run, arena_name: str, name: str) -> dict[str, np.ndarray]:
-    return run.part_arrays(f"{arena_name}-{name}")
+def played(run: Run) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """What every mixer left behind, by arena and name."""
+    parts = run.arrays_of_parts()
+    return {
+        arena_name: {name: parts[f"{arena_name}-{name}"] for name in names}
+        for arena_name, names in PLAYED.items()
+        if f"{arena_name}-{names[0]}" in parts
+    }
 
 
-def final_loss(run: Run, arena_name: str, name: str) -> np.ndarray:
-    """Final training losses "seeds" at the best rate."""
-    arrays = part(run, arena_name, name)
-    return arrays["losses"][int(np.argmin(np.abs(arrays["rates"] - arrays["rate"])))]
+def final_losses(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Final training losses "seeds" of every mixer of an arena, each at its best rate."""
+    return {name: losses_at_best(of) for name, of in arrays.items()}

@@ -5,7 +5,7 @@ import numpy as np
 from meta_icl.plotting import Bars, Chart, Lines, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
-from .experiments import PLAYED, final_loss, part
+from .experiments import final_losses, played
 
 WORDS = {
     **{name: name.upper() for name in ("lmm", "ttt", "mac", "mag", "mal")},
@@ -30,26 +30,26 @@ def figures(run: Run) -> dict[str, Chart]:
     curves += [
         Series(f"{n}, closed form", t, arrays[f"known/{n}"], style="dashed") for n in ("hebbian", "delta", "ridge")
     ]
-    names, title = PLAYED["mqar"], "Associative recall: variants of the memory"
-    losses = np.stack([final_loss(run, "mqar", name) for name in names])
-    lengths = np.array([1, 2, 4])
-    needles = [
-        over_seeds(words(name), lengths, np.stack([part(run, "needle", name)[f"score/{n}x"] for n in lengths]))
-        for name in PLAYED["needle"]
-    ]
+    found, lengths = played(run), np.array([1, 2, 4])
+    out: dict[str, Chart] = {
+        "ladder": Lines("Untrained memory rules on linear regression", "examples", "error / d", tuple(curves))
+    }
+    for arena, title in (("mqar", "Associative recall: variants of the memory"), ("hard", "More pairs: depths")):
+        if arena in found:
+            losses = final_losses(found[arena])
+            of = np.stack(list(losses.values()))
+            out[arena] = Bars(title, "", "final loss, nats", tuple(map(words, losses)), np.median(of, 1), of.min(1), of.max(1))
+    for arena, title in (("needle", "Needles by length"), ("far", "Needles by length: hybrids")):
+        if arena in found:
+            series = [
+                over_seeds(words(name), lengths, np.stack([of[f"score/{n}x"] for n in lengths]))
+                for name, of in found[arena].items()
+            ]
+            out[arena] = Lines(title, "length / training length", "accuracy", tuple(series), log_x=True)
     per_token = [Series(f"depth {i + 1}", timed["lengths"], 1e6 * row) for i, row in enumerate(timed["seconds"])]
-    medians, low, high = np.median(losses, axis=1), losses.min(axis=1), losses.max(axis=1)
     cost = "µs per token, forward and backward"
+    out["times"] = Lines("Time of the memory", "tokens", cost, tuple(per_token), log_x=True)
     return deciding(
-        {
-            "ladder": Lines("Untrained memory rules on linear regression", "examples", "error / d", tuple(curves)),
-            "mqar": Bars(title, "", "final loss, nats", list(map(words, names)), medians, low, high),
-            "needle": Lines("Needle by length", "length / training length", "accuracy", tuple(needles), log_x=True),
-            "times": Lines("Time of the memory", "tokens", cost, tuple(per_token), log_x=True),
-        },
-        {
-            "ladder": "T-1 T-2 T-5 T-8",
-            "needle": "T-3 T-4",
-            "times": "T-7",
-        },
+        out,
+        {"ladder": "F-1", "mqar": "T-2 T-5 T-6 T-8", "hard": "T-1", "needle": "T-3", "far": "T-4", "times": "T-7"},
     )

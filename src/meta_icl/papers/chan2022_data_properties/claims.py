@@ -8,6 +8,7 @@ import numpy as np
 from meta_icl.runs import Run
 from meta_icl.runs.claims import Check, Claim, at_least, at_most, within
 
+from .config import RECURRENT
 from .experiments import Seeds, final, load, sweep
 
 LEARNED = 0.6
@@ -64,8 +65,8 @@ def judged(found: Mapping[str, Seeds], *, steps: int, n_eval: int) -> list[Claim
         return claim(number, statement, source, [] if why_not else trend(values, field, margin, **signs), why_not)
 
     steady = {0.0: seeds} if (seeds := found.get("glyphs p_bursty=0.0")) else {}
-    lstm = found.get("glyphs lstm")
-    falls = [max(largest_fall(a) for a in seeds) for name, seeds in found.items() if name != "glyphs lstm"]
+    lstm = max((found[name] for name in RECURRENT if name in found), key=lambda s: final(s, "iw"), default=None)
+    falls = [max(largest_fall(a) for a in seeds) for name, seeds in found.items() if name not in RECURRENT]
     fall = max(falls, default=0.0)
     zipf = sweep(found, "glyphs", "zipf")
     best = {a: min(2 * final(s, "ic") - 1, final(s, "iw_common")) for a, s in zipf.items()}

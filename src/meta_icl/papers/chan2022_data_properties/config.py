@@ -27,24 +27,36 @@ FAMILIES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def name_of(data: str, field: str, value: Any) -> str:
-    """The name of a setting; the published value of a field is the data set's own setting."""
-    return data if getattr(Setting(), field) == value else f"{data} {field}={value}"
+MANY = 12_800  # classes of a base at which few steps lead to learning in context; 1,600 published
 
 
-SETTINGS = {
-    name_of(data, field, value): replace(Setting(data), **{field: value})
-    for data in ("glyphs", "gaussian")
-    for field, values in FAMILIES.items()
-    for value in values
-} | {"glyphs lstm": Setting(body="lstm")}
+def name_of(data: str, field: str, value: Any, n_classes: int = 1_600) -> str:
+    """The name of a setting; the published value of a field is the base's own setting."""
+    base = data if n_classes == 1_600 else f"{data} n_classes={n_classes}"
+    return base if getattr(Setting(), field) == value else f"{base} {field}={value}"
+
+
+def around(n_classes: int) -> dict[str, Setting]:
+    """All settings whose base has this number of classes."""
+    return {
+        name_of(data, field, value, n_classes): replace(Setting(data, n_classes=n_classes), **{field: value})
+        for data in ("glyphs", "gaussian")
+        for field, values in FAMILIES.items()
+        for value in values
+        if n_classes == 1_600 or field != "n_classes"
+    }
+
+
+PUBLISHED = around(1_600) | {"glyphs lstm": Setting(body="lstm")}
+SETTINGS = PUBLISHED | around(MANY) | {"glyphs n_classes=400 lstm": Setting(body="lstm", n_classes=400)}
+RECURRENT = {name: setting for name, setting in SETTINGS.items() if setting.body == "lstm"}
 
 
 @dataclass(frozen=True)
 class Config:
     """Sizes; `settings` are of `SETTINGS`, `encoder` of images is "affine" or "residual" (of vectors affine)."""
 
-    settings: Sequence[str] = tuple(SETTINGS)
+    settings: Sequence[str] = tuple(PUBLISHED)
     seeds: int = 1
     steps: int = 500_000
     batch: int = 32

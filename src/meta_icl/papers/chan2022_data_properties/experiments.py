@@ -18,7 +18,7 @@ from meta_icl.sweeps import run_parts
 from meta_icl.tasks import BurstyImages, FewShot, NoSupport
 from meta_icl.training import OnTask, Optimiser, cross_entropy, train
 
-from .config import FAMILIES, SETTINGS, Config, Setting, name_of
+from .config import FAMILIES, MANY, SETTINGS, Config, Setting, name_of
 
 TRAIN_KEY = 0
 HELD_OUT, N_COMMON = 10, 10
@@ -141,9 +141,14 @@ def load(run: Run) -> dict[str, Seeds]:
 
 
 def sweep(found: Mapping[str, Seeds], data: str, field: str) -> dict[Any, Seeds]:
-    """The trained values of a field, in order."""
-    names = {value: name_of(data, field, value) for value in FAMILIES[field]}
-    return {value: found[name] for value, name in names.items() if name in found}
+    """The trained values of a field, in order: around the base of many classes where more of them are trained there."""
+
+    def around(n_classes: int) -> dict[Any, Seeds]:
+        names = {value: name_of(data, field, value, n_classes) for value in FAMILIES[field]}
+        return {value: found[name] for value, name in names.items() if name in found}
+
+    bases = (1_600,) if field == "n_classes" else (1_600, MANY)
+    return max((around(n) for n in bases), key=len)
 
 
 def final(seeds: Seeds, name: str) -> float:

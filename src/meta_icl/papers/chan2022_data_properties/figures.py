@@ -7,7 +7,7 @@ import numpy as np
 from meta_icl.plotting import Bars, Chart, Grid, Lines, Series, deciding, over_seeds
 from meta_icl.runs import Run
 
-from .config import FAMILIES
+from .config import FAMILIES, RECURRENT
 from .experiments import Seeds, final, load, sweep
 
 
@@ -32,7 +32,7 @@ def figures(run: Run) -> dict[str, Chart]:
 def over_training(found: Mapping[str, Seeds], kind: str) -> Lines:
     """One accuracy over training: burstiness, and the recurrent network."""
     shown = {f"p_bursty = {value}": seeds for value, seeds in sweep(found, "glyphs", "p_bursty").items()}
-    shown |= {"recurrent": found["glyphs lstm"]} if "glyphs lstm" in found else {}
+    shown |= {f"recurrent, {RECURRENT[name].n_classes} classes": found[name] for name in RECURRENT if name in found}
     series = [
         over_seeds(name, seeds[0]["step"][1:], np.stack([a[kind][1:] for a in seeds], -1))
         for name, seeds in shown.items()

@@ -5,19 +5,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes: `d` inputs and 2 d pairs for one layer; `length` tokens of recall; `style_steps` for linear functions."""
+    """Sizes: `d` inputs and 2 d pairs for one layer; `length` tokens of recall; `style_steps` for linear functions.
+
+    `single_steps` are those of one layer with and without convolution; every one of `widths` meets all of `lengths`.
+    """
 
     seeds: int = 3
     d: int = 10
-    rule_steps: int = 1_500
+    rule_steps: int = 5_000
     rule_batch: int = 64
-    rule_rates: tuple[float, ...] = (3e-2,)
+    rule_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
     rule_eval: int = 20_000
-    steps: int = 600
-    style_steps: int = 200
+    steps: int = 2_500
+    single_steps: int = 600
+    style_steps: int = 800
     batch: int = 32
-    rates: tuple[float, ...] = (3e-3, 1e-2)
+    rates: tuple[float, ...] = (1e-2,)
     d_model: int = 32
     length: int = 32
     chunk_size: int = 16
     n_eval: int = 500
+    widths: tuple[int, ...] = ()
+    lengths: tuple[int, ...] = ()

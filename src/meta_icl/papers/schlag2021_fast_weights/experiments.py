@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from meta_icl.evaluation import errors_by_position
-from meta_icl.evaluation.league import Arena, arena, play, roster
+from meta_icl.evaluation.league import Arena, arena, losses_at_best, play, roster
 from meta_icl.models import Architecture, Block, Concatenated, Learner, mixers
 from meta_icl.prompt import Prompt
 from meta_icl.runs import Run
@@ -24,6 +24,7 @@ from .config import Config
 RULES = ("linear_attention", "deltanet", "mesa")  # one layer each
 RECALL = ("attention", "deltanet", "gated_deltanet", "mesa")
 SINGLE = ("deltanet", "linear_attention")  # one layer, with and without convolution
+SWEPT = ("attention", "linear_attention")  # over widths and lengths: all tokens at hand, and a state of fixed size
 STYLES = (
     *("attention", "linear_attention", "retnet", "gla", "mamba", "mamba2", "deltanet", "gated_deltanet", "rwkv7"),
     *("mesa", "ttt_linear", "mlstm", "lstm"),
@@ -92,7 +93,7 @@ def rule_part(part: Run, *, name: str, config: Mapping[str, Any]) -> dict[str, n
 def recall_part(part: Run, *, name: str, n_layers: int, conv: bool, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One mixer in the recall arena; of Mesa also the losses by the number of steps of conjugate gradient."""
     ground, mixer = arena("mqar", config["length"]), roster(config["chunk_size"])[name]
-    sizes = _sizes(config) | {"n_layers": n_layers, "steps": config["steps"]}
+    sizes = _sizes(config) | {"n_layers": n_layers, "steps": config["steps" if n_layers > 1 else "single_steps"]}
 
     def cg_losses(predictor: Any, key: Key[Array, ""]) -> Float[Array, " steps"]:
         def loss(steps: int) -> Array:
@@ -117,12 +118,18 @@ def style_part(part: Run, *, name: str, config: Mapping[str, Any]) -> dict[str, 
     return play(ground, roster(config["chunk_size"])[name], key=jax.random.key(0), store=part, **sizes)
 
 
+def sweep_part(part: Run, *, name: str, width: int, length: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """One mixer of one width on recall from so many tokens, an eighth as many pairs."""
+    sizes = _sizes(config) | {"n_layers": 2, "steps": config["steps"], "d_model": width, "seeds": 1}
+    return play(arena("mqar", length), roster(config["chunk_size"])[name], key=jax.random.key(0), store=part, **sizes)
+
+
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[name] for name in ("batch", "seeds", "d_model", "n_eval", "rates")}
 
 
 def run(config: Config, run: Run) -> None:
-    """All trainings: single layers, recall, styles."""
+    """All trainings: single layers, recall, styles, widths by lengths."""
     shared = {"config": {field: getattr(config, field) for field in Config.__dataclass_fields__}}
     run_parts(run, rule_part, {f"rule-{name}": {"name": name} | shared for name in RULES})
     recall = {f"recall-{name}": {"name": name, "n_layers": 2, "conv": True} | shared for name in RECALL}
@@ -131,4 +138,34 @@ def run(config: Config, run: Run) -> None:
         recall |= parts
     run_parts(run, recall_part, recall)
     run_parts(run, style_part, {f"style-{name}": {"name": name} | shared for name in STYLES})
-    run.save_arrays("sizes", {"d": np.array(config.d)})
+    swept = {
+        f"sweep-{name}-{width}-{length}": {"name": name, "width": width, "length": length} | shared
+        for name in SWEPT
+        for width in config.widths
+        for length in config.lengths
+    }
+    run_parts(run, sweep_part, swept)
+    sizes = {"d": config.d, "pairs": config.length // 8, "widths": config.widths, "lengths": config.lengths}
+    run.save_arrays("sizes", {name: np.array(value) for name, value in sizes.items()})
+
+
+# What claims and figures read of a finished run.
+
+
+def plateau(arrays: Mapping[str, np.ndarray], pairs: int) -> np.ndarray:
+    """Final training losses "seeds" at the best rate, over that of a guess among the values in the context, log P."""
+    return losses_at_best(arrays) / np.log(pairs)
+
+
+def swept(run: Run) -> dict[str, np.ndarray]:
+    """Recall "widths lengths" of every mixer that was swept; nothing where the preset sweeps none."""
+    sizes = run.load_arrays("sizes")
+    if not sizes["widths"].size:
+        return {}
+    return {
+        name: np.array([
+            [float(run.part_arrays(f"sweep-{name}-{width}-{length}")["score/1x"][0]) for length in sizes["lengths"]]
+            for width in sizes["widths"]
+        ])
+        for name in SWEPT
+    }  # fmt: skip

@@ -1,5 +1,6 @@
 """The figures of Schlag et al. (2021), drawn from a finished run."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from meta_icl.algorithms import hebbian_error
@@ -34,7 +35,7 @@ def figures(run: Run) -> dict[str, Chart]:
     t = np.arange(0, arrays["mesa"]["t"][-1] + 1)
     curves = [over_seeds(words(name), a["t"], a["errors"].T, style="points") for name, a in arrays.items()]
     curves += [
-        Series("one gradient step", t, hebbian_error(t, d), style="dashed"),
+        Series("one gradient step", t, hebbian_error(jnp.asarray(t, float), d), style="dashed"),
         Series("least squares", t, np.maximum(0, 1 - t / d), style="dashed"),
     ]
     names = [*(f"recall-{n}" for n in RECALL), *(f"single-{n}-conv={c}" for n in SINGLE for c in (True, False))]
