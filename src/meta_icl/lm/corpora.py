@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Integer, Key
 
 from meta_icl.data.cache import cache_folder, write_bytes
 from meta_icl.errors import BadInput, require
@@ -33,12 +33,12 @@ HELD_OUT = 0.05  # the share at the end that is never trained on
 class Corpus:
     """Tokens of documents one after another, each behind the opening token, and their tokenizer."""
 
-    tokens: Int[np.ndarray, " n"]
+    tokens: Integer[np.ndarray, " n"]
     tokenizer: Tokenizer
     name: str
 
     @property
-    def training(self) -> Int[np.ndarray, " n"]:
+    def training(self) -> Integer[np.ndarray, " n"]:
         """What is trained on."""
         return self.tokens[: -max(1, int(len(self.tokens) * HELD_OUT))]
 
@@ -54,7 +54,7 @@ class Corpus:
 class TextWindows(TokenTask):
     """Windows of a text at random places, the opening token in place of the first; all successors are scored."""
 
-    tokens: Int[Array, " n"]
+    tokens: Integer[Array, " n"]
     opening: int = eqx.field(static=True)
     length: int = eqx.field(static=True, default=128)
 
