@@ -151,7 +151,7 @@ def test_ctrl_c_ends_a_league(tmp_path):
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 130 and "meta-icl: interrupted; the same command goes on" in err
     assert "Traceback" not in err
 
