@@ -23,7 +23,6 @@ from meta_icl.sweeps.local import _explain
 from meta_icl.sweeps.work import find_function, function_name, keep_error, raise_kept_error
 from meta_icl.sweeps.worker import work
 
-
 PATIENCE = 240.0  # seconds after which something hangs; a busy machine takes as many as it needs
 
 
