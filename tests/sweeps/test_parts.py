@@ -14,7 +14,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from meta_icl.errors import BadInput
-from meta_icl.runs import Run, verify
+from meta_icl.runs import Run
 from meta_icl.runs.config import write_config
 from meta_icl.runs.lock import Lock, holder, holders, last_holder
 from meta_icl.sweeps import PartFailed, local, run_parts
@@ -283,43 +283,6 @@ def test_interrupt_saves_checkpoints(tmp_path, workers, number):
         assert holder(folder) is None and not (folder / "DONE").exists()
         step, arrays = Run.load(folder).latest_checkpoint() or (0, {})
         assert step >= 1 and int(arrays["step"]) == step == Run.load(folder).metrics()[-1]["step"]
-
-
-SLOW_SUMS = SCRIPT.replace("jobs.endless", "jobs.slow_sum").replace(
-    '{{"a": {{}}, "b": {{}}}}', '{{name: {{"x": float(i), "steps": 40}} for i, name in enumerate("abcd")}}'
-)
-
-
-@pytest.mark.slow
-def test_kill_minus_nine_of_anybody_then_the_same_command(tmp_path):
-    """Main process or workers killed at random moments: results, rows and number of parts are as if never killed."""
-
-    def start(folder: Path) -> subprocess.Popen:
-        script = SLOW_SUMS.format(tests=str(Path(jobs.__file__).parent), folder=str(folder), workers=2)
-        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.DEVNULL)
-
-    assert start(tmp_path / "whole").wait(timeout=PATIENCE) == 0
-    random, killed = np.random.default_rng(), tmp_path / "killed"
-    for victim in ("main", "worker", "main", "worker", "main"):
-        process = start(killed)
-        time.sleep(float(random.uniform(0.3, 2.0)))
-        folders = [killed / "parts" / name for name in "abcd"]
-        pids = {process.pid} if victim == "main" else {holder(folder) or 0 for folder in folders} - {0, process.pid}
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        if victim == "main":
-            process.wait(timeout=PATIENCE)
-            wait_for(lambda folders=folders: all(holder(folder) is None for folder in folders))
-        else:
-            assert process.wait(timeout=PATIENCE) in (0, 1)  # gone on, or given up on a part whose workers died
-    assert start(killed).wait(timeout=PATIENCE) == 0
-    ends, wholes = Run.load(killed).parts(), Run.load(tmp_path / "whole").parts()
-    assert list(ends) == list(wholes) == list("abcd")
-    for name, part in ends.items():
-        np.testing.assert_equal(part.load_arrays("result"), wholes[name].load_arrays("result"))
-        assert part.metrics() == wholes[name].metrics() and part.state == "done"
-        assert [row["step"] for row in part.metrics()] == list(range(1, 41))
-    assert verify([killed]) == []
 
 
 def test_workers_stop_when_their_parent_dies(tmp_path):
