@@ -14,7 +14,7 @@ KEPT = sorted(path.parent for path in RESULTS.glob("*/claims.json"))
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
 def test_readme_tells_every_verdict(folder):
     """One row per claim, `| id | statement | verdict |`, with the verdict that follows from the measured numbers."""
-    from meta_icl.runs.claims import claims_from_json
+    from meta_icl.runs.claims_json import claims_from_json
 
     page = (RESULTS / "README.md").read_text()
     table = page.split(f"\n## {folder.name}\n")[1].split("\n## ")[0]  # presets of one paper tell of the same claims

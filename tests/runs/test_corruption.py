@@ -158,7 +158,7 @@ def test_a_file_of_a_finished_run_is_what_it_was_or_is_named(finished):
                 found = results(kept.folder)
             except BadInput as error:
                 named += 1
-                assert "\n" not in str(error), what
+                assert "\n" not in str(error), what  # noqa: PT017
             else:
                 if is_lost(found):
                     found, expected = without_checkpoints(found), without_checkpoints(whole)
@@ -223,7 +223,7 @@ def test_added_files_are_not_read(finished):
             read("other")
     kept.put_back()
     shutil.copytree(other / "parts" / "seed=0", kept.folder / "parts" / "seed=2")
-    with pytest.raises(BadInput, match="was copied from part seed=0|was added"):
+    with pytest.raises(BadInput, match=r"was copied from part seed=0|was added"):
         Run.load(kept.folder).parts()
     kept.put_back()
 
@@ -287,7 +287,7 @@ def test_an_interrupted_run_goes_on_as_it_was_or_names_the_file(tmp_path):
                 state, left, values = resumed(kept.folder)
             except BadInput as error:
                 named += 1
-                assert "\n" not in str(error), what
+                assert "\n" not in str(error), what  # noqa: PT017
             else:
                 assert state is not None, what
                 assert (state, left, values) == allowed[state[0]], what

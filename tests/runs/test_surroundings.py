@@ -115,7 +115,8 @@ def test_patterns_in_paths_match_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 200_000, b'{"a":' * 100_000, b"\xff\xfe{}", b"\xef\xbb\xbf{}", b'{"a": "\\ud800"}', b"\0", b'"\xe9"']
+    "content",
+    [b"[" * 200_000, b'{"a":' * 100_000, b"\xff\xfe{}", b"\xef\xbb\xbf{}", b'{"a": "\\ud800"}', b"\0", b'"\xe9"'],
 )
 def test_json_that_is_none_of_ours(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
@@ -127,10 +128,12 @@ def test_json_that_is_none_of_ours(tmp_path, content):
 def test_queries_have_limits(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["meta_icl.runs.query"], "QUERY_MEMORY", "50MB")
     finished(tmp_path / "run")
-    endless = "SELECT count(*) FROM range(100000) a, range(100000) b, range(100) c WHERE a.range * b.range = c.range + 7"
+    endless = (
+        "SELECT count(*) FROM range(100000) a, range(100000) b, range(100) c WHERE a.range * b.range = c.range + 7"
+    )
     with pytest.raises(BadInput, match=r"took more than 0\.2 seconds and was stopped"):
         query(endless, tmp_path, seconds=0.2)
-    with pytest.raises(BadInput, match="the query failed: .*[mM]emory"):
+    with pytest.raises(BadInput, match=r"the query failed: .*[mM]emory"):
         query("SELECT list(range) FROM range(1000000000)", tmp_path)
     with pytest.raises(BadInput, match=r"rows of the answer must be fewer"):
         query("SELECT range FROM range(1000002)", tmp_path)
@@ -213,7 +216,7 @@ def test_another_environment_is_refused_with_both_values(tmp_path, monkeypatch, 
     stated = context()
     assert name in stated
     with Run.open(tmp_path / "run", {}) as run:
-        monkeypatch.setattr("meta_icl.runs.run.context", lambda: stated | {name: other})
+        monkeypatch.setattr("meta_icl.runs.journal.context", lambda: stated | {name: other})
         run.save_checkpoint(3, {"x": np.zeros(2)})
     with Run.open(tmp_path / "run", {}) as run:
         wanted = rf"made with {name} = '{other}', here it is {stated[name]!r}.*: {remedy}, or remove .* to start again"
@@ -225,9 +228,8 @@ def test_another_environment_is_refused_with_both_values(tmp_path, monkeypatch, 
 
 def test_the_context_follows_jax():
     here = context()
-    with jax.enable_x64(True):
-        with pytest.raises(BadInput, match="made with jax_enable_x64 = False, here it is True"):
-            require_same_context(here, Path("checkpoints/step_00000001"))
+    with jax.enable_x64(True), pytest.raises(BadInput, match="made with jax_enable_x64 = False, here it is True"):
+        require_same_context(here, Path("checkpoints/step_00000001"))
     require_same_context({"something new": 1}, Path("checkpoints/step_00000001"))  # which this process does not know
 
 
@@ -249,11 +251,14 @@ def acts_as_ctrl_c(number):
         os.kill(os.getpid(), number)
         assert stop_requested()
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-            time.sleep(1)
+            send(number)
     with interrupts(), pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), number)
-        time.sleep(1)
+        send(number)
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(60)  # until the signal comes
 
 
 def test_an_ignored_hangup_stays_ignored():

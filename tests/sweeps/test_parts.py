@@ -14,7 +14,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from meta_icl.errors import BadInput
-from meta_icl.runs import Run, verify
+from meta_icl.runs import Run
 from meta_icl.runs.config import write_config
 from meta_icl.runs.lock import Lock, holder, holders, last_holder
 from meta_icl.sweeps import PartFailed, local, run_parts
@@ -22,6 +22,8 @@ from meta_icl.sweeps.environment import import_path, worker_environment
 from meta_icl.sweeps.local import _explain
 from meta_icl.sweeps.work import find_function, function_name, keep_error, raise_kept_error
 from meta_icl.sweeps.worker import work
+
+PATIENCE = 240.0  # seconds after which something hangs; a busy machine takes as many as it needs
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def calls(run: Run) -> list[str]:
     return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for(condition, seconds: float = 20.0) -> None:
+def wait_for(condition, seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -220,7 +222,7 @@ def test_the_bits_of_a_seed_do_not_depend_on_workers(tmp_path):
         folder = tmp_path / str(workers)
         script = BITS.format(tests=str(Path(jobs.__file__).parent), folder=str(folder), workers=workers)
         process = subprocess.Popen([sys.executable, "-c", script], env=environment)
-        assert process.wait(timeout=240) == 0
+        assert process.wait(timeout=PATIENCE) == 0
         part = Run.load(folder).parts()["seed"]
         results.append(part.load_arrays("result"))
         assert (int(results[-1].pop("pid")) == process.pid) == (workers == 0)
@@ -275,49 +277,12 @@ def test_interrupt_saves_checkpoints(tmp_path, workers, number):
     folders = [tmp_path / "run" / "parts" / name for name in names]
     wait_for(lambda: all((folder / "metrics.jsonl").exists() for folder in folders))
     parent.send_signal(number)
-    _, err = parent.communicate(timeout=20)
+    _, err = parent.communicate(timeout=PATIENCE)
     assert parent.returncode == 130 and "stopping at the next checkpoint" in err and "Traceback" not in err
     for folder in folders:
         assert holder(folder) is None and not (folder / "DONE").exists()
         step, arrays = Run.load(folder).latest_checkpoint() or (0, {})
         assert step >= 1 and int(arrays["step"]) == step == Run.load(folder).metrics()[-1]["step"]
-
-
-SLOW_SUMS = SCRIPT.replace("jobs.endless", "jobs.slow_sum").replace(
-    '{{"a": {{}}, "b": {{}}}}', '{{name: {{"x": float(i), "steps": 40}} for i, name in enumerate("abcd")}}'
-)
-
-
-@pytest.mark.slow
-def test_kill_minus_nine_of_anybody_then_the_same_command(tmp_path):
-    """Main process or workers killed at random moments: results, rows and number of parts are as if never killed."""
-
-    def start(folder: Path) -> subprocess.Popen:
-        script = SLOW_SUMS.format(tests=str(Path(jobs.__file__).parent), folder=str(folder), workers=2)
-        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.DEVNULL)
-
-    assert start(tmp_path / "whole").wait(timeout=60) == 0
-    random, killed = np.random.default_rng(), tmp_path / "killed"
-    for victim in ("main", "worker", "main", "worker", "main"):
-        process = start(killed)
-        time.sleep(float(random.uniform(0.3, 2.0)))
-        folders = [killed / "parts" / name for name in "abcd"]
-        pids = {process.pid} if victim == "main" else {holder(folder) or 0 for folder in folders} - {0, process.pid}
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        if victim == "main":
-            process.wait(timeout=60)
-            wait_for(lambda folders=folders: all(holder(folder) is None for folder in folders), 60)
-        else:
-            assert process.wait(timeout=60) in (0, 1)  # gone on, or given up on a part whose workers died
-    assert start(killed).wait(timeout=60) == 0
-    ends, wholes = Run.load(killed).parts(), Run.load(tmp_path / "whole").parts()
-    assert list(ends) == list(wholes) == list("abcd")
-    for name, part in ends.items():
-        np.testing.assert_equal(part.load_arrays("result"), wholes[name].load_arrays("result"))
-        assert part.metrics() == wholes[name].metrics() and part.state == "done"
-        assert [row["step"] for row in part.metrics()] == list(range(1, 41))
-    assert verify([killed]) == []
 
 
 def test_workers_stop_when_their_parent_dies(tmp_path):
@@ -334,17 +299,20 @@ def test_workers_stop_when_their_parent_dies(tmp_path):
 
 def test_second_interrupt_stops_at_once(tmp_path):
     script = SCRIPT.replace("jobs.endless", "jobs.deaf").replace(
-        '{{"a": {{}}, "b": {{}}}}', '{{"a": {{"seconds": 60}}}}'
+        '{{"a": {{}}, "b": {{}}}}', '{{"a": {{"seconds": 900}}}}'
     )
     script = script.format(tests=str(Path(jobs.__file__).parent), folder=str(tmp_path / "run"), workers=2)
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     part = tmp_path / "run" / "parts" / "a"
     wait_for((part / "sleeping").exists)
     parent.send_signal(signal.SIGINT)
+    assert parent.stderr is not None
+    while "stopping at the next checkpoint" not in parent.stderr.readline():  # two at once would be one
+        assert parent.poll() is None
     time.sleep(0.5)
     assert parent.poll() is None  # the worker does not listen
     parent.send_signal(signal.SIGINT)
-    parent.communicate(timeout=10)
+    parent.communicate(timeout=PATIENCE)
     assert parent.returncode == 130 and holder(part) is None
 
 
@@ -357,7 +325,7 @@ def test_a_part_computed_elsewhere_is_waited_for(run):
         env=worker_environment(jobs.square),
     )
     results = run_parts(run, jobs.square, arguments, workers=2, progress=False)
-    assert other.wait(timeout=20) == 0
+    assert other.wait(timeout=PATIENCE) == 0
     assert len(calls(run)) == 4 and np.isclose(float(results["x=3"]["square"]), 9)
 
 

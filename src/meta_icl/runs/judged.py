@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from meta_icl.errors import BadInput
-from meta_icl.runs.claims import Claim, claims_from_json, claims_to_json
+from meta_icl.runs.claims import Claim
+from meta_icl.runs.claims_json import claims_from_json, claims_to_json
 from meta_icl.runs.config import CONFIG, stated_config
 from meta_icl.runs.files import digest, read_versioned, sealed, unsealed, write_json
 from meta_icl.runs.manifest import Manifest

@@ -1,17 +1,48 @@
 """Where a run comes from: code, versions, command, device, times."""
 
 import functools
+import os
 import platform
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import meta_icl
+from meta_icl.errors import BadInput
+from meta_icl.runs.files import FORMAT, read_versioned, write_json
 
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "scikit-learn")
+
+
+class Session:
+    """One process's work on a run, and its entry in `provenance.json`; `BadInput` if that is damaged."""
+
+    def __init__(self, folder: Path):
+        self._path, self._began = folder / "provenance.json", time.monotonic()
+        starts = read_versioned(self._path).get("starts") if os.path.lexists(self._path) else []
+        if not isinstance(starts, list) or not all(map(_is_start, starts)):
+            raise BadInput(f"{self._path} holds no starts of a run; nothing was changed")
+        self._told = {"format": FORMAT, **provenance(), "devices": [], "generator": None}
+        self._told |= {"resumed": len(starts), "wall_seconds": 0.0, "starts": [*starts, start()]}
+        write_json(self._path, self._told)
+
+    def note(self, ended: str | None = None) -> None:
+        """Write how long the work has taken so far, and on which devices."""
+        starts = self._told["starts"]
+        starts[-1]["wall_seconds"] = round(time.monotonic() - self._began, 3)
+        starts[-1]["ended"] = ended
+        self._told["wall_seconds"] = round(sum(one["wall_seconds"] for one in starts), 3)
+        self._told |= {"devices": devices(), "generator": generator()}
+        write_json(self._path, self._told)
+
+
+def _is_start(one: Any) -> bool:
+    """Whether an entry of the provenance says how long one process worked on the run."""
+    return isinstance(one, dict) and isinstance(one.get("wall_seconds"), int | float)
 
 
 def provenance() -> dict[str, Any]:

@@ -12,7 +12,6 @@ RUN/config.json        what was asked for, enough to ask again
 
 import dataclasses
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from meta_icl.errors import BadInput, require
-from meta_icl.runs import checkpoints
+from meta_icl.errors import BadInput
 from meta_icl.runs import provenance as origin
 from meta_icl.runs import results as kept
 from meta_icl.runs.claims import Claim
@@ -35,24 +33,21 @@ from meta_icl.runs.config import (
     stated_config,
     write_config,
 )
-from meta_icl.runs.context import context, require_same_context
 from meta_icl.runs.files import (
-    FORMAT,
     TEMPORARY,
     CannotWrite,
     parse_json,
     plain,
-    read_versioned,
     remove,
     restored,
     versioned,
-    write_json,
 )
 from meta_icl.runs.interrupts import stop_requested
+from meta_icl.runs.journal import Journal
 from meta_icl.runs.judged import read_claims, write_claims
 from meta_icl.runs.lock import Lock
 from meta_icl.runs.manifest import is_done, made_manifest, read_file, verified_manifest, write_manifest
-from meta_icl.runs.metrics import LINES, MetricsLog, compact, log_of, read_metrics
+from meta_icl.runs.metrics import LINES, compact, log_of, read_metrics
 
 ERROR = "error.json"  # in the folder of a part that failed
 DIVERGED = "diverged"  # the name under which a run keeps which of its members are not finite
@@ -67,11 +62,8 @@ class Run:
         self.folder = folder
         self.config = config
         self._lock = lock
-        self._log: MetricsLog | None = None
-        self._began = time.monotonic()
-        self._provenance: dict[str, Any] = {}
-        # Step of the checkpoint read last and the rows when it was saved; -1 and nothing if there was none.
-        self._mark: tuple[int, Mapping[str, Any] | None] | None = None
+        self._journal = Journal(folder, config)
+        self._session: origin.Session | None = None
         self._manifest = verified_manifest(folder, config) if is_done(folder) else None
 
     @classmethod
@@ -160,11 +152,11 @@ class Run:
         self._require_writable()
         if self.done:
             return
-        self._close_log()
+        self._journal.close()
         lines = self.folder / LINES
         if lines.exists():
             compact(self.folder)
-        self._note_time(ended=origin.now())
+        self._session_begun().note(ended=origin.now())
         self._manifest = made_manifest(self.folder, self.config, origin.now(), self.diverged)
         if self._manifest.claims:
             write_claims(self.folder, read_claims(self.folder), self.config, self._manifest.results)
@@ -173,11 +165,11 @@ class Run:
 
     def close(self) -> None:
         """Release the lock; the run can still be read."""
-        self._close_log()
+        self._journal.close()
         if self._lock is not None:
             try:
-                if self._provenance and not self.done:
-                    self._note_time(ended=origin.now())
+                if self._session is not None and not self.done:
+                    self._session.note(ended=origin.now())
             except CannotWrite:  # times are no results, and what went before this has told of the full disk
                 pass
             finally:
@@ -224,7 +216,8 @@ class Run:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a row of numbers, strings, booleans or flat lists of numbers to the metrics."""
-        self._metrics().log(row)
+        self._require_unfinished()
+        self._journal.log.log(row)
 
     def rewind(self, step: int) -> None:
         """Drop the rows of steps after `step`, because they will be made again.
@@ -232,13 +225,8 @@ class Run:
         At the step of the checkpoint read last, exactly those logged since it was saved, also rows without a step; at
         -1, where there was none, those of earlier starts.
         """
-        log = self._metrics()
-        if self._mark is None or self._mark[0] != step:
-            log.rewind(step)
-        elif self._mark[1] is None:
-            log.drop_earlier()
-        else:
-            log.back_to(self._mark[1])
+        self._require_unfinished()
+        self._journal.rewind(step)
 
     def begin_again(self) -> None:
         """Drop the rows of earlier starts if no checkpoint remembers them: the work begins anew."""
@@ -261,12 +249,9 @@ class Run:
 
     def save_checkpoint(self, step: int, arrays: Mapping[str, Any]) -> None:
         """Save the state after `step` steps, with what its bits depend on; the newest two checkpoints are kept."""
-        require(step >= 0, "step", step, "zero or more")
-        log = self._metrics()
-        log.sync()
-        about = {**checkpoints.owner(self.folder, self.config), "context": context(), "rows": log.mark()}
-        checkpoints.save_checkpoint(self.folder / "checkpoints", step, arrays, about)
-        self._note_time()
+        self._require_unfinished()
+        self._journal.save_checkpoint(step, arrays)
+        self._session_begun().note()
 
     def latest_checkpoint(self) -> tuple[int, dict[str, np.ndarray]] | None:
         """The newest checkpoint that verifies, or `None`; `BadInput` if there are some and all are damaged.
@@ -274,16 +259,7 @@ class Run:
         It must be one of this run and part and, where work goes on from it, of the same generator, precision, device,
         flags of XLA and versions, because the bits that follow depend on them.
         """
-        found = checkpoints.latest_checkpoint(self.folder / "checkpoints")
-        if found is None:
-            self._mark = -1, None
-            return None
-        checkpoints.require_belonging(found, self.folder, self.config)
-        if self._lock is not None and not self.done and found.about is not None:
-            require_same_context(found.about["context"], found.path)
-            self._metrics().verify(found.about["rows"])
-            self._mark = found.step, found.about["rows"]
-        return found.step, found.arrays
+        return self._journal.latest_checkpoint(going_on=self._lock is not None and not self.done)
 
     # Results
 
@@ -335,32 +311,11 @@ class Run:
             write_config(self.folder, self.config)  # compared, if another process has made the run since we looked
         if self.done:
             return
-        path = self.folder / "provenance.json"
-        starts = read_versioned(path).get("starts") if os.path.lexists(path) else []
-        if not isinstance(starts, list) or not all(map(_is_start, starts)):
-            raise BadInput(f"{path} holds no starts of a run; nothing was changed")
-        self._provenance = {"format": FORMAT, **origin.provenance(), "devices": [], "generator": None}
-        self._provenance |= {"resumed": len(starts), "wall_seconds": 0.0, "starts": [*starts, origin.start()]}
-        write_json(path, self._provenance)
+        self._session = origin.Session(self.folder)
 
-    def _note_time(self, ended: str | None = None) -> None:
-        starts = self._provenance["starts"]
-        starts[-1]["wall_seconds"] = round(time.monotonic() - self._began, 3)
-        starts[-1]["ended"] = ended
-        self._provenance["wall_seconds"] = round(sum(one["wall_seconds"] for one in starts), 3)
-        self._provenance |= {"devices": origin.devices(), "generator": origin.generator()}
-        write_json(self.folder / "provenance.json", self._provenance)
-
-    def _metrics(self) -> MetricsLog:
-        self._require_unfinished()
-        if self._log is None:
-            self._log = MetricsLog(self.folder)
-        return self._log
-
-    def _close_log(self) -> None:
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+    def _session_begun(self) -> origin.Session:
+        assert self._session is not None, "a run that can be written and is not finished has begun"
+        return self._session
 
     def _part(self, name: str) -> "Run":
         """A part for reading; of a finished run the very part with which it was finished."""
@@ -384,8 +339,3 @@ class Run:
     def _require_writable(self) -> None:
         if self._lock is None:
             raise BadInput(f"run {self.folder} is open for reading only")
-
-
-def _is_start(one: Any) -> bool:
-    """Whether an entry of the provenance says how long one process worked on the run."""
-    return isinstance(one, dict) and isinstance(one.get("wall_seconds"), int | float)

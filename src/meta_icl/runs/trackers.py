@@ -1,10 +1,11 @@
 """Trackers: where the rows of a run can go beside its folder, for those who watch their work elsewhere.
 
 A tracker gets every row that a run and its parts log, in order, once per start of the command that computes them. It is
-fed from a thread that reads the logs, so that it neither slows nor fails the run, wherever that computes: one that raises
-is named once and dropped, one that hangs is left behind.
+fed from a thread that reads the logs, so that it neither slows nor fails the run, wherever that computes: one that
+raises is named once and dropped, one that hangs is left behind.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -44,6 +45,7 @@ class TensorBoard:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
         del config
+        logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # NaN is what a training that diverged has to tell
         self._folder, self._writer = folder / "tensorboard", SummaryWriter
         self._open: dict[str, Any] = {}
         remove(self._folder)  # of an earlier start, whose rows come again
@@ -88,7 +90,7 @@ class MLflow:
     def __init__(self, folder: Path, config: Mapping[str, Any]):
         from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
-        uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').resolve()}")
         self._client, self._command = MlflowClient(tracking_uri=uri), str(config.get("command", "reproduce"))
         known = self._client.get_experiment_by_name(folder.name)
         self._experiment = known.experiment_id if known else self._client.create_experiment(folder.name)

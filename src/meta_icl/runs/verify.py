@@ -1,4 +1,4 @@
-"""Verification of whole runs: every file against what the run says it consists of, and where a foreign one came from."""
+"""Verification of whole runs: every file against what the run says it consists of, and where a foreign one is from."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,16 @@ from meta_icl.runs.config import parts_in, stated_config
 from meta_icl.runs.files import read_regular
 from meta_icl.runs.judged import read_claims
 from meta_icl.runs.lock import holder
-from meta_icl.runs.manifest import CHECKPOINTS, RESULTS, Manifest, found, is_done, read_file, read_manifest, verified_manifest
+from meta_icl.runs.manifest import (
+    CHECKPOINTS,
+    RESULTS,
+    Manifest,
+    found,
+    is_done,
+    read_file,
+    read_manifest,
+    verified_manifest,
+)
 from meta_icl.runs.metrics import log_of, read_metrics
 from meta_icl.runs.query import nested
 

@@ -26,6 +26,7 @@ EXTRAS = {  # extra -> what it adds, and the module that shows whether it is the
     ),
     "cluster": ("sweeps on Dask and on batch systems", ("dask", "distributed", "dask_jobqueue")),
     "dashboard": ("`meta-icl dashboard`, in the browser", ("panel", "panel_material_ui")),
+    "trackers": ("rows of runs in TensorBoard, W&B, MLflow", ("tensorboardX", "wandb", "mlflow")),
     "docs": ("build the documentation", ("sphinx", "myst_nb", "furo")),
     "notebooks": ("execute and render the notebooks", ("jupytext", "nbclient", "nbconvert")),
     "dev": ("tests, linters and the type checker", ("pytest", "hypothesis", "beartype", "importlinter")),

@@ -14,7 +14,7 @@ from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root
-from meta_icl.runs.claims import claims_to_json
+from meta_icl.runs.claims_json import claims_to_json
 from meta_icl.sweeps import compute_like_a_worker, use_compilation_cache
 
 EXAMPLES = (

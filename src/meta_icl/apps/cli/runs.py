@@ -12,7 +12,7 @@ from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.which import find_run, folder_of
 from meta_icl.errors import BadInput, choose
 from meta_icl.runs import collect, default_root, list_runs, query, verify
-from meta_icl.runs.claims import claims_to_json
+from meta_icl.runs.claims_json import claims_to_json
 from meta_icl.runs.query import runs_in
 from meta_icl.runs.verify import OLDER
 
