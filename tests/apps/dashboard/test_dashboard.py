@@ -241,7 +241,7 @@ def test_runs_are_offered_and_compared_on_the_same_prompts(tmp_path, capsys):
     (name,) = [info.name for info in folder.infos()]
     labels = [f"run {name}, task.noise = {noise}" for noise in ("0", "0.5")]
     found = subjects.offered(folder)
-    assert list(found)[:2] == labels and list(found)[-2:] == list(subjects.BUILT_IN)
+    assert list(found)[:4] == [*labels, *subjects.BUILT_IN]
     opened = found[labels[1]]()
     assert float(opened.task.noise) == 0.5 and bench_of(opened).heads == [(0, 0)]
     table = compared.on_same_prompts([folder.run(name)], n_prompts=20)

@@ -1,7 +1,6 @@
 """`meta-icl dashboard`: runs while they train, all claims, and a playground, in the browser."""
 
 import dataclasses
-import gc
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,5 +54,4 @@ def main(arguments: Sequence[str]) -> int:
     settings = Settings(options.root, options.results, options.subjects)
     served = {"port": options.port, "address": options.address, "origins": options.origin, "browse": options.browse}
     serve(settings, **served, ready=lambda place: say(f"dashboard  {place}  (Ctrl-C ends it)"))
-    gc.freeze()  # whoever pressed Ctrl-C would wait seconds for the search for garbage at the end
     return 0

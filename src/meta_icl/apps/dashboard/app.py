@@ -1,5 +1,6 @@
 """The page of the dashboard and its server, which listens on this machine alone unless told otherwise."""
 
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -69,8 +70,11 @@ class Dashboard:
 
 def page(settings: Settings) -> pmui.Page:
     """The page for one reader, who sees what is in the folders now and what is appended to the logs from now on."""
+    document = pn.state.curdoc
+    if document is not None:  # before anything is made, which would else name a distant server for its styles
+        document.template_variables["dist_url"] = pn.io.resources.LOCAL_DIST
     made = Dashboard(settings)
-    if pn.state.curdoc is not None:
+    if document is not None:
         pn.state.add_periodic_callback(made.runs.tick, period=LOOK_MS)
         pn.state.add_periodic_callback(made.runs.refresh, period=LIST_MS)
     return made.page
@@ -111,6 +115,10 @@ def serve(
         start=False,
     )
     signal.signal(signal.SIGINT, before)  # the server's own waits for whatever is being computed
+    for name in ("asyncio", "tornado.application", "tornado.general"):
+        logging.getLogger(name).addFilter(_worth_telling)
+    logging.getLogger("bokeh").setLevel(logging.ERROR)
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)
     server.start()
     ready(f"http://{address}:{port}/")
     try:
@@ -119,6 +127,12 @@ def serve(
         pass
     finally:
         server.stop()
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Whether an entry of a log tells more than that a reader has closed the page."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ not in ("WebSocketClosedError", "StreamClosedError")
 
 
 def _colours() -> str:

@@ -81,10 +81,10 @@ def as_html(lines: Sequence[Line]) -> str:
     if not lines:
         return '<p class="note">No claim fits.</p>'
     rows = [
-        [f'<span class="id">{escape(line.id)}</span>', prose(line.statement), _chips(line.kept), _chips(line.runs)]
+        [f'<span class="id">{escape(line.id)}</span>', _chips(line.kept), _chips(line.runs), prose(line.statement)]
         for line in lines
     ]
-    return table("claims", ("claim", "statement", "kept results", "runs here"), rows, "board", scripted=False)
+    return table("claims", ("claim", "kept results", "runs here", "statement"), rows, "board", scripted=False)
 
 
 def _chips(verdicts: Mapping[str, str]) -> str:

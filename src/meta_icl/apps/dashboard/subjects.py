@@ -33,7 +33,7 @@ Opened = Trained | Language
 
 
 def offered(folder: RunsFolder, named: tuple[str, ...] = ()) -> dict[str, Callable[[], Opened]]:
-    """{what a person chooses: what opens it}: what the command line named first, then runs, models, built-in ones.
+    """{what a person chooses: what opens it}: what the command line named, runs, built-in networks, language models.
 
     Of the runs in the folder those are offered that `meta-icl train` finished and that hold no code of the user's own:
     to open one of these runs a file from outside the folder, so it has to be named on the command line.
@@ -54,9 +54,10 @@ def offered(folder: RunsFolder, named: tuple[str, ...] = ()) -> dict[str, Callab
                     found |= {label: open_it for label, open_it in _members(run).items() if label not in found}
             except (BadInput, KeyError, TypeError):  # damaged, or of another version: `meta-icl runs` tells
                 continue
+    found |= {name: lambda name=name: built_in(name) for name in BUILT_IN}
     for name in _fetched():
         found.setdefault(f"language model {name}", lambda name=name: Language(name))
-    return found | {name: lambda name=name: built_in(name) for name in BUILT_IN}
+    return found
 
 
 def own_code(config: Any) -> bool:
