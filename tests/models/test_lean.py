@@ -214,3 +214,15 @@ def test_the_slope_of_gelu_is_that_of_its_formula():
     step = 1e-5
     quotient = (formula(u + step) - formula(u - step)) / (2 * step)
     np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(jnp.asarray(u)), quotient, atol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+def test_what_may_be_used_holds_where_every_item_is_read():
+    learner = InContextLearner(ItemIndex(True, PLACES), drawn(minegishi(LABELS, DX + PLACES)))
+    rng = np.random.default_rng(0)
+    batch = Prompt(jnp.asarray(rng.normal(size=(2, N + 1, DX))), jnp.asarray(rng.integers(0, LABELS, (2, N + 1))))
+    visible = jnp.broadcast_to(jnp.eye(2 * N + 1, dtype=bool), (2, 2 * N + 1, 2 * N + 1))  # a token sees itself alone
+    answers = learner.batched(batch, visible)
+    others = eqx.tree_at(lambda prompts: prompts.x, batch, batch.x.at[:, 0].add(1.0))
+    np.testing.assert_array_equal(learner.batched(others, visible)[:, 1:], answers[:, 1:])
+    assert float(jnp.abs(learner.batched(others)[:, 1:] - learner.batched(batch)[:, 1:]).max()) > 1e-3

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from meta_icl.errors import BadInput, require
 from meta_icl.models.embeddings import Items
-from meta_icl.models.interventions import Intervention
+from meta_icl.models.interventions import Intervention, restricted
 from meta_icl.models.layouts import Concatenated, Interleaved, LabelLayout, Layout, Shifted, TokenLayout, Window
 from meta_icl.models.lean import lean_form, some_rows
 from meta_icl.models.network import Architecture, Network
@@ -51,15 +51,15 @@ class InContextLearner(eqx.Module):
 
         `visible` are the entries (layer, reader, read) that attention may use, by default all that it sees.
         """
-        if not isinstance(self.network, Network):
-            return jax.vmap(self)(prompts)
-        tokens = jax.vmap(self.layout.encode)(prompts)
-        if self.layout.reads_last_token:
-            rows = lean_form(self.network)(self.network, tokens, visible)
-            return jax.vmap(self.layout.read)(rows[:, None], prompts)
-        if self.layout.rows_read is None:
-            return jax.vmap(self)(prompts)
-        return jax.vmap(self.layout.read_rows)(some_rows(self.network, tokens, self.layout.rows_read), prompts)
+        layout, network = self.layout, self.network
+        if isinstance(network, Network) and layout.reads_last_token:
+            rows = lean_form(network)(network, jax.vmap(layout.encode)(prompts), visible)
+            return jax.vmap(layout.read)(rows[:, None], prompts)
+        if isinstance(network, Network) and layout.rows_read is not None and visible is None:
+            rows = some_rows(network, jax.vmap(layout.encode)(prompts), layout.rows_read)
+            return jax.vmap(layout.read_rows)(rows, prompts)
+        cut = () if visible is None else (restricted(visible),)
+        return jax.vmap(lambda prompt: self.trace(prompt, cut)[0])(prompts)
 
 
 @dataclass(frozen=True)
