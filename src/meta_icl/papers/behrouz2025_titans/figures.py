@@ -38,7 +38,8 @@ def figures(run: Run) -> dict[str, Chart]:
         if arena in found:
             losses = final_losses(found[arena])
             of = np.stack(list(losses.values()))
-            out[arena] = Bars(title, "", "final loss, nats", tuple(map(words, losses)), np.median(of, 1), of.min(1), of.max(1))
+            names, middle = tuple(map(words, losses)), np.median(of, 1)
+            out[arena] = Bars(title, "", "final loss, nats", names, middle, of.min(1), of.max(1))
     for arena, title in (("needle", "Needles by length"), ("far", "Needles by length: hybrids")):
         if arena in found:
             series = [
