@@ -4,9 +4,11 @@ import ast
 import importlib
 import pkgutil
 import re
+from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import meta_icl.papers
@@ -49,6 +51,36 @@ EXPECTED = {
     "hendel2023_task_vectors": ({f"T-{i}" for i in range(1, 6)}, set()),
     "han2024_task_encoding": ({f"H-{i}" for i in range(1, 20)} | {"B-1"}, set()),
 }
+
+
+def test_what_claims_need_are_parts_of_a_preset(tmp_path, monkeypatch):
+    """Every pattern names a part of some preset, so that no claim asked for alone is left without its experiment."""
+    for method in ("save_arrays", "save_json"):
+        monkeypatch.setattr(Run, method, lambda *_: None)
+    found = set()
+    for name in NAMES:
+        paper = importlib.import_module(f"meta_icl.papers.{name}")
+        needs = getattr(paper, "NEEDS", {})
+        assert set(needs) <= set(paper.IDS)
+        if not needs:
+            continue
+        found.add(name)
+        asked: set[str] = set()
+        experiments = importlib.import_module(f"meta_icl.papers.{name}.experiments")
+        monkeypatch.setattr(
+            experiments, "run_parts", lambda run, function, parts, asked=asked, **_: asked.update(parts)
+        )
+        for replaced in ("ladder", "times", "three_parameter_descent", "variant_rows", "load"):  # what needs no part
+            if hasattr(experiments, replaced):
+                monkeypatch.setattr(experiments, replaced, lambda *_, **__: (np.zeros(1), np.zeros(1)))
+        for preset, config in paper.PRESETS.items():
+            if preset != "language":
+                with Run.open(tmp_path, {"paper": name}, name=f"{name}-{preset}") as run:
+                    paper.run(config, run)
+        for id, patterns in needs.items():
+            for pattern in patterns:
+                assert any(fnmatchcase(part, pattern) for part in asked), (name, id, pattern)
+    assert len(found) >= 4
 
 
 # A minute or more each, so on demand: `make smoke`. In every run the small papers of tests/cli and CONTRIBUTING go from

@@ -28,7 +28,7 @@ from .config import Config
 from .experiments import PLAYED, run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "forgetting, momentum and convolution each lower the loss (T-2), and the delta rule overwrites where sums cannot "
@@ -36,6 +36,15 @@ FINDING = (
 )
 TIMES = {"smoke": "2 min", "small": "20 CPU-min (estimated)", "full": "3 CPU-hours (estimated)", "paper": "hours (GPU)"}
 IDS = (*(f"T-{i}" for i in range(1, 9)), "F-1", "F-5")
+NEEDS = {
+    **dict.fromkeys(("T-2", "T-5", "T-6", "T-8"), ("mqar-*",)),
+    "T-1": ("hard-*",),
+    "T-3": ("needle-*",),
+    "T-4": ("far-*",),
+    "F-5": ("overwrite-*",),
+    "T-7": (),
+    "F-1": (),
+}
 
 PRESETS = {
     "smoke": Config(

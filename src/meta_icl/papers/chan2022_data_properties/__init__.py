@@ -37,7 +37,7 @@ from .config import Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "bursty contexts and several labels per class favour learning in context (C1, C2, C4); more classes and more "
@@ -46,6 +46,16 @@ FINDING = (
 TIMES = {"smoke": "2 CPU-min", "small": "22 CPU-min (estimated)", "full": "2 CPU-hours (estimated)",
          "paper": "days (GPU)"}  # fmt: skip
 IDS = tuple(f"C{i}" for i in range(1, 10))
+NEEDS = {
+    **dict.fromkeys(("C1", "C2"), ("glyphs-*", "glyphs_p_bursty=*")),
+    "C3": ("glyphs-*", "glyphs_n_classes=*"),
+    "C4": ("glyphs-*", "glyphs_polysemy=*"),
+    "C5": ("glyphs_n_classes=12800*",),
+    "C6": ("glyphs_n_classes=12800-*", "*zipf=*"),
+    "C7": ("*lstm*",),
+    "C8": ("glyphs*",),
+    "C9": ("gaussian*",),
+}
 BURSTY = ("glyphs", "glyphs p_bursty=0.0", "glyphs p_bursty=0.5", "glyphs p_bursty=1.0", "glyphs n_classes=100")
 DRAWN = ("glyphs n_classes=12800", "glyphs n_classes=12800 drawings=one", "glyphs n_classes=12800 drawings=noise")
 SKEWED = tuple(f"glyphs n_classes=12800 zipf={a}" for a in (0.5, 1.0, 1.5, 2.0))

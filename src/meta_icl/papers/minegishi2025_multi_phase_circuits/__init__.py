@@ -42,7 +42,7 @@ from .figures import figures as trained_figures
 from .figures import story as trained_story
 from .language import LanguageConfig, language_claims, language_figures, run_language
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run", "story"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run", "story"]
 
 FINDING = (
     "attention starts uniform, then matches bigrams, and changes where the accuracy rises (M1, M6, M9); three "
@@ -59,6 +59,29 @@ TIMES = {
     "language": "3 CPU-min",
 }
 IDS = tuple(f"M{i}" for i in range(1, 33))
+NEEDS = {
+    **dict.fromkeys((*(f"M{i}" for i in range(1, 10)), "M11", "M12"), ("default-*",)),
+    "M10": ("theory_K=*",),
+    "M13": ("default-*", "T=2-*", "T=4-*"),
+    "M14": ("T=1-*",),
+    "M15": ("K=32-*",),
+    "M16": ("K=128-*", "K=256-*"),
+    "M17": ("eps=0.5-*", "eps=0.75-*"),
+    "M18": ("eps=1.0-*",),
+    "M19": ("alpha=*",),
+    "M20": ("beta=*",),
+    "M21": ("p_B=*",),
+    "M22": ("B=2_p_B=0.25-*", "p_B=0.25-*"),
+    "M23": ("induction-*",),
+    "M24": ("default-*", "only_*"),
+    "M25": ("heads=*",),
+    "M26": ("heads=2-*",),
+    "M27": ("default-*", "T=6-*", "T=9-*", "T=12-*"),
+    "M28": ("N=*",),
+    "M29": ("layers=*",),
+    "M30": ("standard-*",),
+    "M31": ("all_labels-*",),
+}
 MASKS, THEORY = ("only ncc", "only scc", "only fcc"), ("theory K=8", "theory K=16", "theory K=32")
 # What one seed decides in minutes: little to learn, or learned early.
 QUICK = (

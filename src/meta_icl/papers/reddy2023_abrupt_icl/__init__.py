@@ -24,7 +24,7 @@ from .config import ENDS, SWEPT, Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "accuracy in context waits near 1/N and jumps with the induction head, after the choice among context labels is "
@@ -38,6 +38,15 @@ TIMES = {
     "paper": "days of CPU (GPU)",
 }
 IDS = tuple(f"R{i}" for i in range(1, 10))
+NEEDS = {
+    **dict.fromkeys(("R1", "R2", "R9"), ("abrupt-*",)),
+    "R3": ("abrupt-*", "L=N-*"),
+    "R4": ("B=*",),
+    "R5": ("K=*",),
+    "R6": ("eps=*",),
+    "R7": ("alpha=1.0-*",),
+    "R8": ("long-*", "alpha=*"),
+}
 
 PRESETS = {
     "smoke": Config(seeds=1, steps=6, main=("abrupt", "L=N"), extra=("B=1", "B=4"), extra_steps=4, long=("long",),
