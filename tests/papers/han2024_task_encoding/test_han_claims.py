@@ -19,7 +19,7 @@ OPTIMAL = {
     f"{size}_{name}": np.full(20, level)
     for size in ("own", "six", "overlapping")
     for name, level in (("known", 0.14), ("bayes", 0.19), ("ridge", 0.44))
-} | {"families_ridge": np.full(20, 0.44)}
+} | {"families_ridge": np.full(20, 0.44), "own_decodable": np.array(1.0)}
 
 
 def mixture_results(learned, world, layers=12):
@@ -114,6 +114,14 @@ def test_the_block_may_be_read_at_the_last_y_token(verdicts):
     seed["td_y"], seed["td"] = seed["td"], np.full_like(seed["td"], 0.25) + 0.01 * np.arange(12)[:, None]
     told = verdicts(claims.block_claims([seed], OPTIMAL, 4))
     assert told["H-4"] == "holds"
+
+
+def test_no_more_is_to_be_read_than_the_posterior_knows(verdicts):
+    seed = mixture_results((5, 20, 20, 20), OF_HAN)
+    seed["td"][-1] *= 0.9  # 0.88
+    for known, verdict in ((1.0, "fails"), (0.92, "holds")):
+        told = verdicts(claims.block_claims([seed], OPTIMAL | {"own_decodable": np.array(known)}, 4))
+        assert told["H-4"] == verdict
 
 
 def test_other_mixtures_that_are_not_learned_are_not_judged(run, monkeypatch, verdicts):

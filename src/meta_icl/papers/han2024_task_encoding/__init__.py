@@ -18,6 +18,8 @@ below ridge (2.2 to 3.7 times the Bayes error), with D = 6, r = 2 20,000 steps c
 computed, at the published size for claim B-1 and at the preset's for the others. B-1 compares the means of two samples,
 ours and that behind a table, whose size is not known: 1000 prompts are assumed, the number of the paper's test
 sequences. Its tolerance is three standard errors of the difference, plus half a unit of the last digit of the table.
+What can be decoded is bounded by the posterior itself, which with one coordinate and 5 examples names the right block
+in 0.93 of the prompts (D = 6, r = 2 and 9 examples: 0.997; the published size: all); H-4 is judged in units of it.
 
 `full` trains one seed on each of the four mixtures with blocks of two coordinates (D = 8, and 12 for six blocks), K =
 12, in 40,000 steps of 64 prompts.

@@ -13,6 +13,7 @@ class Config:
     d: int = 4
     rank: int = 1
     rows: int = 6
+    noise_variance: float = 0.01  # the paper writes N(0, 0.01) and does not say whether that is a variance
     width: int = 64
     layers: int = 4
     heads: int = 4

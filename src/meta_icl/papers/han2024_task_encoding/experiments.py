@@ -33,7 +33,6 @@ from meta_icl.training import Optimiser, every_position_mse, train
 from .config import Config
 
 EVAL_KEY, TRAIN_KEY = 2024, 0
-NOISE_VARIANCE = 0.01  # the paper writes N(0, 0.01) and does not say whether that is a variance
 FAMILIES = ("linear", "sparse", "leaky", "quadratic")
 
 
@@ -85,16 +84,18 @@ def members_of(functions: FunctionClass) -> list[FunctionClass]:
     return list(functions.families)
 
 
-def regression(functions: FunctionClass, rows: int) -> FunctionRegression:
+def regression(functions: FunctionClass, rows: int, noise_variance: float) -> FunctionRegression:
     """Prompts of `rows` noisy pairs."""
-    return FunctionRegression(functions, rows - 1, noise=NOISE_VARIANCE**0.5, noisy_query=True)
+    return FunctionRegression(functions, rows - 1, noise=noise_variance**0.5, noisy_query=True)
 
 
-def per_task_prompts(functions: FunctionClass, rows: int, n: int, seed: int = 0) -> tuple[FunctionSample, Any]:
+def per_task_prompts(
+    functions: FunctionClass, rows: int, noise_variance: float, n: int, seed: int = 0
+) -> tuple[FunctionSample, Any]:
     """`n` prompts of every task, with the number of each prompt's task; parameters are left out."""
     key = jax.random.key(EVAL_KEY + seed)
     drawn = [
-        regression(member, rows).sample_with_functions(n, key=jax.random.fold_in(key, i))
+        regression(member, rows, noise_variance).sample_with_functions(n, key=jax.random.fold_in(key, i))
         for i, member in enumerate(members_of(functions))
     ]
     prompts, clean = (
@@ -104,17 +105,22 @@ def per_task_prompts(functions: FunctionClass, rows: int, n: int, seed: int = 0)
     return FunctionSample(prompts, clean, None), jnp.repeat(jnp.arange(len(drawn)), n)
 
 
-def optimal_curves(functions: SparseBases, rank: int, rows: int, n: int) -> dict[str, np.ndarray]:
+def optimal_curves(
+    functions: SparseBases, rank: int, rows: int, noise_variance: float, n: int
+) -> dict[str, np.ndarray]:
     """Errors by position of learners that know the basis, infer it, or know nothing of bases; and the posterior.
 
-    Each with its deviation over prompts, and that of its mean over positions.
+    Each with its deviation over prompts, and that of its mean over positions. `decodable` is how often the basis of the
+    largest posterior is the true one at the last row.
     """
-    drawn = regression(members_of(functions)[0], rows).sample_with_functions(n, key=jax.random.key(EVAL_KEY + 9))
-    bayes = bayes_over_bases(np.asarray(functions.bases), NOISE_VARIANCE)
+    drawn = regression(members_of(functions)[0], rows, noise_variance).sample_with_functions(
+        n, key=jax.random.key(EVAL_KEY + 9)
+    )
+    bayes = bayes_over_bases(np.asarray(functions.bases), noise_variance)
     learners = {
-        "known": bayes_over_bases(np.asarray(functions.bases[:1]), NOISE_VARIANCE),
+        "known": bayes_over_bases(np.asarray(functions.bases[:1]), noise_variance),
         "bayes": bayes,
-        "ridge": EveryPosition(Ridge(NOISE_VARIANCE)),
+        "ridge": EveryPosition(Ridge(noise_variance)),
     }
     out = {}
     for name, learner in learners.items():
@@ -124,24 +130,30 @@ def optimal_curves(functions: SparseBases, rank: int, rows: int, n: int) -> dict
             f"{name}_deviation": errors.std(0),
             f"{name}_mean_deviation": errors.mean(1).std(),
         }
-    right = np.asarray(jax.jit(jax.vmap(lambda p: bayes.posterior(p)[1]))(drawn.prompts)[:, :, 0], np.float64)
-    return out | {"posterior": right.mean(0), "posterior_deviation": right.std(0), "prompts": np.array(n)}
+    posterior = np.asarray(jax.jit(jax.vmap(lambda p: bayes.posterior(p)[1]))(drawn.prompts), np.float64)
+    right, decodable = posterior[:, :, 0], (posterior[:, -1].argmax(-1) == 0).mean()
+    out |= {"posterior": right.mean(0), "posterior_deviation": right.std(0)}
+    return out | {"decodable": decodable, "prompts": np.array(n)}
 
 
 def baseline(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The optimal curves at the published size and at those of the preset's mixtures; ridge on linear functions."""
     n, d, rank, rows = config["n_baseline"], config["d"], config["rank"], config["rows"]
-    sizes = {"published": (disjoint_bases(16, 4), 4, 20), "own": (disjoint_bases(d, d // rank), rank, rows)}
+    noise = config["noise_variance"]
+    sizes = {
+        "published": (disjoint_bases(16, 4), 4, 20, 0.01),
+        "own": (disjoint_bases(d, d // rank), rank, rows, noise),
+    }
     for mixture in ("six", "overlapping"):
         if mixture in config["mixtures"]:
             bases = functions_of(mixture, d, rank)
             assert isinstance(bases, SparseBases)
-            sizes[mixture] = (bases, rank, rows)
+            sizes[mixture] = (bases, rank, rows, noise)
     found = {name: optimal_curves(*size, n) for name, size in sizes.items()}
     out = {f"{name}_{k}": v for name, curves in found.items() for k, v in curves.items()}
     if "families" in config["mixtures"]:
-        drawn = regression(Linear(d), rows).sample_with_functions(n, key=jax.random.key(EVAL_KEY + 9))
-        ridge = EveryPosition(Ridge(NOISE_VARIANCE))
+        drawn = regression(Linear(d), rows, noise).sample_with_functions(n, key=jax.random.key(EVAL_KEY + 9))
+        ridge = EveryPosition(Ridge(noise))
         out["families_ridge"] = np.asarray(errors_by_position(ridge, drawn.prompts, drawn.clean)).mean(0) / d
     return out
 
@@ -149,13 +161,14 @@ def baseline(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def train_mixture(part: Run, *, mixture: str, seed: int, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One seed on one mixture: errors, decodability and interventions of every task while it learns."""
     functions, rows = functions_of(mixture, config["d"], config["rank"]), config["rows"]
+    noise = config["noise_variance"]
     n_tasks = len(members_of(functions))
     decoder = garg(
         functions.d, config["width"], config["layers"], config["heads"], 2 * rows, init_std=config["init_std"]
     )
-    drawn, tasks = per_task_prompts(functions, rows, config["per_task"])
+    drawn, tasks = per_task_prompts(functions, rows, noise, config["per_task"])
     scale = jnp.asarray([member.variance for member in members_of(functions)])
-    few = per_task_prompts(functions, rows, config["per_task_patched"], seed=1)
+    few = per_task_prompts(functions, rows, noise, config["per_task_patched"], seed=1)
 
     def probe(predictor: Any, key: Any) -> dict[str, Any]:
         del key
@@ -176,7 +189,7 @@ def train_mixture(part: Run, *, mixture: str, seed: int, config: Mapping[str, An
     steps = config["steps"]
     falling = {"schedule": "cosine", "warmup_steps": steps // 25, "schedule_steps": steps} if config["decay"] else {}
     trained = train(
-        regression(functions, rows),
+        regression(functions, rows, noise),
         Learner(decoder, layout=Interleaved()),
         steps=steps,
         key=jax.random.key(TRAIN_KEY),
@@ -195,7 +208,7 @@ def train_mixture(part: Run, *, mixture: str, seed: int, config: Mapping[str, An
         store=part,
     )
     member = trained[0]
-    many, _ = per_task_prompts(functions, rows, config["n_eval"] // n_tasks, seed=2)
+    many, _ = per_task_prompts(functions, rows, noise, config["n_eval"] // n_tasks, seed=2)
     final = np.asarray(errors_by_position(member, many.prompts, many.clean)).reshape(n_tasks, -1, rows).mean(1)
     shown, of = few
     pruned = head_importance(
