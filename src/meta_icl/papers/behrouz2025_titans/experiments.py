@@ -72,7 +72,7 @@ def ground(name: str, length: int, chunk_size: int) -> tuple[Arena, int]:
 
 
 def variant(name: str, chunk_size: int) -> Any:
-    """The mixer of a name; the LMM has a memory of two layers behind four persistent tokens, hybrids attend in chunks."""
+    """The mixer of a name; the LMM has a memory of two layers and four persistent tokens, hybrids attend in chunks."""
     lmm = Titans(depth=2, chunk_size=chunk_size, theta_limit=0.1)  # what the kept results were trained with
     if name.startswith("chunk"):
         return Persistent(replace(lmm, chunk_size=int(name.removeprefix("chunk"))))
