@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from meta_icl.papers.behrouz2025_titans import PRESETS
 from meta_icl.papers.behrouz2025_titans.claims import claims_recall
-from meta_icl.papers.behrouz2025_titans.experiments import ABLATIONS, CHUNKS, Needles
+from meta_icl.papers.behrouz2025_titans.experiments import ABLATIONS, CHUNKS, PLAYED, Needles, ground, variant
 from meta_icl.tasks import Needle
 
 PAIRS = 4
@@ -70,6 +71,18 @@ def test_a_lead_that_is_not_there_fails(verdicts):
     found["hard"] |= {"depth3": left(0.3)}
     told = verdicts(claims_recall(found, pairs=PAIRS))
     assert told["T-3"] == told["T-1"] == "fails"
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_arena_of_a_preset_has_its_mixers(preset):
+    config = PRESETS[preset]
+    for name in config.arenas:
+        where, chunk_size = ground(name, config.length, config.chunk_size)
+        for mixer in PLAYED[name]:
+            where.model(variant(mixer, chunk_size), config.d_model, config.n_layers, 4)
+    # What a window of every layer covers does not reach over the haystack.
+    where, window = ground("far", config.length, config.chunk_size)
+    assert 2 * config.n_layers * window <= where.task.length
 
 
 def test_needles_of_several_lengths_ask_where_those_of_one_length_do():

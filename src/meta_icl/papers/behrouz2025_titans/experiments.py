@@ -38,7 +38,7 @@ PLAYED = {
     "mqar": ("lmm", *ABLATIONS, *(f"chunk{b}" for b in CHUNKS), *HYBRIDS),
     "hard": ("linear", "lmm", "depth3"),  # recall of twice as many pairs
     "needle": ("lmm", "ttt", "mamba2", "deltanet"),  # trained at half of the length to all of it
-    "far": ("lmm", *HYBRIDS),  # needles of twice the length, where windows of a quarter of the chunk do not reach
+    "far": ("lmm", *HYBRIDS),  # needles of twice the length in chunks of half the size: windows do not reach so far
     "overwrite": ("deltanet", "linear_attention"),
 }
 
@@ -63,19 +63,16 @@ class Needles(TokenTask):
         return jax.tree.map(lambda leaf: leaf[draws.randint(which_key, (), 0, len(self.lengths))], every)
 
 
-def ground(name: str, length: int) -> Arena:
-    """Where the mixers of an arena's name play, at `length` tokens of "mqar"."""
+def ground(name: str, length: int, chunk_size: int) -> tuple[Arena, int]:
+    """Where the mixers of an arena's name play, at `length` tokens of "mqar", and their chunk size there."""
     if name == "needle":
-        return replace(arena("needle", length), task=Needles(tuple(length * k // 4 for k in (2, 3, 4))))
+        return replace(arena("needle", length), task=Needles(tuple(length * k // 4 for k in (2, 3, 4)))), chunk_size
     kind, times = {"hard": ("mqar", 2), "far": ("needle", 2), "overwrite": ("overwrite", 2)}.get(name, (name, 1))
-    return arena(kind, times * length)
+    return arena(kind, times * length), chunk_size // 2 if name == "far" else chunk_size
 
 
-def variant(name: str, chunk_size: int, segment: int | None = None) -> Any:
-    """The mixer of a name; the LMM has a memory of two layers behind four persistent tokens.
-
-    Hybrids attend within a `segment`; nothing stands for a chunk.
-    """
+def variant(name: str, chunk_size: int) -> Any:
+    """The mixer of a name; the LMM has a memory of two layers and four persistent tokens, hybrids attend in chunks."""
     lmm = Titans(depth=2, chunk_size=chunk_size, theta_limit=0.1)  # what the kept results were trained with
     if name.startswith("chunk"):
         return Persistent(replace(lmm, chunk_size=int(name.removeprefix("chunk"))))
@@ -87,7 +84,7 @@ def variant(name: str, chunk_size: int, segment: int | None = None) -> Any:
         return Persistent(replace(lmm, **changes[name]))
     blocks = {"mac": "context", "mag": "gate", "mal": "layer"}
     if name in blocks:
-        return TitansBlock(blocks[name], lmm, segment=segment or chunk_size)
+        return TitansBlock(blocks[name], lmm, segment=chunk_size)
     return {
         "no_persistent": lmm,
         "ttt": Ttt(chunk_size=chunk_size, depth=2),
@@ -106,9 +103,8 @@ def train_part(part: Run, *, arena_name: str, name: str, config: Mapping[str, An
     sizes["steps"] = config["steps" if arena_name == "mqar" else "long_steps"]
     if arena_name == "overwrite":
         sizes |= {"n_layers": 1, "steps": 2 * config["steps"]}
-    segment = config["chunk_size"] // 2 if arena_name == "far" else None
-    mixer = variant(name, config["chunk_size"], segment)
-    return play(ground(arena_name, config["length"]), mixer, key=jax.random.key(0), store=part, **sizes)
+    where, chunk_size = ground(arena_name, config["length"], config["chunk_size"])
+    return play(where, variant(name, chunk_size), key=jax.random.key(0), store=part, **sizes)
 
 
 def run(config: Config, run: Run) -> None:
