@@ -13,14 +13,18 @@ KEPT = sorted(path.parent for path in RESULTS.glob("*/claims.json"))
 
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
 def test_readme_tells_every_verdict(folder):
-    """One row per claim, `| id | statement | verdict |`, with the verdict that follows from the measured numbers."""
+    """One row per claim, `| id | statement | verdict |`, with the verdict that follows from the measured numbers.
+
+    A preset that asks a language model tells of the claims about language models alone.
+    """
     from meta_icl.runs.claims import claims_from_json
 
     page = (RESULTS / "README.md").read_text()
     table = page.split(f"\n## {folder.name}\n")[1].split("\n## ")[0]  # presets of one paper tell of the same claims
     rows = dict(re.findall(r"^\| (\S+/\S+) \|.*\| (holds|fails|not decided|not converged) \|$", table, re.M))
     paper = importlib.import_module(f"meta_icl.papers.{folder.name.split('-')[0]}")
-    assert {id.split("/")[1] for id in rows} == set(paper.IDS)
+    told = {id.split("/")[1] for id in rows}
+    assert told <= set(paper.IDS) if folder.name.endswith("-language") else told == set(paper.IDS)
     for claim in claims_from_json(json.loads((folder / "claims.json").read_text()), "results"):
         assert rows[claim.id] == claim.verdict
 
