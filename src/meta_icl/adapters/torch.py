@@ -32,7 +32,7 @@ class TorchPredictor:
     """
 
     def __init__(self, module: Any, layout: Any = None):
-        torch = _torch()
+        torch = require_torch()
         require(isinstance(module, torch.nn.Module), "module", type(module).__name__, "a torch.nn.Module")
         encodes = layout is None or (hasattr(layout, "encode") and hasattr(layout, "read"))
         require(encodes, "layout", called(layout), "a layout of meta_icl.models, such as Concatenated()")
@@ -52,13 +52,13 @@ class TorchPredictor:
 
     def _asked(self, *arrays: Array) -> np.ndarray:
         """What the module answers to arrays; an array of numpy in float32 or its own precision."""
-        torch = _torch()
+        torch = require_torch()
         parameter = next(iter(self.module.parameters()), torch.zeros(()))
-        with _evaluating(self.module), torch.no_grad():
+        with evaluating(self.module), torch.no_grad():
             answer = self.module(*(_tensor(np.asarray(array), parameter) for array in arrays))
         if not isinstance(answer, torch.Tensor):
             raise BadInput(f"{self.__name__} must return a tensor, got {type(answer).__name__}")
-        return _array(answer)
+        return as_numpy(answer)
 
 
 class TorchNetwork(eqx.Module):
@@ -75,7 +75,7 @@ class TorchNetwork(eqx.Module):
     sites: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
 
     def __init__(self, module: Any, sites: Mapping[str, Sequence[str]]):
-        torch = _torch()
+        torch = require_torch()
         require(isinstance(module, torch.nn.Module), "module", type(module).__name__, "a torch.nn.Module")
         known = dict(module.named_modules())
         for parts in sites.values():
@@ -100,7 +100,7 @@ class TorchNetwork(eqx.Module):
 
     def _run(self, tokens: Any, interventions: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The output and the sites, stacked over layers, of one prompt."""
-        torch = _torch()
+        torch = require_torch()
         parameter = next(iter(self.module.parameters()), torch.zeros(()))
         modules, seen, handles = dict(self.module.named_modules()), {}, []
         for site, parts in self.sites:
@@ -108,7 +108,7 @@ class TorchNetwork(eqx.Module):
 
                 def hook(_: Any, __: Any, out: Any, site: str = site, layer: int = layer) -> Any:
                     first = out[0] if isinstance(out, tuple) else out
-                    value = _array(first)[0]
+                    value = as_numpy(first)[0]
                     for change in interventions:
                         if change.site == site:
                             value = np.array(change.at_layer(layer, jnp.asarray(value)))
@@ -118,8 +118,8 @@ class TorchNetwork(eqx.Module):
 
                 handles.append(modules[part].register_forward_hook(hook))
         try:
-            with _evaluating(self.module), torch.no_grad():
-                output = _array(self.module(_tensor(np.array(tokens)[None], parameter)))[0]
+            with evaluating(self.module), torch.no_grad():
+                output = as_numpy(self.module(_tensor(np.array(tokens)[None], parameter)))[0]
         finally:
             for handle in handles:
                 handle.remove()
@@ -127,22 +127,23 @@ class TorchNetwork(eqx.Module):
         return output, stacked
 
 
-def _array(tensor: Any) -> np.ndarray:
-    torch = _torch()
+def as_numpy(tensor: Any) -> np.ndarray:
+    """A tensor of any device; bfloat16, which numpy lacks, as float32."""
+    torch = require_torch()
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _tensor(array: np.ndarray, parameter: Any) -> Any:
     """A tensor on the device of a parameter: real numbers in its precision, labels as integers of 64 bits."""
-    torch = _torch()
+    torch = require_torch()
     real = np.issubdtype(array.dtype, np.floating)
     kind = parameter.dtype if real and parameter.dtype.is_floating_point else torch.float32 if real else torch.int64
     return torch.tensor(array, device=parameter.device, dtype=kind)
 
 
 @contextmanager
-def _evaluating(module: Any) -> "Iterator[None]":
+def evaluating(module: Any) -> "Iterator[None]":
     """Evaluation mode for a while; every submodule gets back the mode that it had."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
@@ -153,7 +154,8 @@ def _evaluating(module: Any) -> "Iterator[None]":
             part.training = mode
 
 
-def _torch() -> Any:
+def require_torch() -> Any:
+    """PyTorch, or a line that says how to have it."""
     try:
         import torch
     except ImportError:
