@@ -159,7 +159,7 @@ def compare(folder: Path, command: list[str], victims: Any, whole: tuple[Any, An
         np.testing.assert_equal(content(run), wanted)
         assert verify([run]) == []
         seconds = time.monotonic() - began
-        print(f"\n{' '.join(command)}: {dict(killed)} in {chains} chains, {seconds:.0f} s, all alike", flush=True)
+        print(f"{' '.join(command)}: {dict(killed)} in {chains} chains, {seconds:.0f} s, all alike", flush=True)
     return killed
 
 

@@ -11,7 +11,8 @@ import tyro
 from meta_icl.apps.cli import own, spec, tables
 from meta_icl.apps.cli.catalogue import REALS, model_of, optimiser_of, task_of
 from meta_icl.apps.cli.options import parse, print_json
-from meta_icl.apps.cli.train import check_again, checked, point_label
+from meta_icl.apps.cli.train import checked
+from meta_icl.apps.cli.training_config import check_again, point_label
 from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run, default_root
