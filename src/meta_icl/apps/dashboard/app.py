@@ -1,12 +1,14 @@
 """The page of the dashboard and its server, which listens on this machine alone unless told otherwise."""
 
 import logging
-import signal
+import os
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import panel as pn
@@ -20,7 +22,9 @@ from meta_icl.apps.dashboard.runs import RunsView
 from meta_icl.apps.dashboard.subjects import offered
 from meta_icl.errors import BadInput
 from meta_icl.plotting.theme import COLOURS
+from meta_icl.runs.interrupts import handled
 
+PATIENCE_SECONDS = 2.0  # after Ctrl-C, for what is being computed
 LOOK_MS, LIST_MS = 1500, 10_000  # between two looks at the logs, and at the list of runs
 TABS = ("Runs", "Claims", "Playground")
 
@@ -103,7 +107,6 @@ def serve(
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"cannot listen on {address}, port {port}: {reason}") from None
-    before = signal.getsignal(signal.SIGINT)
     names = {address, "localhost", "127.0.0.1"}
     server: Any = pn.io.server.get_server(
         lambda: page(settings),
@@ -114,19 +117,25 @@ def serve(
         show=browse,
         start=False,
     )
-    signal.signal(signal.SIGINT, before)  # the server's own waits for whatever is being computed
     for name in ("asyncio", "tornado.application", "tornado.general"):
         logging.getLogger(name).addFilter(_worth_telling)
     logging.getLogger("bokeh").setLevel(logging.ERROR)
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     server.start()
     ready(f"http://{address}:{port}/")
-    try:
+    at_last = threading.Timer(PATIENCE_SECONDS, os._exit, (0,))  # nothing is lost, whatever is being computed
+    at_last.daemon = True
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        server.io_loop.asyncio_loop.call_soon_threadsafe(server.io_loop.stop)
+        if not at_last.is_alive():
+            at_last.start()
+
+    with handled(stop):
         server.io_loop.start()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.stop()
+    at_last.cancel()
+    server.stop()
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:
