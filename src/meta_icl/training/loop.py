@@ -24,7 +24,7 @@ from meta_icl.errors import BadInput, require
 from meta_icl.prompt import Task
 from meta_icl.training import arguments
 from meta_icl.training.objectives import Objective
-from meta_icl.training.replicas import Replica, make_replicas, stack, unstack
+from meta_icl.training.replicas import Replica, joined, make_replicas, stack
 from meta_icl.training.state import from_arrays, from_text, to_arrays, to_text
 from meta_icl.training.trained import Trained
 
@@ -218,7 +218,7 @@ class Runner:
         return {name: np.concatenate([np.asarray(m[name]) for m in measured]) for name in measured[0]}
 
     def finish(self, states: list[State], history: dict[str, np.ndarray], diverged: dict[int, int]) -> Trained:
-        params = stack([one for state in states for one in unstack(state.params)])
+        params = joined([state.params for state in states])
         # Arrays that are not trained are the same in all replicas; in an ensemble every array has one entry for each.
         arrays, static = eqx.partition(self.program.static, eqx.is_array)
         arrays = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(self.labels), *leaf.shape)), arrays)

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from meta_icl.conversions import LARGEST
@@ -105,13 +106,25 @@ def stack(trees: Sequence[T]) -> T:
     static = eqx.filter(trees[0], eqx.is_array, inverse=True)
     treedef = jax.tree.structure(arrays[0])
     leaves = zip(*(jax.tree.leaves(tree) for tree in arrays), strict=True)
-    return eqx.combine(jax.tree.unflatten(treedef, [jnp.stack(column) for column in leaves]), static)
+    return eqx.combine(jax.tree.unflatten(treedef, [_stacked(column) for column in leaves]), static)
 
 
-def unstack(tree: T) -> list[T]:
-    """The inverse of `stack` for a tree of arrays."""
-    n = jax.tree.leaves(tree)[0].shape[0]
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(n)]
+def joined(trees: Sequence[T]) -> T:
+    """Trees of arrays that are stacked already, one behind the other; by NumPy, as `stack`."""
+    if len(trees) == 1:
+        return trees[0]
+    return jax.tree.map(lambda *column: jnp.asarray(np.concatenate([np.asarray(leaf) for leaf in column])), *trees)
+
+
+def _stacked(column: Sequence[Array]) -> Array:
+    """Arrays on a new leading axis; by NumPy where nothing is traced, since jax compiles a program per shape."""
+    first = column[0]
+    if any(isinstance(leaf, Tracer) for leaf in column) or getattr(first, "weak_type", False):
+        return jnp.stack(column)
+    if jnp.issubdtype(first.dtype, jax.dtypes.prng_key):
+        words = np.stack([np.asarray(jax.random.key_data(key)) for key in column])
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(first))
+    return jnp.asarray(np.stack([np.asarray(leaf) for leaf in column]))
 
 
 def _check_again(module: Any) -> None:
