@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from meta_icl.conversions import LARGEST
@@ -105,7 +106,18 @@ def stack(trees: Sequence[T]) -> T:
     static = eqx.filter(trees[0], eqx.is_array, inverse=True)
     treedef = jax.tree.structure(arrays[0])
     leaves = zip(*(jax.tree.leaves(tree) for tree in arrays), strict=True)
-    return eqx.combine(jax.tree.unflatten(treedef, [jnp.stack(column) for column in leaves]), static)
+    return eqx.combine(jax.tree.unflatten(treedef, [_stacked(column) for column in leaves]), static)
+
+
+def _stacked(column: Sequence[Array]) -> Array:
+    """Arrays on a new leading axis; by NumPy where nothing is traced, since jax compiles a program per shape."""
+    first = column[0]
+    if any(isinstance(leaf, Tracer) for leaf in column) or getattr(first, "weak_type", False):
+        return jnp.stack(column)
+    if jnp.issubdtype(first.dtype, jax.dtypes.prng_key):
+        words = np.stack([np.asarray(jax.random.key_data(key)) for key in column])
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(first))
+    return jnp.asarray(np.stack([np.asarray(leaf) for leaf in column]))
 
 
 def _check_again(module: Any) -> None:
