@@ -82,7 +82,7 @@ def _passed(
                 rows[row, : lengths[i]] = (*before, *answer[:-1])
                 starts[row], counts[row] = len(before) - 1, len(answer)
                 answers[row, : len(answer)] = answer
-            told = _answers(network, *map(jnp.asarray, (rows, starts, answers, counts, layers, placed)), states)
+            told = _answers(network, *map(jnp.asarray, (rows, starts, answers, counts, layers, placed)), states=states)
             logs, best, stream = map(np.asarray, told)
             scores[group], greedy[group] = logs[: len(group)], best[: len(group)]
             for row, i in enumerate(group):
@@ -121,7 +121,9 @@ def _answers(
 ) -> tuple[Float[Array, " b"], Bool[Array, " b"], Float[Array, "b layers d"]]:
     """Log-probabilities of whole answers, whether greedy decoding would give them, and the stream if `states`."""
 
-    def one(row: Array, start: Array, answer: Array, count: Array, layer: Array, state: Array) -> tuple[Array, ...]:
+    def one(
+        row: Array, start: Array, answer: Array, count: Array, layer: Array, state: Array
+    ) -> tuple[Array, Array, Array]:
         at = jnp.arange(network.n_layers)[:, None, None] == layer
         at &= jnp.arange(row.shape[0])[None, :, None] == start
         replaced = () if states else (Intervention("resid_post", at, state),)

@@ -125,12 +125,10 @@ def attention_maps(model: Any, prompts: Any) -> AttentionMaps:
     if jax.tree.leaves(prompts)[0].ndim == (1 if isinstance(prompts, TokenPrompt) else 2):
         prompts = jax.tree.map(lambda leaf: leaf[None], prompts)
     models = [model[i] for i in range(len(model))] if isinstance(model, Ensemble) else [model]
-    found = []
-    for one in models:
-        subject = learner_subject(one, prompts)
-        check(subject)
-        found.append(subject.traced(_maps))
-    return AttentionMaps(np.stack(found), np.array(subject.shape_of_trace().layers_of("pattern")))
+    subjects = [learner_subject(one, prompts) for one in models]
+    check(subjects[0])
+    maps = np.stack([subject.traced(_maps) for subject in subjects])
+    return AttentionMaps(maps, np.array(subjects[0].shape_of_trace().layers_of("pattern")))
 
 
 def _panels(maps: np.ndarray, layers: np.ndarray, label: str = "") -> list[Panel]:

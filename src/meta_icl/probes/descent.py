@@ -64,9 +64,10 @@ def references(prompts: Any) -> dict[str, Any]:
 def halfway(model: Any, prompts: Any) -> dict[str, Any]:
     """The network halfway to the construction of gradient descent, by its products; none where it has no such form."""
     network, layout = getattr(model, "network", None), getattr(model, "layout", None)
-    blocks = network.config.blocks if isinstance(network, Network) else ()
-    linear = all(isinstance(b.mixer, Attention) and b.mixer.kind == "linear" and not b.feed_forward for b in blocks)
-    if not blocks or not linear or not isinstance(layout, Concatenated):
+    if not isinstance(network, Network) or not isinstance(layout, Concatenated):
+        return {}
+    mixers = [None if block.feed_forward else block.mixer for block in network.config.blocks]
+    if not all(isinstance(mixer, Attention) and mixer.kind == "linear" for mixer in mixers):
         return {}
     steps, (n, d) = network.n_layers, prompts.x[0, :-1].shape
     rate = sample_best_rate(prompts)

@@ -16,11 +16,9 @@ def last_row(network: Network, tokens: Any, visible: Bool[Array, "l t t"] | None
     if visible is not None and not any(mixer.config.query_is_key for mixer in mixers):
         visible = visible[..., :-1]  # the query is no key
 
-    def restricted_row(tokens: Any) -> Float[Array, " d"]:
-        return network.through(network.embedded(tokens), (restricted(visible),))[0][-1]
-
     if visible is not None:
-        return network.read(jax.vmap(restricted_row)(tokens))
+        only = (restricted(visible),)
+        return network.read(jax.vmap(lambda one: network.through(network.embedded(one), only)[0][-1])(tokens))
     return network.read(_stream(network, tokens, slice(-1, None))[:, 0])
 
 

@@ -220,8 +220,8 @@ def narrow_claims(found: Mapping[Training, dict[str, np.ndarray]]) -> list[Claim
         for d, m in at.items()
         if m is not None
     ]
-    moved = len(one) == 2
-    two = [Check(f"M* at D = {ds[1]} / at D = {ds[0]}", at_least(1.0), at[ds[1]] / at[ds[0]])] if moved else []
+    known = [m for m in at.values() if m is not None]
+    two = [Check(f"M* at D = {ds[1]} / at D = {ds[0]}", at_least(1.0), known[1] / known[0])] if len(known) == 2 else []
     need, guard = "ladders of pools for a narrow network: the `full` preset", ladder(found, "narrow")
     exists = "More training moves a narrow network away from ridge with few tasks and towards it with many"
     return [
