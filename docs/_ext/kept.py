@@ -111,7 +111,7 @@ def read(folder: Path) -> Paper:
         citation,
         paragraphs,
         ast.literal_eval(values["TIMES"]),
-        ast.literal_eval(values["FINDING"]),
+        ast.literal_eval(values["FINDING"]) if "FINDING" in values else "no run of it is kept yet",
         _presets(source, values["PRESETS"]),
         [_result(run, folder.name) for run in runs],
     )
