@@ -116,7 +116,7 @@ def _stacked(column: Sequence[Array]) -> Array:
         return jnp.stack(column)
     if jnp.issubdtype(first.dtype, jax.dtypes.prng_key):
         words = np.stack([np.asarray(jax.random.key_data(key)) for key in column])
-        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(first))
+        return jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(first))
     return jnp.asarray(np.stack([np.asarray(leaf) for leaf in column]))
 
 

@@ -60,11 +60,12 @@ def main(arguments: Sequence[str]) -> int:
             tables.show(tables.plain_table(("workload", "what", "ways"), listed))
         return 0
     found: dict[str, Any] = {}
+    kept = harness.HERE / "results" / f"{options.keep}.json" if options.keep else None
     for name in chosen:
         print(f"measuring {name}", file=sys.stderr)
         found[name] = harness.measure(name, options.rounds, ways)
-        if options.keep:
-            kept = keep(harness.HERE / "results" / f"{options.keep}.json", {name: found[name]})
+        if kept is not None:
+            keep(kept, {name: found[name]})
     unlike = [line for name in chosen for line in harness.mismatches(name, found[name]["ways"])]
     if options.json:
         print_json({"machine": machine(), "workloads": found, "unlike": unlike})
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         tables.show(tables.plain_table(COLUMNS, rows(found), title=machine()["processor"], whole=True))
     for line in unlike:
         print(f"losses differ: {line}", file=sys.stderr)
-    if options.keep:
+    if kept is not None:
         say(f"kept in {kept}")
     return 1 if unlike else 0
 
@@ -112,14 +113,13 @@ def peak_of(found: dict[str, Any]) -> float | None:
     return work["flops"] / min(times) / 1e6 if work and times else None
 
 
-def keep(path: Path, found: dict[str, Any]) -> Path:
+def keep(path: Path, found: dict[str, Any]) -> None:
     """Add measurements to a file of results; those of a workload measured before are replaced."""
     from meta_icl.runs.files import read_json, write_json
 
     before = read_json(path)["workloads"] if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"machine": machine(), "workloads": before | found})
-    return path
 
 
 def machine() -> dict[str, Any]:

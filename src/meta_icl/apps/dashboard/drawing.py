@@ -157,8 +157,8 @@ class HeadMap:
             "x": x.ravel(),
             "y": y.ravel(),
             "weight": pattern.ravel(),
-            "read": [names[i] for i in x.ravel()],
-            "reader": [queries[i] for i in y.ravel()],
+            "read": [names[i] for i in x.ravel().tolist()],
+            "reader": [queries[i] for i in y.ravel().tolist()],
         }
         signed = bool((pattern < 0).any())
         palette = _palette(DIVERGING if signed else SEQUENTIAL)
