@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import panel as pn
@@ -84,7 +84,7 @@ def _drawn(value: Any) -> bool:
     return _number(value) or (isinstance(value, list) and bool(value) and all(map(_number, value)))
 
 
-def _number(value: Any) -> bool:
+def _number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
