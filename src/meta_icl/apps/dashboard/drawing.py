@@ -81,7 +81,7 @@ class LinePlot:
                     setattr(glyph, name, COLOURS[scheme][colour])
 
     def _make(self, chart: Lines) -> None:
-        axes = {
+        axes: dict[str, Any] = {
             f"{axis}_axis_type": "log" if log else "linear" for axis, log in (("x", chart.log_x), ("y", chart.log_y))
         }
         fig = figure(
