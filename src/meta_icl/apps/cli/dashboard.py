@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from meta_icl.apps.cli import streams
 from meta_icl.apps.cli.doctor import how_to_install
 from meta_icl.apps.cli.options import parse, say
 from meta_icl.errors import BadInput, require
@@ -54,4 +56,5 @@ def main(arguments: Sequence[str]) -> int:
     settings = Settings(options.root, options.results, options.subjects)
     served = {"port": options.port, "address": options.address, "origins": options.origin, "browse": options.browse}
     serve(settings, **served, ready=lambda place: say(f"dashboard  {place}  (Ctrl-C ends it)"))
-    return 0
+    streams.flush()
+    os._exit(0)  # nothing is left to be done, and the interpreter's own end takes seconds

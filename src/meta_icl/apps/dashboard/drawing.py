@@ -81,7 +81,7 @@ class LinePlot:
                     setattr(glyph, name, COLOURS[scheme][colour])
 
     def _make(self, chart: Lines) -> None:
-        axes = {
+        axes: dict[str, Any] = {
             f"{axis}_axis_type": "log" if log else "linear" for axis, log in (("x", chart.log_x), ("y", chart.log_y))
         }
         fig = figure(
@@ -103,7 +103,7 @@ class LinePlot:
                 band = fig.varea("x", "low", "high", source=source, fill_alpha=0.18)
                 self._painted.append((band.glyph, look.colour))
             if series.style == "points":
-                mark = fig.scatter("x", "y", source=source, size=11, line_width=1)
+                mark: Any = fig.scatter("x", "y", source=source, size=11, line_width=1)
                 if series.name == self._dragged and self._moved is not None:
                     tool = PointDrawTool(renderers=[mark], add=False)
                     fig.add_tools(tool)
@@ -135,7 +135,7 @@ class HeadMap:
         self._source = ColumnDataSource({"x": [], "y": [], "weight": [], "read": [], "reader": []})
         self._heading = Title(text=self._title)
         self._colours = LinearColorMapper(palette=_palette(SEQUENTIAL), low=0, high=1)
-        self._x, self._y = Range1d(-0.5, 0.5), Range1d(0.5, -0.5)
+        self._x, self._y = Range1d(start=-0.5, end=0.5), Range1d(start=0.5, end=-0.5)
         fig = figure(
             width=MAP, height=MAP + 24, x_range=self._x, y_range=self._y, tools="", toolbar_location=None,
             title=self._heading, x_axis_location=None, y_axis_location=None,
@@ -203,8 +203,8 @@ def _style() -> str:
     return resources.files("meta_icl.apps.dashboard").joinpath("dashboard.css").read_text("utf-8")
 
 
-def _columns(series: Series) -> dict[str, np.ndarray]:
-    columns = {"x": np.array(series.x), "y": np.array(series.y)}
+def _columns(series: Series) -> dict[str, Any]:
+    columns: dict[str, Any] = {"x": np.array(series.x), "y": np.array(series.y)}
     if series.low is not None:
         columns |= {"low": np.array(series.low), "high": np.array(series.high)}
     return columns

@@ -104,8 +104,8 @@ def _fetched() -> list[str]:
 def _softmax() -> tuple[Any, int, float]:
     from meta_icl.models import Learner, von_oswald
 
-    network = von_oswald(16, 2, 2, d_head=8, d_in=2, d_out=2, attention="softmax", init_scale=1.0)
-    return Learner(network), 500, 5e-3
+    sizes: dict[str, Any] = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_head": 8, "d_in": 2, "d_out": 2}
+    return Learner(von_oswald(**sizes, attention="softmax", init_scale=1.0)), 500, 5e-3
 
 
 def _linear() -> tuple[Any, int, float]:
