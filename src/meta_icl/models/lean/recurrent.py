@@ -2,8 +2,8 @@
 
 What a scan differentiates by itself adds a product to the gradient of the recurrent weights at every token. Here the
 backward pass carries the gradients of the gates alone, and one product over all tokens ends it; the gates' derivatives
-are made of the gates (Graves, 2012, section 4.6). Values and gradients are those of the full form, to which derivatives in
-forward mode are left.
+are made of the gates (Graves, 2012, section 4.6). Values and gradients are those of the full form, to which derivatives
+in forward mode are left.
 """
 
 from typing import Any
