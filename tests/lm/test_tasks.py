@@ -7,7 +7,18 @@ import pytest
 
 from meta_icl.errors import BadInput
 from meta_icl.lm.task_files import read_task
-from meta_icl.lm.tasks import GENERATED, Example, Template, TextTask, generated, shipped, task_of, word_pairs
+from meta_icl.lm.tasks import (
+    BLAME,
+    GENERATED,
+    PRAISE,
+    Example,
+    Template,
+    TextTask,
+    generated,
+    shipped,
+    task_of,
+    word_pairs,
+)
 
 PAIRS = [{"input": "hot", "output": "cold"}, {"input": "big", "output": "small"}]
 
@@ -174,7 +185,7 @@ def test_generated_tasks(name):
     task = generated(name, 200, seed=1)
     assert task == generated(name, 200, seed=1)
     assert task != generated(name, 200, seed=2)
-    assert task.separator == "\n"
+    assert task.separator == ("\n\n" if name == "sentiment" else "\n")  # an empty line where examples have two
     seen = {}
     for question, answer in task.examples:
         asked, said = question.removesuffix(" ->"), answer[1:]
@@ -184,6 +195,10 @@ def test_generated_tasks(name):
             assert asked == said
         elif name == "letters":
             assert string.ascii_lowercase.index(said) == (string.ascii_lowercase.index(asked) + 1) % 26
+        elif name == "sentiment":
+            words = set(question.removeprefix("Review: ").removesuffix("\nSentiment:").split())
+            praised, blamed = (len(words & set(listed)) for listed in (PRAISE, BLAME))
+            assert (praised, blamed) == ((2, 0) if said == "Positive" else (0, 2))
         elif name == "symbols":  # one label for each symbol, both labels as often
             assert seen.setdefault(asked, said) == said
         elif name != "bitwise_null":

@@ -1,7 +1,7 @@
 """Hidden states of a language model at the token that answers come after, and answers with such a state replaced."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -82,7 +82,8 @@ def _passed(
                 rows[row, : lengths[i]] = (*before, *answer[:-1])
                 starts[row], counts[row] = len(before) - 1, len(answer)
                 answers[row, : len(answer)] = answer
-            told = _answers(network, *map(jnp.asarray, (rows, starts, answers, counts, layers, placed)), states=states)
+            given: Any = map(jnp.asarray, (rows, starts, answers, counts, layers, placed))
+            told = _answers(network, *given, states)
             logs, best, stream = map(np.asarray, told)
             scores[group], greedy[group] = logs[: len(group)], best[: len(group)]
             for row, i in enumerate(group):
@@ -121,9 +122,7 @@ def _answers(
 ) -> tuple[Float[Array, " b"], Bool[Array, " b"], Float[Array, "b layers d"]]:
     """Log-probabilities of whole answers, whether greedy decoding would give them, and the stream if `states`."""
 
-    def one(
-        row: Array, start: Array, answer: Array, count: Array, layer: Array, state: Array
-    ) -> tuple[Array, Array, Array]:
+    def one(row: Array, start: Array, answer: Array, count: Array, layer: Array, state: Array) -> Any:
         at = jnp.arange(network.n_layers)[:, None, None] == layer
         at &= jnp.arange(row.shape[0])[None, :, None] == start
         replaced = () if states else (Intervention("resid_post", at, state),)

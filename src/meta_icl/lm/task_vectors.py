@@ -64,8 +64,8 @@ def contexts_of(
         for context, rows in ((drawn.context, dummies), ((), bare)):
             with_dummy = TextPrompt(context, dummy, (), ())
             rows.append(asked_of(with_dummy, tokenizer, task.separator, opening).before)
-    of_dummies, of_bare = (states_at(network, rows) for rows in (dummies, bare))
-    return Contexts(task, shots, tuple(after), tuple(alone), of_dummies, of_bare, tuple(queries))
+    vectors, without = states_at(network, dummies), states_at(network, bare)
+    return Contexts(task, shots, tuple(after), tuple(alone), vectors, without, tuple(queries))
 
 
 def asked_of(prompt: TextPrompt, tokenizer: Tokenizer, separator: str, opening: int | None) -> Asked:
