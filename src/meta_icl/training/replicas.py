@@ -109,7 +109,7 @@ def stack(trees: Sequence[T]) -> T:
     return eqx.combine(jax.tree.unflatten(treedef, [_stacked(column) for column in leaves]), static)
 
 
-def _stacked(column: Sequence[Array]) -> Array:
+def _stacked(column: Sequence[Any]) -> Array:
     """Arrays on a new leading axis; by NumPy where nothing is traced, since jax compiles a program per shape."""
     first = column[0]
     if any(isinstance(leaf, Tracer) for leaf in column) or getattr(first, "weak_type", False):

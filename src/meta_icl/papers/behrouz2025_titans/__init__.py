@@ -34,7 +34,7 @@ FINDING = (
     "forgetting, momentum and convolution each lower the loss (T-2), and the delta rule overwrites where sums cannot "
     "(F-5); at this size deeper memories do not help, and the memory does not lead on long needles (not T-1, T-3)"
 )
-TIMES = {"smoke": "2 min", "small": "20 CPU-min (estimated)", "full": "3 CPU-hours (estimated)", "paper": "hours (GPU)"}
+TIMES = {"smoke": "2 min", "small": "~20 CPU-min", "full": "~3 CPU-hours", "paper": "hours (GPU)"}
 IDS = (*(f"T-{i}" for i in range(1, 9)), "F-1", "F-5")
 NEEDS = {
     **dict.fromkeys(("T-2", "T-5", "T-6", "T-8"), ("mqar-*",)),

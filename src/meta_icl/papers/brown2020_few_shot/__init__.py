@@ -32,7 +32,7 @@ FINDING = (
     "labels (L-3), but loses eleven points where labels are drawn at random, which help no more than none (not L-1, "
     "L-2)"
 )
-TIMES = {"smoke": "1 CPU-min", "small": "8 CPU-min", "paper": "40 CPU-min (estimated)"}
+TIMES = {"smoke": "1 CPU-min", "small": "8 CPU-min", "paper": "~40 CPU-min"}
 IDS = ("B-1", "B-2", "B-3", "L-1", "L-2", "L-3", "L-4")
 
 PRESETS = {

@@ -43,7 +43,7 @@ FINDING = (
     "bursty contexts and several labels per class favour learning in context (C1, C2, C4); more classes and more "
     "drawings move it by less than two standard errors (not C3, C5)"
 )
-TIMES = {"smoke": "2 CPU-min", "small": "22 CPU-min (estimated)", "full": "2 CPU-hours (estimated)",
+TIMES = {"smoke": "2 CPU-min", "small": "~22 CPU-min", "full": "~2 CPU-hours",
          "paper": "days (GPU)"}  # fmt: skip
 IDS = tuple(f"C{i}" for i in range(1, 10))
 NEEDS = {

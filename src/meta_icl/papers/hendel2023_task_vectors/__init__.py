@@ -26,7 +26,7 @@ from .figures import figures
 
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
-TIMES = {"smoke": "1 CPU-min", "small": "10 CPU-min (estimated)", "paper": "40 CPU-min (estimated)"}
+TIMES = {"smoke": "1 CPU-min", "small": "~10 CPU-min", "paper": "~40 CPU-min"}
 IDS = tuple(f"T-{i}" for i in range(1, 6))
 
 PRESETS = {

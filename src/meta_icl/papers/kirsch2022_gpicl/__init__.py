@@ -39,8 +39,8 @@ FINDING = (
 )
 TIMES = {
     "smoke": "3 CPU-min",
-    "small": "27 CPU-min (estimated)",
-    "full": "30 CPU-min (estimated)",
+    "small": "~27 CPU-min",
+    "full": "~30 CPU-min",
     "paper": "weeks (GPU)",
 }
 IDS = tuple(f"G{i}" for i in range(1, 15))

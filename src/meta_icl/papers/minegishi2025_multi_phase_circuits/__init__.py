@@ -50,12 +50,12 @@ FINDING = (
 )
 TIMES = {
     "smoke": "2 CPU-min",
-    "small": "70 CPU-min (estimated)",
-    "variants": "90 CPU-min (estimated)",
-    "sweeps": "50 CPU-min (estimated)",
-    "networks": "90 CPU-min (estimated)",
-    "full": "25 CPU-hours (estimated)",
-    "paper": "100 CPU-hours (estimated)",
+    "small": "~70 CPU-min",
+    "variants": "~90 CPU-min",
+    "sweeps": "~50 CPU-min",
+    "networks": "~90 CPU-min",
+    "full": "~25 CPU-hours",
+    "paper": "~100 CPU-hours",
     "language": "3 CPU-min",
 }
 IDS = tuple(f"M{i}" for i in range(1, 33))

@@ -37,8 +37,8 @@ FINDING = (
 TIMES = {
     "demo": "1.5 min",
     "smoke": "2 min",
-    "small": "23 CPU-min (estimated)",
-    "full": "75 CPU-min (estimated)",
+    "small": "~23 CPU-min",
+    "full": "~75 CPU-min",
     "paper": "hours (GPU)",
 }
 IDS = tuple(f"R-{i}" for i in range(1, 13))

@@ -28,7 +28,7 @@ FINDING = (
     "a clamped subcircuit brings the drop forward, and heads are additive (S5, S8); the plateau was shorter and "
     "single heads were not later than the whole (not S1, S6)"
 )
-TIMES = {"smoke": "1 CPU-min", "small": "20 CPU-min", "paper": "2 CPU-hours (estimated)"}
+TIMES = {"smoke": "1 CPU-min", "small": "20 CPU-min", "paper": "~2 CPU-hours"}
 IDS = tuple(f"S{i}" for i in range(1, 11))
 
 PRESETS = {

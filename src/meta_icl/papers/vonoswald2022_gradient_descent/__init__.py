@@ -27,7 +27,7 @@ FINDING = (
     "training finds the construction: one layer is a gradient step, two looped ones are GD++ (VO-4, VO-6, VO-14); "
     "five layers leave GD++ far outside their training law (not VO-16)"
 )
-TIMES = {"smoke": "2 min", "small": "23 CPU-min (estimated)", "paper": "2 h (GPU)"}
+TIMES = {"smoke": "2 min", "small": "~23 CPU-min", "paper": "2 h (GPU)"}
 IDS = tuple(f"VO-{i}" for i in range(1, 25))
 
 PRESETS = {
