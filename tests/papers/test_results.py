@@ -21,8 +21,8 @@ KEPT = sorted(path.parent for path in RESULTS.glob("*/claims.json"))
 def test_readme_tells_every_verdict(folder):
     """One row per claim, `| id | statement | verdict |`, with the verdict that follows from the measured numbers.
 
-    Only those of `YOUNGER` may be missing, which were added after the kept run. A preset that asks a language model tells
-    of the claims about language models alone.
+    Only those of `YOUNGER` may be missing, which were added after the kept run. A preset that asks a language model
+    tells of the claims about language models alone.
     """
     from meta_icl.runs.claims_json import claims_from_json
 

@@ -79,8 +79,8 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     if lacking:
         tables.show_text(f"no kept results: {', '.join(lacking)}")
     tables.show_text(
-        "small: time of the default preset on two cores, ~ where estimated; open: not decided by the kept run, or not converged. "
-        "`meta-icl papers NAME` shows the claims of a paper and its other presets."
+        "small: time of the default preset on two cores, ~ where estimated; open: not decided by the kept run, or not "
+        "converged. `meta-icl papers NAME` shows the claims of a paper and its other presets."
     )
 
 
