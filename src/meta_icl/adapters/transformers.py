@@ -4,6 +4,7 @@ For architectures that are not read as networks of the house. Nothing is downloa
 """
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,11 +54,10 @@ class TransformersNetwork(eqx.Module):
     def load(cls, folder: str | Path) -> "TransformersNetwork":
         """The model of a local folder in float32; `BadInput` for what the library cannot load, or code of its own."""
         require_torch()
-        import transformers
-
+        auto: Any = import_module("transformers").AutoModelForCausalLM
         require(Path(folder).is_dir(), "checkpoint", str(folder), "a folder in Hugging Face's format")
         try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(
+            model = auto.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, attn_implementation="eager", dtype="float32"
             )
         except Exception as error:  # of whatever kind the library has for damaged or unknown models

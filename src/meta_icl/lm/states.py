@@ -83,7 +83,7 @@ def _passed(
                 starts[row], counts[row] = len(before) - 1, len(answer)
                 answers[row, : len(answer)] = answer
             given: Any = map(jnp.asarray, (rows, starts, answers, counts, layers, placed))
-            told = _answers(network, *given, states)
+            told = _answers(network, *given, states=states)
             logs, best, stream = map(np.asarray, told)
             scores[group], greedy[group] = logs[: len(group)], best[: len(group)]
             for row, i in enumerate(group):
