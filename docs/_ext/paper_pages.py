@@ -20,6 +20,7 @@ THEMES = {
     ),
     "Is a prompt a change of weights?": ("dherin2025", "goldwaser2025", "innocenti2025", "mazzawi2025"),
     "What does a memory write?": ("schlag2021", "behrouz2025"),
+    "What do language models make of examples?": ("brown2020", "hendel2023"),
 }
 
 
