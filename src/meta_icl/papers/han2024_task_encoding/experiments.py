@@ -149,7 +149,7 @@ def baseline(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
             bases = functions_of(mixture, d, rank)
             assert isinstance(bases, SparseBases)
             sizes[mixture] = (bases, rank, rows, noise)
-    found = {name: optimal_curves(*size, n=n) for name, size in sizes.items()}
+    found = {name: optimal_curves(functions, r, k, variance, n) for name, (functions, r, k, variance) in sizes.items()}
     out = {f"{name}_{k}": v for name, curves in found.items() for k, v in curves.items()}
     if "families" in config["mixtures"]:
         drawn = regression(Linear(d), rows, noise).sample_with_functions(n, key=jax.random.key(EVAL_KEY + 9))

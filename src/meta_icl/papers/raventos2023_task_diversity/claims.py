@@ -214,14 +214,15 @@ def threshold_claims(found: Mapping[Training, dict[str, np.ndarray]]) -> list[Cl
 def narrow_claims(found: Mapping[Training, dict[str, np.ndarray]]) -> list[Claim]:
     """T-1 and T-2, of this laboratory: the threshold in small, of a narrow network at two D."""
     ds = sorted({t.d for t in found if t.model == "narrow"})
-    at = {d: threshold(found, model="narrow", d=d) for d in ds}
+    at = {d: m for d in ds if (m := threshold(found, model="narrow", d=d)) is not None}
     one = [
         Check(f"D = {d}: there is a threshold M* ({np.median(m):.3g})", is_true(), np.isfinite(m) * 1.0)
         for d, m in at.items()
-        if m is not None
     ]
-    known = [m for m in at.values() if m is not None]
-    two = [Check(f"M* at D = {ds[1]} / at D = {ds[0]}", at_least(1.0), known[1] / known[0])] if len(known) == 2 else []
+    two = []
+    if len(at) == 2:
+        (low, less), (high, more) = at.items()
+        two = [Check(f"M* at D = {high} / at D = {low}", at_least(1.0), more / less)]
     need, guard = "ladders of pools for a narrow network: the `full` preset", ladder(found, "narrow")
     exists = "More training moves a narrow network away from ridge with few tasks and towards it with many"
     return [
