@@ -3,6 +3,7 @@
 Every number comes from the library; nothing here draws.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import equinox as eqx
@@ -26,7 +27,7 @@ REFERENCES = {"gradient descent": "gd", "Bayes": "bayes", "ridge": "ridge"}
 Head = tuple[int, int]  # layer and head, from 0
 
 
-class Bench:
+class Bench(ABC):
     """A frozen network with the heads that are removed from it."""
 
     def __init__(self, network: Any):
@@ -61,9 +62,9 @@ class Bench:
             mask[layer, head] = True
         return (Intervention("z", mask),)
 
+    @abstractmethod
     def tokens(self) -> Any:
         """What the network reads."""
-        raise NotImplementedError
 
     def names(self) -> list[str]:
         """A name for every token."""
