@@ -35,9 +35,9 @@ __all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "fig
 
 FINDING = (
     "a context is exactly a rank-one change of the first matrix of the MLP, and a chain of gradient steps (D1, D5, "
-    "D10); fine-tuning on the same pairs at the published rate ends at a higher loss (not D9)"
+    "D10); fine-tuning on the same pairs does the same, more slowly (D9)"
 )
-TIMES = {"smoke": "3 CPU-min", "small": "6 CPU-min", "paper": "hours", "language": "4 CPU-min"}
+TIMES = {"smoke": "3 CPU-min", "small": "2 CPU-min", "paper": "hours", "language": "4 CPU-min"}
 IDS = tuple(f"D{i}" for i in range(1, 17))
 
 PRESETS = {
