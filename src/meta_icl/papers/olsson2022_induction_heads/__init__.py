@@ -36,7 +36,7 @@ FINDING = (
 )
 TIMES = {
     "smoke": "1 CPU-min",
-    "small": "26 CPU-min",
+    "small": "18 CPU-min",
     "paper": "1 GPU-hour (synthetic tokens only)",
     "language": "7 CPU-min",
 }

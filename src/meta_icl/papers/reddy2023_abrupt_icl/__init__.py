@@ -28,7 +28,7 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "r
 
 FINDING = (
     "accuracy in context waits near 1/N and jumps with the induction head, after the choice among context labels is "
-    "learned (R1, R2); burstiness favours it over the weights (R4)"
+    "learned (R1, R2); burstiness and many classes favour it over the weights (R4, R5)"
 )
 TIMES = {
     "smoke": "1 CPU-min",
