@@ -10,6 +10,15 @@ from meta_icl.runs import Run
 from .config import Training
 from .experiments import BASELINE_KS, part_arrays, trainings_of
 
+PROMPTS = {
+    "plain": "plain prompts",
+    "skewed": "skewed inputs",
+    "half": "inputs in a half subspace",
+    "orthants": "context and query in different orthants",
+    "noisy": "noisy labels",
+}
+INPUTS = {"raw": "x", "sign": "signs of x"}
+
 
 def figures(run: Run) -> dict[str, Chart]:
     """Errors by position, tests under changed prompts, and the reference learners at full size."""
@@ -25,18 +34,26 @@ def figures(run: Run) -> dict[str, Chart]:
 def error_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
     k, last = np.arange(arrays["error"].shape[2]), arrays["error"][-1]
     series = [Series("decoder", k, np.median(last, 0), arrays["band_low"], arrays["band_high"])]
-    for name in ("bayes", "least_squares"):
+    for name, label in (("bayes", "Bayes"), ("least_squares", "least squares")):
         if name in arrays and not (t.noise and name == "least_squares"):
-            series.append(Series(name.replace("_", " "), k, arrays[name], style="dashed"))
+            series.append(Series(label, k, arrays[name], style="dashed"))
     caption = "Squared error over that of the zero predictor; band: 90 % bootstrap interval over prompts, first seed."
     return Lines(
-        f"Error by number of examples (Fig. {'4b' if t.noise else 2}): {t.name}",
+        f"Error by number of examples (Fig. {'4b' if t.noise else 2}): {told(t)}",
         "examples k",
         "error / zero predictor's",
         tuple(series),
         log_y=True,
         caption=caption,
     )
+
+
+def told(t: Training) -> str:
+    """What a network was trained on, in words."""
+    extra = [f"noise {t.noise:g}"] if t.noise else []
+    extra += ["curriculum"] if t.curriculum else []
+    extra += [f"{n:,} {label}" for label, n in (("functions", t.functions), ("prompts", t.prompts)) if n]
+    return ", ".join([f"{t.family} functions, d = {t.d}", f"{t.size} decoder", *extra])
 
 
 def changed_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
@@ -48,8 +65,8 @@ def changed_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
             Series("least squares", k, np.minimum(arrays[f"{name}_least_squares"], 10), style="dashed"),
             Series("three neighbours", k, arrays[f"{name}_neighbours"], style="dotted"),
         )
-        charts.append(Lines(f"{name} prompts", "examples k", "error / zero predictor's", series))
-    return Grid(f"Changed prompts (Figs. 4, 8): {t.name}", tuple(charts), 3)
+        charts.append(Lines(PROMPTS[name], "examples k", "error / zero predictor's", series))
+    return Grid(f"Changed prompts (Figs. 4, 8): {told(t)}", tuple(charts), 3)
 
 
 def reference_figure(run: Run) -> Chart:
@@ -58,7 +75,7 @@ def reference_figure(run: Run) -> Chart:
     charts = []
     for name in ("plain", "skewed", "half", "orthants"):
         series = tuple(Series(label, BASELINE_KS, found[f"{name}_{key}"]) for key, label in labels.items())
-        charts.append(Lines(f"{name} prompts", "examples k", "error / zero predictor's", series, log_y=False))
+        charts.append(Lines(PROMPTS[name], "examples k", "error / zero predictor's", series, log_y=False))
     return Grid("Reference learners, d = 20 (Figs. 2, 4b, 5a, 5c, 5d)", tuple(charts), 2)
 
 
@@ -67,6 +84,6 @@ def trees_figure(run: Run) -> Chart:
     for inputs in ("raw", "sign"):
         arrays = part_arrays(run, f"baseline-trees-{inputs}")
         for name in ("greedy", "boosted"):
-            names.append(f"{name}, {inputs}")
+            names.append(f"{name}, {INPUTS[inputs]}")
             values.append(float(arrays[name][0]))
     return Bars("Decision trees, 100 examples (Fig. 5b)", "learner", "error / zero predictor's", names, values)

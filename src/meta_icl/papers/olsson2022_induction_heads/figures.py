@@ -7,17 +7,19 @@ from meta_icl.runs import Run
 
 from .experiments import MODELS, scores_of, seeds_of
 
+TOLD = {"two": "two layers", "one": "one layer", "one_smeared": "one layer, smeared keys"}
+
 
 def figures(run: Run) -> dict[str, Chart]:
     """Scores of in-context learning and of heads while training; heads by prefix matching and copying."""
     found = {name: seeds_of(run, name) for name in MODELS}
     two = found["two"]
     score = [
-        over_seeds(name.replace("_", " "), seeds[0]["step"], np.stack([scores_of(a) for a in seeds], -1))
+        over_seeds(TOLD[name], seeds[0]["step"], np.stack([scores_of(a) for a in seeds], -1))
         for name, seeds in found.items()
     ]
     prefix = [
-        over_seeds(name.replace("_", " "), seeds[0]["step"],
+        over_seeds(TOLD[name], seeds[0]["step"],
                    np.stack([a["prefix"].max((1, 2)) for a in seeds], -1))
         for name, seeds in found.items()
     ]  # fmt: skip
