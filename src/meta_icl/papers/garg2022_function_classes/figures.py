@@ -17,7 +17,7 @@ PROMPTS = {
     "orthants": "context and query in different orthants",
     "noisy": "noisy labels",
 }
-INPUTS = {"raw": "x", "sign": "signs of x"}
+INPUTS = {"raw": "x", "sign": "signs"}
 
 
 def figures(run: Run) -> dict[str, Chart]:

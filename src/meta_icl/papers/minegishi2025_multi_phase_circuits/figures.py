@@ -21,8 +21,8 @@ from meta_icl.runs import Run
 from .config import SETTINGS, VARIANTS, Setting
 from .experiments import CIRCUITS, SHUFFLES, Course, Seeds, costs, course, load, variant_rows
 
-KNOBS = {"n_tasks": ("T", "Maps", 3), "n_classes": ("K", "Classes", 64), "eps": ("eps", "Noise of items", 0.1),
-         "p_bursty": ("p_B", "Share of queries from the context", 0.0)}  # fmt: skip
+KNOBS = {"n_tasks": ("T", "Maps", 3), "n_classes": ("K", "Classes", 64), "eps": ("noise", "Noise of items", 0.1),
+         "p_bursty": ("share", "Share of queries from the context", 0.0)}  # fmt: skip
 
 
 def sweep(knob: str) -> dict[float, str]:
@@ -106,7 +106,8 @@ def accuracy_figure(seeds: Seeds) -> Chart:
     series = [Series(f"seed {i}", a["step"][1:], a["accuracy"][1:]) for i, a in enumerate(seeds)]
     lines = [(name, float(np.median([a["ceilings"][i] for a in seeds]))) for i, name in enumerate(CIRCUITS)]
     caption = (
-        "Lines: the best accuracies from the query alone, with the set of labels, and in full (median over worlds)."
+        "Lines: the best accuracies from the query alone (NCC, non-context circuit), with the set of labels (SCC, "
+        "semi-context) and in full (FCC, full-context); medians over worlds."
     )
     return Lines("Accuracy of all seeds (Fig. 2)", "training step", "accuracy", series, log_x=True, caption=caption,
                  h_lines=lines)  # fmt: skip
@@ -125,7 +126,7 @@ def phase_figure(title: str, shown: Course) -> Lines:
     levels = [(name, float(c)) for name, c in zip(CIRCUITS, shown.arrays["ceilings"], strict=True) if np.isfinite(c)]
     caption = (
         "Phases are parted where the accuracy is half way between two plateaus. Lines: the best accuracies in this"
-        " seed's world from the query alone, with the set of labels, and in full."
+        " seed's world from the query alone (NCC), with the set of labels (SCC), and in full (FCC)."
     )
     return Lines(title, "training step", "accuracy", series, log_x=True, caption=caption, h_lines=levels)
 
