@@ -25,10 +25,10 @@ from .figures import figures
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
-    "a clamped subcircuit brings the drop forward, and heads are additive (S5, S8); the plateau was shorter and "
-    "single heads were not later than the whole (not S1, S6)"
+    "heads are additive, single ones learn later, and a clamped subcircuit brings the drop forward (S5, S6, S8); after "
+    "the drop, drawings that were never seen are told right in 92 % of cases instead of 99 (not S1)"
 )
-TIMES = {"smoke": "1 CPU-min", "small": "20 CPU-min", "paper": "~2 CPU-hours"}
+TIMES = {"smoke": "1 CPU-min", "small": "13 CPU-min", "paper": "~2 CPU-hours"}
 IDS = tuple(f"S{i}" for i in range(1, 11))
 
 PRESETS = {
