@@ -74,7 +74,7 @@ def phase_figure(pools: Found, main: Found) -> Chart:
     found = [gains(a) for _, a in rows]
     series = [Series(f"{s}, {w}", n, [getattr(g[s], w) for g in found], style=style)
               for s in ("seen", "unseen") for w, style in (("start", "dashed"), ("end", "line"))]  # fmt: skip
-    caption = "; ".join(f"{t.n_tasks}: {phase(t, a)}" for t, a in rows)
+    caption = "; ".join(f"{t.n_tasks:,} tasks: {phase(t, a)}" for t, a in rows)
     return Lines("Phases by the number of tasks", "tasks", "accuracy", series, log_x=True, caption=caption)
 
 

@@ -31,7 +31,7 @@ def figures(run: Run) -> dict[str, Chart]:
     steps = free[0]["step"][1:]
     losses = [over_seeds(TESTS[test], steps, np.stack([a[f"{test}_loss"][1:] for a in free], -1)) for test in TESTS]
     heads = [Series(f"head {h}", steps, free[0]["strength"][1:, h]) for h in range(HEADS)]
-    names = [f"head {h}" for h in range(HEADS)]
+    names = [str(h) for h in range(HEADS)]
     clamped = [
         Series(words(name), part["step"][1:], part["train_loss"][1:])
         for name in run.parts()
@@ -48,7 +48,7 @@ def figures(run: Run) -> dict[str, Chart]:
         ),
         "heads": Grid("Heads of layer 2, first seed (Fig. 3)", (
             Lines("Strength", "training step", "induction strength", heads, True),
-            Bars("Accuracy of a head alone", "", "accuracy", names, free[0]["alone"]),
+            Bars("Accuracy of a head alone", "head", "accuracy", names, free[0]["alone"]),
         ), 2),
         "clamps": Lines("Training with clamps (Fig. 7)", "training step", "loss in nats", clamped, True, h_lines=level),
         "toy": Lines("Rank-one toy (Fig. 6)", "step", "loss / first loss, median", toy, log_y=True),
