@@ -275,6 +275,12 @@ def test_arrays_round_trip_exactly(data, dtype, shape):
     assert all(value.flags.writeable for value in back.values())
 
 
+def test_arrays_come_back_in_one_order():
+    """By name, so that a report that is written again tells of the same things in the same order."""
+    names = [f"{letter}/{number}" for letter in "cab" for number in range(10)]
+    assert list(from_bytes(to_bytes({name: np.zeros(1) for name in names}))) == sorted(names)
+
+
 def test_types_that_cannot_be_saved(tmp_path):
     with Run.open(tmp_path / "r", {}) as run:
         for value in (np.array(["text"]), np.array([None]), np.zeros(2, np.complex128)):

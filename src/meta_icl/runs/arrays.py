@@ -44,7 +44,7 @@ def metadata_of(data: bytes) -> dict[str, str]:
 
 
 def from_bytes(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays that `to_bytes` wrote, writable; `ValueError` if the data are damaged."""
+    """The arrays that `to_bytes` wrote, writable, by name; `ValueError` if the data are damaged."""
     from safetensors import SafetensorError, deserialize
 
     try:
@@ -52,7 +52,7 @@ def from_bytes(data: bytes) -> dict[str, np.ndarray]:
     except SafetensorError as error:
         raise ValueError(str(error)) from None
     arrays = {}
-    for name, entry in entries:
+    for name, entry in sorted(entries):  # the library hands them out in another order every time
         dtype = _dtype(_TYPES[entry["dtype"]])
         arrays[name] = np.frombuffer(bytes(entry["data"]), dtype).reshape(entry["shape"]).copy()
     return arrays
