@@ -230,7 +230,7 @@ class LanguageInspection(Inspection):
 
 
 def inspection_of(opened: Opened) -> RegressionInspection | ChoiceInspection | LanguageInspection:
-    """The inspection for what was opened, by what its task asks for."""
+    """How to look into what was opened, by what its task asks for."""
     if isinstance(opened, Language):
         return LanguageInspection(opened)
     prompt = opened.task.sample(key=jax.random.key(0))
