@@ -112,7 +112,7 @@ errors = [Series(name, np.arange(N + 1), np.median(error, axis=0)) for name, (_,
 show(Lines("Error along the chain", "tokens read", "squared error, median over prompts", errors, log_y=True))
 
 # %% [markdown]
-# The untrained block moves its weights as well, and by as much with every example: that a context is a change of
+# The untrained block moves its weights as well, and by about as much each time: that a context is a change of
 # weights is an identity, and by itself no sign of learning. That the error falls along the chain is.
 
 # %%

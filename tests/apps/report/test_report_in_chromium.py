@@ -112,8 +112,20 @@ def find(page, selector):
 
 
 def press(page, selector):
-    page.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", find(page, selector))
-    find(page, selector).click()
+    """Click on something; again where the page still moved under the mouse, as on a busy machine."""
+    from selenium.common.exceptions import ElementClickInterceptedException
+
+    def pressed():
+        page.execute_script(
+            "arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", find(page, selector)
+        )
+        try:
+            find(page, selector).click()
+        except ElementClickInterceptedException:
+            return False
+        return True
+
+    eventually(pressed)
 
 
 def move(page, selector, value):
