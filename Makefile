@@ -4,6 +4,7 @@
 #   make demo-lm  fetch a small language model and write its card: how it learns in context, and what it shows of it
 #   make test    style, types, import contracts and all tests
 #   make smoke   every paper from end to end at its smallest size, and what else is too slow for every run
+#   make browser  the report, the dashboard and the site in Chromium (apt-get install chromium chromium-driver npm)
 #   make lint    the first three of them
 #   make verdicts  tell the verdicts of results/ to the installed command `meta-icl papers`
 #   make site    build the documentation into docs/_build/html, a folder that works without a server
@@ -36,7 +37,7 @@ INSTALL = set -- $(PYTHON) -m pip --python $(BIN)/python; \
   "$$@" --version > /dev/null 2>&1 || { $(BIN)/python -m ensurepip > /dev/null; set -- $(BIN)/python -m pip; }; \
   "$$@" install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt pip --editable
 
-.PHONY: demo demo-lm test smoke lint verdicts readme site notebooks format clean distclean
+.PHONY: demo demo-lm test smoke browser lint verdicts readme site notebooks format clean distclean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -55,6 +56,10 @@ test: .venv/dev.stamp
 
 smoke: .venv/dev.stamp
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
+
+browser: .venv/dev.stamp .venv/docs.stamp
+	npm install --silent --no-save --prefix .cache axe-core
+	$(TEST_ENV) $(BIN)/python -m pytest -m slow tests/apps/report tests/apps/dashboard tests/docs/test_site*.py $(PYTEST_ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

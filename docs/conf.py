@@ -1,5 +1,6 @@
 """The documentation site: `make site` builds it into docs/_build/html, a folder that works without a server."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ html_theme = "furo"
 html_title = "meta_icl"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_show_copyright = False
 templates_path = []
@@ -45,9 +47,20 @@ def write_pages(app):
     paper_pages.put(HERE, reference.pages() | {"rooms.svg": rooms.drawing()})
 
 
+def offer_colab(app, pagename, templatename, context, doctree):
+    """On pages of notebooks, where the site is built for a repository on GitHub: a link that opens them in Colab."""
+    repository = os.environ.get("GITHUB_REPOSITORY", "")  # owner/name, as GitHub's own builders say
+    if repository and pagename.startswith("notebooks/"):
+        address = f"https://colab.research.google.com/github/{repository}/blob/main/docs/{pagename}.ipynb"
+        install = f"<code>%pip install git+https://github.com/{repository}</code>"
+        link = f'<a class="colab" href="{address}">Open in Colab</a>, where the first cell to run is {install}'
+        context["body"] = f"<p>{link}</p>{context['body']}"
+
+
 def setup(app):
     """What Sphinx calls."""
     app.connect("builder-inited", write_pages)
+    app.connect("html-page-context", offer_colab)
     app.connect("autodoc-process-docstring", reference.escape)
     app.connect("autodoc-process-signature", reference.shorten)
     app.connect("autodoc-skip-member", reference.is_field_of_a_tuple)

@@ -51,14 +51,9 @@ def standing(papers: list[Paper]) -> str:
         "train in minutes unless its page says otherwise. A claim that fails stays here. What fails at this size may "
         "hold at the published one, and the page of each paper says what was measured and what is known of the reason.",
         "",
-        f"Of {sum(total.values())} claims, {told(total)}.",
-        "",
-        "| paper | " + " | ".join(VERDICTS) + " |",
-        "|---|" + "---:|" * len(VERDICTS),
+        f"Of {sum(total.values())} claims, {told(total)}. Names in brackets are the claims that a sentence rests on: "
+        "alone they hold, after *not* they fail, after *open* they are not decided.",
     ]
-    for paper in papers:
-        numbers = " | ".join(str(counts[paper.name][verdict] or "") for verdict in VERDICTS)
-        lines.append(f"| [{paper.short}](papers/{paper.name}.md) | {numbers} |")
     for question, names in THEMES.items():
         lines += ["", f"## {question}", ""]
         for paper in (by_name[name] for name in names):
@@ -71,6 +66,16 @@ def standing(papers: list[Paper]) -> str:
                 table = ["| claim | statement |", "|---|---|", *rows]
                 title = f"{MARKS[verdict]} {verdict} ({len(found)})"
                 lines += _folded(title, table)
+    lines += [
+        "",
+        "## Paper by paper",
+        "",
+        "| paper | " + " | ".join(VERDICTS) + " |",
+        "|---|" + "---:|" * len(VERDICTS),
+    ]
+    for paper in papers:
+        numbers = " | ".join(str(counts[paper.name][verdict] or "") for verdict in VERDICTS)
+        lines.append(f"| [{paper.short}](papers/{paper.name}.md) | {numbers} |")
     return "\n".join([*lines, ""])
 
 
@@ -89,9 +94,10 @@ def _result(result: Result, paper: Paper, root: str) -> list[str]:
     ]
     for claim in result.claims:
         short = claim.id.split("/")[1]
-        named = f"[{short}]{{#{_anchor(claim)}}}" if result is paper.results[0] else short
+        first = next(one for one in paper.results for other in one.claims if other.id == claim.id)
+        named = f"[{short}]{{#{_anchor(claim)}}}" if result is first else short
         statement, source = _cell(_prose(claim.statement)), _cell(_prose(claim.source))
-        verdict = f"{MARKS[claim.verdict]} {claim.verdict}"
+        verdict = f"{MARKS[claim.verdict]} {claim.verdict}".replace(" ", "\N{NO-BREAK SPACE}")
         lines.append(f"| {named} | {statement} | {source} | {verdict} |")
     lines += ["", *_reasons(result.claims), *_measured(result.claims)]
     if result.figures:

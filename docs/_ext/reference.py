@@ -95,9 +95,24 @@ def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
 
 
 def shorten(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None) -> Any:
-    """For `autodoc-process-signature`: jax's arrays by the name under which they are imported."""
-    texts = (text if text is None else text.replace("jaxlib._jax.Array", "Array") for text in (signature, returns))
-    return tuple(texts)
+    """For `autodoc-process-signature`: jax's arrays by the name under which they are imported, and a default that is a
+    description (`= Block(mixer=...)`) by its class alone."""
+    texts = [text if text is None else text.replace("jaxlib._jax.Array", "Array") for text in (signature, returns)]
+    return folded(texts[0]) if texts[0] else texts[0], texts[1]
+
+
+def folded(signature: str) -> str:
+    """A signature whose defaults `Name(...)` have an ellipsis where their arguments are; `Name()` stays."""
+    kept, depth = "", 0
+    for piece in re.split(r"((?<== )[A-Z]\w*\((?!\))|[()])", signature):
+        if depth:
+            depth += piece.count("(") - piece.count(")")
+            kept += ")" if depth == 0 else ""
+        elif re.fullmatch(r"[A-Z]\w*\(", piece):
+            kept, depth = f"{kept}{piece}…", 1
+        else:
+            kept += piece
+    return kept
 
 
 def is_field_of_a_tuple(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

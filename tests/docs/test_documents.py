@@ -79,3 +79,12 @@ def test_notebook_runs(name, monkeypatch):
     monkeypatch.setenv("META_ICL_NOTEBOOK_STEPS", "20")
     monkeypatch.setattr("meta_icl.plotting.show", draw)
     runpy.run_path(str(ROOT / "notebooks" / f"{name}.py"))
+
+
+def test_the_glossary_is_in_order_and_explains_the_words_of_the_command_line():
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    terms = re.findall(r"^(\S.*)\n:", text, re.MULTILINE)
+    assert terms == sorted(set(terms), key=str.lower)
+    known = {part.strip().lower() for term in terms for part in re.split(r",|\(.*?\)", term)}
+    words = "probe card run sweep task layout objective preset claim verdict seed part shift reference bayes knn"
+    assert {*words.split(), "control", "gguf", "mixer", "checkpoint", "subject", "predictor", "prompt", "twin"} <= known

@@ -2,11 +2,11 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import chromium
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -101,14 +101,26 @@ def test_notebooks_of_the_site_are_those_scripts_with_their_outputs(path):
 
 
 @pytest.mark.slow
-def test_the_site_builds_without_a_warning_and_asks_for_nothing_from_elsewhere(tmp_path):
-    pytest.importorskip("myst_nb")
-    pytest.importorskip("furo")
-    built = tmp_path / "html"
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "read"), "docs"]
-    done = subprocess.run([*command, str(built)], check=False, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (built / ".nojekyll").exists()
-    for page in built.rglob("*.html"):
+def test_the_site_builds_without_a_warning_and_asks_for_nothing_from_elsewhere(site):
+    assert (site / ".nojekyll").exists()
+    for page in site.rglob("*.html"):
         loads = re.findall(r'<(?:link|script|img|iframe)[^>]*(?:src|href)="(?:https?:)?//[^"]*"', page.read_text())
         assert not loads, f"{page.name} loads {loads}"
+
+
+@pytest.mark.slow
+def test_every_link_of_the_site_lands(site):
+    assert chromium.lost_links(site) == []
+
+
+def test_a_lost_link_is_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="x"></p><p id="x"></p><a href="b.html#y">b</a><a href="#x">x</a><img src="c.png">'
+    )
+    (tmp_path / "b.html").write_text('<p id="y"></p><a href="a.html#z">a</a><a href="https://elsewhere.org">out</a>')
+    assert sorted(chromium.lost_links(tmp_path)) == ["a.html has #x 2 times", "a.html: c.png", "b.html: a.html#z"]
+
+
+def test_defaults_of_signatures_are_short():
+    told = "(d: int, block: Block | None = Block(Attention(n=1), (1, 2)), norm: Norm = Norm(), at: tuple = (1, 2))"
+    assert reference.folded(told) == "(d: int, block: Block | None = Block(…), norm: Norm = Norm(), at: tuple = (1, 2))"

@@ -159,5 +159,5 @@ def require_torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise BadInput("models of PyTorch need the extra: pip install 'meta-icl[torch]'") from None
+        raise BadInput("models of PyTorch need PyTorch (extra torch): pip install torch transformers") from None
     return torch

@@ -123,7 +123,7 @@ def learned_pairs(texts: list[str], n_tokens: int) -> Tokenizer:
         from tokenizers import Tokenizer as Library
         from tokenizers import decoders, models, pre_tokenizers, trainers
     except ImportError:
-        raise BadInput("texts need the library tokenizers: pip install 'meta-icl[lm]'") from None
+        raise BadInput("texts need the library tokenizers (extra lm): pip install tokenizers") from None
     library = Library(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()

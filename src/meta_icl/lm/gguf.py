@@ -126,7 +126,7 @@ def _opened(path: Path, changed: int, size: int) -> GgufFile:
     try:
         from gguf import GGUFReader
     except ImportError:
-        raise BadInput("files of type .gguf need the library gguf: pip install 'meta-icl[lm]'") from None
+        raise BadInput("files of type .gguf need the library gguf (extra lm): pip install gguf") from None
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise BadInput(f"{path} is not a GGUF file: it does not begin with GGUF")

@@ -108,7 +108,7 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     try:
         from tokenizers import Tokenizer as Library
     except ImportError:
-        raise BadInput("texts need the library tokenizers: pip install 'meta-icl[lm]'") from None
+        raise BadInput("texts need the library tokenizers (extra lm): pip install tokenizers") from None
     if path.is_file() and path.suffix == ".gguf":
         from meta_icl.lm.vocabularies import vocabulary
 

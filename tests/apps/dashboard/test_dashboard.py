@@ -14,10 +14,10 @@ pytest.importorskip("panel_material_ui")
 from meta_icl.apps.cli import main
 from meta_icl.apps.dashboard import compared, runs, subjects
 from meta_icl.apps.dashboard.app import TABS, Dashboard, Settings
-from meta_icl.apps.dashboard.bench import ChoiceBench, RegressionBench, bench_of
 from meta_icl.apps.dashboard.claims import Line, board, chosen
 from meta_icl.apps.dashboard.drawing import bars, plain_text
 from meta_icl.apps.dashboard.folder import RunsFolder
+from meta_icl.apps.dashboard.inspection import ChoiceInspection, RegressionInspection, inspection_of
 from meta_icl.apps.dashboard.playground import CONTEXT, Playground, RegressionView
 from meta_icl.apps.dashboard.runs import RunsView
 from meta_icl.apps.dashboard.subjects import Trained
@@ -149,11 +149,11 @@ def one_head():
 
 
 def test_references_and_removed_heads_are_what_they_should_be(one_head):
-    bench = bench_of(one_head)
-    assert isinstance(bench, RegressionBench) and bench.heads == [(0, 0)] and bench.layers == (0,)
-    x, y = bench.points()
-    along, answers = bench.curves()
-    assert along[-1] == pytest.approx(float(bench.prompt.x[-1, 0]))
+    inspection = inspection_of(one_head)
+    assert isinstance(inspection, RegressionInspection) and inspection.heads == [(0, 0)] and inspection.layers == (0,)
+    x, y = inspection.points()
+    along, answers = inspection.curves()
+    assert along[-1] == pytest.approx(float(inspection.prompt.x[-1, 0]))
     slope = (x @ y) / (x @ x + 0.1**2)  # noise variance over weight variance
     np.testing.assert_allclose(answers["ridge"], slope * along, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(answers["Bayes"], slope * along, rtol=1e-4, atol=1e-6)
@@ -161,34 +161,34 @@ def test_references_and_removed_heads_are_what_they_should_be(one_head):
     assert 0.5 < steps[0] < 4 and abs(steps[1]) < 1e-6
     whole = answers["network"]
     assert np.abs(whole).max() > 0
-    bench.toggle((0, 0))
-    answers = bench.curves()[1]
+    inspection.toggle((0, 0))
+    answers = inspection.curves()[1]
     np.testing.assert_allclose(answers["network"], 0, atol=1e-7)  # nothing else writes into the slot of the answer
     np.testing.assert_allclose(answers["network, whole"], whole, rtol=1e-5)
-    bench.toggle((0, 0))
-    q, k = (np.asarray(bench.predictor.trace(bench.prompt.hidden())[1][site][0, 0]) for site in "qk")
-    np.testing.assert_allclose(bench.patterns()[0, 0], (q @ k.T)[:, :-1], rtol=1e-4, atol=1e-6)
+    inspection.toggle((0, 0))
+    q, k = (np.asarray(inspection.predictor.trace(inspection.prompt.hidden())[1][site][0, 0]) for site in "qk")
+    np.testing.assert_allclose(inspection.patterns()[0, 0], (q @ k.T)[:, :-1], rtol=1e-4, atol=1e-6)
 
 
 def test_points_are_dragged_and_the_task_is_moved(one_head):
-    bench = RegressionBench(one_head)
-    x, y = bench.points()
-    bench.drag(x + 1, y * 2)
-    np.testing.assert_allclose(bench.points(), [x + 1, y * 2], rtol=1e-6)
+    inspection = RegressionInspection(one_head)
+    x, y = inspection.points()
+    inspection.drag(x + 1, y * 2)
+    np.testing.assert_allclose(inspection.points(), [x + 1, y * 2], rtol=1e-6)
     for bad in ((x[1:], y[1:]), (x * np.nan, y)):
         with pytest.raises(BadInput, match="points"):
-            bench.drag(*bad)
-    assert set(bench.fields()) == {"x_scale", "w_scale", "noise"}
-    bench.move("noise", 0.0)
-    bench.move("w_scale", 3.0)
-    x, y = bench.points()
+            inspection.drag(*bad)
+    assert set(inspection.fields()) == {"x_scale", "w_scale", "noise"}
+    inspection.move("noise", 0.0)
+    inspection.move("w_scale", 3.0)
+    x, y = inspection.points()
     np.testing.assert_allclose(y / x, (y / x)[0], rtol=1e-4)
     w = (y / x)[0]
-    bench.move("w_scale", 1.0)
-    assert (bench.points()[1] / bench.points()[0])[0] == pytest.approx(w / 3, rel=1e-4)
-    bench.n_context = 2
-    bench.draw()
-    assert len(bench.points()[0]) == 2 and bench.task.noise == 0
+    inspection.move("w_scale", 1.0)
+    assert (inspection.points()[1] / inspection.points()[0])[0] == pytest.approx(w / 3, rel=1e-4)
+    inspection.n_context = 2
+    inspection.draw()
+    assert len(inspection.points()[0]) == 2 and inspection.task.noise == 0
 
 
 def test_the_playground_follows_what_is_moved_dragged_and_clicked(one_head):
@@ -200,19 +200,19 @@ def test_the_playground_follows_what_is_moved_dragged_and_clicked(one_head):
     source = view.plot._sources[CONTEXT]["curve"]
     before = view.plot._sources["network"]["curve"].data["y"]
     source.data = {**source.data, "y": 2 * source.data["y"]}  # as the tool does that drags points
-    np.testing.assert_allclose(view.bench.points()[1], source.data["y"], rtol=1e-6)
+    np.testing.assert_allclose(view.inspection.points()[1], source.data["y"], rtol=1e-6)
     assert not np.allclose(view.plot._sources["network"]["curve"].data["y"], before)
     view.query.value = 1.5
     assert view.plot._sources["query"]["curve"].data["x"].tolist() == [1.5]
     view.sliders["noise"].value = 0.5
-    assert float(view.bench.task.noise) == 0.5 and float(view.bench.prompt.x[-1, 0]) == 1.5
+    assert float(view.inspection.task.noise) == 0.5 and float(view.inspection.prompt.x[-1, 0]) == 1.5
     view.again.clicks += 1
-    assert view.bench.number == 1
+    assert view.inspection.number == 1
     view.heads.click((0, 0))
-    assert view.bench.removed == {(0, 0)} and "network, whole" in view.plot._sources
+    assert view.inspection.removed == {(0, 0)} and "network, whole" in view.plot._sources
     assert view.heads._maps[(0, 0)]._heading.text.endswith("removed")
     view.heads.removed.value = []
-    assert view.bench.removed == set() and "network, whole" not in view.plot._sources
+    assert view.inspection.removed == set() and "network, whole" not in view.plot._sources
     ground.paint("dark")
     ground.choice.value = "broken"
     assert ground.current is None and "no &lt;b&gt;such" in ground.stage[0].object
@@ -221,11 +221,15 @@ def test_the_playground_follows_what_is_moved_dragged_and_clicked(one_head):
 def test_labels_are_answered_with_probabilities():
     task = RandomPoints(d=3, n_context=4, n_labels=2)
     network = kirsch(d_model=8, n_layers=1, n_heads=2, n_positions=5, d_in=5, d_out=2)
-    bench = bench_of(Trained(Learner(network, Shifted(n_labels=2))(key=jax.random.key(0)), task))
-    assert isinstance(bench, ChoiceBench) and bench.heads == [(0, 0), (0, 1)]
-    names, values = bench.choices()
-    assert set(names) == {"label 0", "label 1"} and sum(values) == pytest.approx(1, abs=1e-5) and bench.right() in names
-    np.testing.assert_allclose(bench.patterns().sum(-1), 1, rtol=1e-5)
+    inspection = inspection_of(Trained(Learner(network, Shifted(n_labels=2))(key=jax.random.key(0)), task))
+    assert isinstance(inspection, ChoiceInspection) and inspection.heads == [(0, 0), (0, 1)]
+    names, values = inspection.choices()
+    assert (
+        set(names) == {"label 0", "label 1"}
+        and sum(values) == pytest.approx(1, abs=1e-5)
+        and inspection.right() in names
+    )
+    np.testing.assert_allclose(inspection.patterns().sum(-1), 1, rtol=1e-5)
 
 
 def trained_run(root, *arguments):
@@ -243,7 +247,7 @@ def test_runs_are_offered_and_compared_on_the_same_prompts(tmp_path, capsys):
     found = subjects.offered(folder)
     assert list(found)[:4] == [*labels, *subjects.BUILT_IN]
     opened = found[labels[1]]()
-    assert float(opened.task.noise) == 0.5 and bench_of(opened).heads == [(0, 0)]
+    assert float(opened.task.noise) == 0.5 and inspection_of(opened).heads == [(0, 0)]
     table = compared.on_same_prompts([folder.run(name)], n_prompts=20)
     assert list(table.rows)[:2] == [f"{name}, task.noise = {noise}" for noise in ("0", "0.5")]
     assert {"gradient descent", "ridge", "Bayes"} <= set(table.rows)

@@ -113,7 +113,8 @@ def _verify(options: Options) -> int:
         tables.show(tables.plain_table(("run", "part", "file", "what"), rows))
     older = len({finding.run for finding in findings} - {finding.run for finding in wrong})
     also = f", {older} of an older format, which is not verifiable" if older else ""
-    tables.show_text(f"{len(folders)} runs: {len(wrong)} files or parts are not as they were left{also}")
+    state = f"{len(wrong)} files or parts are not as they were left" if wrong else "all is as it was left"
+    tables.show_text(f"{len(folders)} run{'s' if len(folders) != 1 else ''}: {state}{also}")
     return 1 if wrong else 0
 
 

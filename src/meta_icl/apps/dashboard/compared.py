@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from meta_icl.apps.cli import compare as command
-from meta_icl.apps.dashboard.bench import RATE_PROMPTS, REFERENCES
+from meta_icl.apps.dashboard.inspection import RATE_PROMPTS, REFERENCES
 from meta_icl.apps.dashboard.subjects import own_code
 from meta_icl.apps.report.tables import Cell, table
 from meta_icl.errors import BadInput

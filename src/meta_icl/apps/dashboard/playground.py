@@ -9,8 +9,15 @@ import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 
-from meta_icl.apps.dashboard.bench import Bench, ChoiceBench, Head, LanguageBench, RegressionBench, bench_of
 from meta_icl.apps.dashboard.drawing import HeadMap, LinePlot, bars, beside, problem, text_pane
+from meta_icl.apps.dashboard.inspection import (
+    ChoiceInspection,
+    Head,
+    Inspection,
+    LanguageInspection,
+    RegressionInspection,
+    inspection_of,
+)
 from meta_icl.apps.dashboard.subjects import Opened
 from meta_icl.apps.report.tables import table
 from meta_icl.errors import BadInput
@@ -24,9 +31,9 @@ ALL_LAYERS = "all"
 class HeadsView:
     """Maps of attention; a click on a map, or on the button of a head, removes the head or puts it back."""
 
-    def __init__(self, bench: Bench, changed: Callable[[], None]):
-        self._bench, self._changed = bench, changed
-        heads, layers = bench.heads, bench.layers
+    def __init__(self, inspection: Inspection, changed: Callable[[], None]):
+        self._inspection, self._changed = inspection, changed
+        heads, layers = inspection.heads, inspection.layers
         many = len(heads) > MOST_MAPS
         options = {f"layer {layer + 1}": (layer,) for layer in layers}
         options = options if many else {ALL_LAYERS: tuple(layers)} | options
@@ -45,8 +52,8 @@ class HeadsView:
 
     def arrange(self) -> None:
         """Show the heads of the chosen layers."""
-        chosen = [head for head in self._bench.heads if head[0] in self.layer.value]
-        pressed = [head for head in chosen if head in self._bench.removed]
+        chosen = [head for head in self._inspection.heads if head[0] in self.layer.value]
+        pressed = [head for head in chosen if head in self._inspection.removed]
         self.removed.param.update(options={told(head): head for head in chosen}, value=pressed)
         self._maps = {head: HeadMap(told(head), lambda head=head: self.click(head)) for head in chosen}
         self._boxes.objects = [one.view for one in self._maps.values()]
@@ -60,32 +67,34 @@ class HeadsView:
         """Draw the maps of the prompt as it stands."""
         if not self._maps:
             return
-        layers, patterns = self._bench.layers, self._bench.patterns()
-        names = self._bench.names()
+        layers, patterns = self._inspection.layers, self._inspection.patterns()
+        names = self._inspection.names()
         high = max(float(np.abs(patterns).max()), 1e-6)
         for (layer, head), one in self._maps.items():
-            one.show(patterns[layers.index(layer), head], names, high, (layer, head) in self._bench.removed)
+            one.show(patterns[layers.index(layer), head], names, high, (layer, head) in self._inspection.removed)
 
     def _pressed(self, event: Any) -> None:
         shown = set(self._maps)
-        wanted = {tuple(head) for head in event.new} | (self._bench.removed - shown)
-        if wanted != self._bench.removed:
-            self._bench.removed = wanted
+        wanted = {tuple(head) for head in event.new} | (self._inspection.removed - shown)
+        if wanted != self._inspection.removed:
+            self._inspection.removed = wanted
             self._changed()
 
 
 class RegressionView:
     """Answers along one input channel, with sliders for the numbers of the task and points to drag."""
 
-    def __init__(self, bench: RegressionBench):
-        self.bench = bench
+    def __init__(self, inspection: RegressionInspection):
+        self.inspection = inspection
         self.plot = LinePlot(dragged=CONTEXT, moved=self._dragged)
         self.numbers = text_pane()
-        self.query = _slider("query x", -2.0, 2.0, 0.01, float(bench.prompt.x[-1, 0]))
-        self.length = pmui.IntSlider(label="examples", start=1, end=bench.longest, value=bench.longest, width=260)
-        self.sliders = {name: _slider(told_field(name), *span(value)) for name, value in bench.fields().items()}
+        self.query = _slider("query x", -2.0, 2.0, 0.01, float(inspection.prompt.x[-1, 0]))
+        self.length = pmui.IntSlider(
+            label="examples", start=1, end=inspection.longest, value=inspection.longest, width=260
+        )
+        self.sliders = {name: _slider(told_field(name), *span(value)) for name, value in inspection.fields().items()}
         self.again = pmui.Button(label="draw another prompt", variant="outlined")
-        self.heads = HeadsView(bench, self.show)
+        self.heads = HeadsView(inspection, self.show)
         self.query.param.watch(self._asked, "value")
         self.length.param.watch(self._cut, "value_throttled")
         for name, slider in self.sliders.items():
@@ -98,57 +107,57 @@ class RegressionView:
 
     def show(self) -> None:
         """Ask everyone again."""
-        along, answers = self.bench.curves()
-        x, y = self.bench.points()
+        along, answers = self.inspection.curves()
+        x, y = self.inspection.points()
         styles = {"network": "line", "ridge": "dotted"}  # which lies on that of Bayes where the weights are normal
         series = [Series(name, along[:-1], v[:-1], style=styles.get(name, "dashed")) for name, v in answers.items()]
         here = Series("query", along[-1:], answers["network"][-1:], style="points")
         context = Series(CONTEXT, x, y, style="points")
-        channel = "x" if self.bench.prompt.x.shape[-1] == 1 else f"input channel {self.bench.channel + 1}"
+        channel = "x" if self.inspection.prompt.x.shape[-1] == 1 else f"input channel {self.inspection.channel + 1}"
         self.plot.show(Lines("answers", channel, "answer", [*series, context, here]))
         rows = [[escape(name), f"{v[-1]:.4f}", f"{v[-1] - answers['network'][-1]:+.4f}"] for name, v in answers.items()]
         head = ("at the query", "answer", "less that of the network")
-        unfit = "".join(f'<p class="note">{escape(why)}</p>' for why in self.bench.unfit)
+        unfit = "".join(f'<p class="note">{escape(why)}</p>' for why in self.inspection.unfit)
         self.numbers.object = table("answers at the query", head, rows, "answers", scripted=False) + unfit
         self.heads.show()
 
     def _dragged(self, x: np.ndarray, y: np.ndarray) -> None:
         with suppress(BadInput):  # a point was added or removed, or is nowhere
-            self.bench.drag(x, y)
+            self.inspection.drag(x, y)
         self.show()
 
     def _asked(self, event: Any) -> None:
-        self.bench.ask(event.new)
+        self.inspection.ask(event.new)
         self.show()
 
     def _moved(self, name: str, value: float) -> None:
-        self.bench.move(name, value)
+        self.inspection.move(name, value)
         self._stay()
 
     def _cut(self, event: Any) -> None:
-        self.bench.n_context = event.new
-        self.bench.draw()
+        self.inspection.n_context = event.new
+        self.inspection.draw()
         self._stay()
 
     def _drawn(self) -> None:
-        self.bench.draw(self.bench.number + 1)
+        self.inspection.draw(self.inspection.number + 1)
         self._stay()
 
     def _stay(self) -> None:
         """The query stays where its slider is, whatever was drawn."""
-        self.bench.ask(self.query.value)
+        self.inspection.ask(self.query.value)
         self.show()
 
 
 class ChoiceView:
     """The most probable answers, of labels, tokens or a text."""
 
-    def __init__(self, bench: ChoiceBench | LanguageBench):
-        self.bench = bench
+    def __init__(self, inspection: ChoiceInspection | LanguageInspection):
+        self.inspection = inspection
         self.answers = text_pane()
-        self.heads = HeadsView(bench, self.show)
-        if isinstance(bench, LanguageBench):
-            self.text = pmui.TextAreaInput(label="text", value=bench.text, rows=5, sizing_mode="stretch_width")
+        self.heads = HeadsView(inspection, self.show)
+        if isinstance(inspection, LanguageInspection):
+            self.text = pmui.TextAreaInput(label="text", value=inspection.text, rows=5, sizing_mode="stretch_width")
             self.again = pmui.Button(label="what comes next?", variant="outlined")
             controls = pn.Column(self.text, self.again, sizing_mode="stretch_width")
         else:
@@ -161,21 +170,21 @@ class ChoiceView:
 
     def show(self) -> None:
         """Ask the network again."""
-        names, values = self.bench.choices()
-        right = self.bench.right() if isinstance(self.bench, ChoiceBench) else ""
+        names, values = self.inspection.choices()
+        right = self.inspection.right() if isinstance(self.inspection, ChoiceInspection) else ""
         note = f'<p class="note">Right: {escape(right)}</p>' if right else ""
         self.answers.object = bars(names, values, "probability") + note
         self.heads.show()
 
     def _next(self) -> None:
-        if isinstance(self.bench, LanguageBench):
+        if isinstance(self.inspection, LanguageInspection):
             try:
-                self.bench.write(self.text.value)
+                self.inspection.write(self.text.value)
             except BadInput as error:
                 self.answers.object = problem(error)
                 return
         else:
-            self.bench.draw(self.bench.number + 1)
+            self.inspection.draw(self.inspection.number + 1)
         self.show()
 
 
@@ -198,8 +207,10 @@ class Playground:
         """Open what is chosen; one line where that cannot be done."""
         self.current = None
         try:
-            bench = bench_of(self._offered[self.choice.value]())
-            self.current = RegressionView(bench) if isinstance(bench, RegressionBench) else ChoiceView(bench)
+            inspection = inspection_of(self._offered[self.choice.value]())
+            self.current = (
+                RegressionView(inspection) if isinstance(inspection, RegressionInspection) else ChoiceView(inspection)
+            )
         except (BadInput, OSError) as error:
             self.stage.objects = [text_pane(problem(error))]
             return

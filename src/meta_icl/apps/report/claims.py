@@ -28,7 +28,7 @@ def claim_table(claims: Sequence[Any], links: Mapping[str, Sequence[str]], title
                 f'<a class="id" href="#{anchor(claim.id)}">{escape(claim.id)}</a>',
                 prose(claim.statement),
                 Cell(f"{good} of {len(claim.checks)}", good) if claim.checks else Cell("none", 0),
-                drawn or "none",
+                drawn or "no figure",
             ]
         )
         data.append(f'class="row" data-verdict="{escape(claim.verdict)}"')

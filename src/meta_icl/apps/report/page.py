@@ -192,8 +192,8 @@ def _story(run: Reported, question: str, figures: Mapping[str, Drawn]) -> tuple[
     if claim is not None:
         parts += [f'<p class="first">{evidence(claim)}</p>']
     if run.left_out:
-        these = ", ".join(id.rsplit("/", 1)[-1] for id in run.left_out)
-        parts += [f'<p class="left-out">Not tried at this size, and so not shown: {escape(these)}.</p>']
+        these = ", ".join(f'<span class="whole">{escape(id.rsplit("/", 1)[-1])}</span>' for id in run.left_out)
+        parts += [f'<p class="left-out">Not tried at this size, and so not shown: {these}.</p>']
     words = "".join(parts)
     if not shown:
         return f'<section class="story">{words}</section>' if words else "", ""

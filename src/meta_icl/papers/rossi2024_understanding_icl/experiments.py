@@ -194,8 +194,9 @@ def measure_rate_sweep(layers: list[InContextLearner], config: Config) -> dict[s
     prompts = eval_prompts(10, 50, min(config.n_eval, 2000))
     best = float(best_rate(regression(10, 50)))
     rates = np.sort(np.append(np.linspace(5, 24.5, 40) / np.sqrt(20), best))
-    by_rate = eqx.filter_jit(lambda layer, rate: alignment(layer, GradientDescent(rate=rate), prompts))
-    rows = [[by_rate(layer, jnp.asarray(rate, jnp.float32)) for layer in layers] for rate in rates]
+    # Prompts are an argument: XLA would compute with constants while it compiles, and complain that this takes long.
+    by_rate = eqx.filter_jit(lambda layer, rate, prompts: alignment(layer, GradientDescent(rate=rate), prompts))
+    rows = [[by_rate(layer, jnp.asarray(rate, jnp.float32), prompts) for layer in layers] for rate in rates]
     names = ("prediction_error", "gradient_error", "cosine")
     measured = {name: np.array([[float(cell[name]) for cell in row] for row in rows]) for name in names}
     return {"rate": rates, "best": np.array(best)} | measured

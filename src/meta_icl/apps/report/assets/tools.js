@@ -46,12 +46,32 @@ document.querySelectorAll("table.sortable").forEach((table) => {
 
 // Of a figure as it stands: its plots and drawings, with their titles and names, as one SVG.
 const DRAWN = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "opacity", "font-size", "font-family", "text-anchor"];
+const svgText = (x, y, style, words) => {
+  const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
+  words.forEach(([part, fill]) => {
+    const span = text.appendChild(document.createElementNS(text.namespaceURI, "tspan"));
+    span.textContent = part;
+    span.setAttribute("fill", fill);
+  });
+  Object.entries({ x, y, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-family": "sans-serif" })
+    .forEach(([name, value]) => text.setAttribute(name, value));
+  return new XMLSerializer().serializeToString(text);
+};
+
+// The bar of colours of a scale, as the gradient that its style names.
+function svgBar(bar, x, y, id) {
+  const { width, height } = bar.getBoundingClientRect();
+  const colours = getComputedStyle(bar).backgroundImage.match(/rgba?\([^)]*\)/g);
+  const stops = colours.map((one, i) => `<stop offset="${i / (colours.length - 1)}" stop-color="${one}"/>`).join("");
+  return `<linearGradient id="${id}">${stops}</linearGradient><rect x="${x}" y="${y}" width="${width}" height="${height}" fill="url(#${id})"/>`;
+}
+
 async function pictured(mountPlace) {
   const css = getComputedStyle(document.documentElement);
   const paper = css.getPropertyValue("--paper").trim();
   const box = mountPlace.getBoundingClientRect();
   const parts = [];
-  const kinds = ".mi-plot, svg, .mi-title, .mi-names span, .mi-controls output, .mi-arrows figcaption";
+  const kinds = ".mi-plot, svg, .mi-title, .mi-scale, .mi-names span, .mi-controls output, .mi-arrows figcaption";
   for (const element of [mountPlace, ...mountPlace.querySelectorAll("*")].filter((one) => one.matches(kinds))) {
     if (element.tagName === "svg" && element.closest(".mi-plot")) continue;
     const at = element.getBoundingClientRect();
@@ -69,19 +89,17 @@ async function pictured(mountPlace) {
       });
       Object.entries({ x, y, width: at.width, height: at.height }).forEach(([name, value]) => copy.setAttribute(name, value));
       parts.push(new XMLSerializer().serializeToString(copy));
+    } else if (element.classList.contains("mi-scale")) {
+      const style = getComputedStyle(element);
+      const [bar, bottom] = [element.querySelector("i").getBoundingClientRect(), y + at.height * 0.75];
+      parts.push(svgText(x, bottom, style, [[element.firstChild.textContent, style.color]]));
+      parts.push(svgBar(element.querySelector("i"), bar.left - box.left, bar.top - box.top, `scale${parts.length}`));
+      parts.push(svgText(bar.right - box.left + 4, bottom, style, [[element.lastChild.textContent.trim(), style.color]]));
     } else {
       const style = getComputedStyle(element);
-      const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
       const key = element.querySelector("i"); // the sign of a curve has its colour
       const words = [...(key ? [[key.textContent, getComputedStyle(key).color]] : []), [key ? element.textContent.slice(key.textContent.length) : element.textContent, style.color]];
-      words.forEach(([part, fill]) => {
-        const span = text.appendChild(document.createElementNS(text.namespaceURI, "tspan"));
-        span.textContent = part;
-        span.setAttribute("fill", fill);
-      });
-      Object.entries({ x, y: y + at.height * 0.75, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-family": "sans-serif" })
-        .forEach(([name, value]) => text.setAttribute(name, value));
-      parts.push(new XMLSerializer().serializeToString(text));
+      parts.push(svgText(x, y + at.height * 0.75, style, words));
     }
   }
   const size = `width="${box.width}" height="${box.height}" viewBox="0 0 ${box.width} ${box.height}"`;

@@ -1,26 +1,17 @@
 """The dashboard in Chromium without a network, where browser, driver and selenium are installed."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from chromium import SCHEMES, WIDTHS, barriers, eventually, needs_chromium, overflow, show_at, started
 
 from meta_icl.runs import Run
 
 pytest.importorskip("panel")
-webdriver = pytest.importorskip("selenium.webdriver")
-
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="apt-get install chromium chromium-driver"),
-]
-WAIT = 180  # seconds: the built-in network is trained meanwhile, perhaps on a busy machine
+pytestmark = needs_chromium
 WALK = """
 function* all(root) {
   for (const e of root.querySelectorAll("*")) { yield e; if (e.shadowRoot) yield* all(e.shadowRoot) }
@@ -29,6 +20,7 @@ const [text, selector] = arguments
 for (const e of all(document)) if (e.matches(selector) && e.textContent.trim().startsWith(text)) return e
 return null
 """
+LEFT = "\ue012"  # the key that points left
 SOURCES = """
 const [column] = arguments, found = []
 for (const model of Bokeh.documents[0]._all_models.values()) {
@@ -70,34 +62,22 @@ def server(tmp_path):
 
 @pytest.fixture
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    blocked = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000", blocked):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(WAIT)
-    driver.set_page_load_timeout(WAIT)
-    try:
+    with started() as driver:
         yield driver
-        severe = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
-        assert severe == []
-    finally:
-        driver.quit()
-
-
-def eventually(ask):
-    """What a question answers once it is answered with something."""
-    end = time.monotonic() + WAIT
-    while not (found := ask()):
-        assert time.monotonic() < end, "nothing came"
-        time.sleep(0.3)
-    return found
 
 
 def element(browser, text, selector):
     return eventually(lambda: browser.execute_script(WALK, text, selector))
+
+
+def assert_fits(browser):
+    """No width and no scheme has an overflow or a serious finding of axe; the page is wide again afterwards."""
+    for scheme in SCHEMES:
+        for width in reversed(WIDTHS):
+            show_at(browser, width, scheme)
+            eventually(lambda width=width: browser.execute_script("return innerWidth") == width)
+            assert overflow(browser) + barriers(browser) == [], (width, scheme)
+    show_at(browser, WIDTHS[0])
 
 
 def test_runs_are_followed_and_the_playground_answers(server, browser, tmp_path):
@@ -108,10 +88,11 @@ def test_runs_are_followed_and_the_playground_answers(server, browser, tmp_path)
         eventually(lambda: [0.5] in browser.execute_script(SOURCES, "y"))
         run.log({"step": 2, "loss": 0.25})
         eventually(lambda: [0.5, 0.25] in browser.execute_script(SOURCES, "y"))
-    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert_fits(browser)
 
     element(browser, "Playground", "button[role=tab]").click()
     element(browser, "at the query", "th")
+    assert_fits(browser)
     element(browser, "layer 1, head 2", "button").click()
     element(browser, "network, whole", "span")
     element(browser, "layer 1, head 2", "button").click()
@@ -119,12 +100,12 @@ def test_runs_are_followed_and_the_playground_answers(server, browser, tmp_path)
 
     before = browser.execute_script(SOURCES, "y")
     slider = element(browser, "", "input[aria-label='noise'], input[type=range]")
-    slider.send_keys(webdriver.Keys.ARROW_LEFT * 5)
+    slider.send_keys(LEFT * 5)
     eventually(lambda: browser.execute_script(SOURCES, "y") != before)
 
     left, top, x, y = eventually(lambda: browser.execute_script(PLACE))
     browser.execute_script("window.scrollTo(0, 0)")
-    mouse = webdriver.ActionChains(browser)
+    mouse = pytest.importorskip("selenium.webdriver").ActionChains(browser)
     mouse.w3c_actions.pointer_action.move_to_location(int(left), int(top))
     mouse.click_and_hold().move_by_offset(0, 20).move_by_offset(0, 20).release().perform()
     moved = eventually(lambda: (now := browser.execute_script(PLACE)) and abs(now[3] - y) > 1e-3 and now)

@@ -27,7 +27,7 @@ REFERENCES = {"gradient descent": "gd", "Bayes": "bayes", "ridge": "ridge"}
 Head = tuple[int, int]  # layer and head, from 0
 
 
-class Bench(ABC):
+class Inspection(ABC):
     """A frozen network with the heads that are removed from it."""
 
     def __init__(self, network: Any):
@@ -80,7 +80,7 @@ class Bench(ABC):
         return eqx.filter_eval_shape(lambda network, tokens: network(tokens)[1], self.network, self.tokens())
 
 
-class TaskBench(Bench):
+class TaskInspection(Inspection):
     """A network or any predictor on one prompt of its task, which can be moved."""
 
     def __init__(self, opened: Trained):
@@ -127,7 +127,7 @@ class TaskBench(Bench):
         return None if self.network is None else super()._shapes()
 
 
-class RegressionBench(TaskBench):
+class RegressionInspection(TaskInspection):
     """Real targets: answers along one input channel, beside references that see the same context."""
 
     def __init__(self, opened: Trained):
@@ -175,7 +175,7 @@ class RegressionBench(TaskBench):
         return along, {name: np.asarray(_answers(p, prompts)) for name, p in (asked | self.references()).items()}
 
 
-class ChoiceBench(TaskBench):
+class ChoiceInspection(TaskInspection):
     """Labels or tokens: the probabilities of the answers at the end of the prompt."""
 
     def choices(self) -> tuple[list[str], list[float]]:
@@ -191,7 +191,7 @@ class ChoiceBench(TaskBench):
         return isinstance(self.prompt, TokenPrompt)
 
 
-class LanguageBench(Bench):
+class LanguageInspection(Inspection):
     """A language model on a text: what it would say next."""
 
     def __init__(self, opened: Language, text: str = "hot -> cold\nbig -> small\nup -> down\nhigh ->"):
@@ -229,13 +229,13 @@ class LanguageBench(Bench):
         return super().patterns()[..., :n, :n]
 
 
-def bench_of(opened: Opened) -> RegressionBench | ChoiceBench | LanguageBench:
-    """The bench for what was opened, by what its task asks for."""
+def inspection_of(opened: Opened) -> RegressionInspection | ChoiceInspection | LanguageInspection:
+    """How to look into what was opened, by what its task asks for."""
     if isinstance(opened, Language):
-        return LanguageBench(opened)
+        return LanguageInspection(opened)
     prompt = opened.task.sample(key=jax.random.key(0))
     choice = isinstance(prompt, TokenPrompt) or prompt.has_labels
-    return ChoiceBench(opened) if choice else RegressionBench(opened)
+    return ChoiceInspection(opened) if choice else RegressionInspection(opened)
 
 
 def _best(probabilities: Any, name: Any) -> tuple[list[str], list[float]]:
