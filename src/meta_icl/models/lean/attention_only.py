@@ -3,7 +3,7 @@
 Products of weights are formed once per batch where that is cheaper (folded products); with linear attention to a
 context much longer than it is wide, the sum G = sum_i c_i c_i^T is formed first, so that a layer costs t w^2 instead of
 t^2 w (Gram sums); the last layer is computed for the query only (last row); and the stream stays in factors as long as
-that pays (`streams`).
+that pays (`streams`): rows of a table of labels are then read by products of the table alone.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from meta_icl.models.embeddings import ItemEmbedding, VectorEmbedding
-from meta_icl.models.lean.streams import Factor, Stream, formed, joined, rows_of, times, width
+from meta_icl.models.lean.streams import Factor, Stream, formed, joined, merged, rows_of, times, width
 from meta_icl.models.mixers.attention import AttentionLayer
 from meta_icl.models.network import Network
 from meta_icl.models.trace import Tap
@@ -49,8 +49,7 @@ def attention_only(
     for index in range(network.n_layers):
         block, last = network.block(index), index == network.n_layers - 1
         c, mixer = block.config, block.mixer
-        if not last and len(stream) > 1:
-            stream = joined(tuple(factor.whole() for factor in stream))
+        stream = stream if last else merged(stream)
         if not _stays(stream, mixer, network.config.d_model, last):
             stream = (Factor(formed(stream), None),)
         context = stream if mixer.config.query_is_key else rows_of(stream, slice(-1))

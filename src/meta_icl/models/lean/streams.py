@@ -95,6 +95,11 @@ def joined(stream: Stream) -> Stream:
     return (*(factor for factor in stream if factor.map is None or factor.own > 0), one)
 
 
+def merged(stream: Stream) -> Stream:
+    """The factors that have maps side by side as one, their own channels too; a single factor stays as it is."""
+    return stream if len(stream) < 2 else joined(tuple(factor.whole() for factor in stream))
+
+
 def _filled(rows: Float[Array, "*b w"], width: int) -> Float[Array, "*b d"]:
     """Rows with zeros behind them."""
     return jnp.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, width - rows.shape[-1])])
