@@ -20,14 +20,15 @@ def ours(
     import jax
 
     from meta_icl.training import arguments
-    from meta_icl.training.loop import Program, Runner, _untrained
+    from meta_icl.training.program import Program, untrained
     from meta_icl.training.replicas import make_replicas
+    from meta_icl.training.runner import Runner
 
     key = jax.random.key(0)
     model = arguments.with_layout(model, task)
     draw = arguments.drawing(model)
     replicas, labels = make_replicas(task, arguments.given_optimiser(optimiser), key, seeds, {})
-    program = Program(draw, _untrained(draw, key), arguments.given_objective(objective, task), batch, None)
+    program = Program(draw, untrained(draw, key), arguments.given_objective(objective, task), batch, None)
     runner = Runner(program, {}, replicas, labels, arrangement)
     states, done = runner.init(), 0
 

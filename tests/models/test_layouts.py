@@ -27,7 +27,7 @@ from meta_icl.models import (
     olsson,
     von_oswald,
 )
-from meta_icl.models.embeddings import Vectors
+from meta_icl.models.embeddings import Items, Vectors
 from meta_icl.models.layouts import TokenLayout
 from meta_icl.prompt import PlacedPrompt, Prompt, answer_batch, answer_positions, answer_tokens, take_rows
 from meta_icl.tasks import Overwrite
@@ -94,8 +94,21 @@ def test_items_labels_and_places(layout):
         plain = layout.encode(Prompt(prompt.x, prompt.y))
         np.testing.assert_array_equal(plain.vectors[:, DX:], np.eye(PLACES)[: 2 * N + 1])
     elif isinstance(layout, ItemIndex):
-        np.testing.assert_array_equal(places[::2], np.eye(PLACES)[: N + 1])
+        np.testing.assert_array_equal(places[::2], np.eye(N + 1))  # what is left out is zero
         assert not places[1::2].any()
+
+
+def test_vectors_are_as_wide_as_what_reads_them():
+    prompt = jax.tree.map(lambda leaf: leaf[0], placed_prompts())
+    tokens = ItemIndex(n_positions=PLACES).encode(prompt)
+    places = np.where(np.arange(2 * N + 1)[:, None] % 2 == 0, np.repeat(np.eye(PLACES), 2, axis=0)[: 2 * N + 1], 0)
+    whole = tokens._replace(vectors=jnp.concatenate([tokens.vectors[:, :DX], jnp.asarray(places, "float32")], axis=1))
+    for encoder in (None, Vectors(DX + PLACES)):
+        embedding = Items(LABELS, encoder)(DX + PLACES, key=KEY)
+        np.testing.assert_array_equal(embedding(tokens), embedding(whole))
+        for i in (1, 2):
+            one = [embedding.one(jax.tree.map(lambda leaf, i=i: leaf[i], some)) for some in (tokens, whole)]
+            np.testing.assert_array_equal(*one)
 
 
 def test_every_item_answers_from_its_past():

@@ -131,6 +131,7 @@ CIRCUITS = {
     "Minegishi": (minegishi(LABELS, DX + PLACES), ItemIndex(n_positions=PLACES), True),
     "heads": (minegishi(LABELS, DX + PLACES, n_heads=4, project=True, fixed_labels=True), Window(n_positions=PLACES),
               True),
+    "rows of labels, joined": (minegishi(LABELS, 40, n_layers=3, project=True), ItemIndex(n_positions=PLACES), False),
     "Reddy": (reddy(LABELS, 63), Window(n_positions=63 - DX), False),
 }  # fmt: skip
 

@@ -10,7 +10,8 @@ from jax import lax
 from jaxtyping import Array
 
 # Layers from which on one compiled round of blocks is scanned, to save compilation. Its backward pass computes a block
-# again: on CPU, copying what it would need into stacked arrays takes twice the time of a step.
+# again, but for the products with its weights: on CPU, copying all that it would need into stacked arrays takes twice
+# the time of a step, and copying these products less than computing them (0.92 of a step of 12 layers of width 256).
 SCAN_FROM = 6
 
 
@@ -53,7 +54,8 @@ def through_depth(
 
         extras = None if each is None else at(each, slice(rounds))
         items = (jnp.arange(rounds), None if looped else arrays, extras)
-        carry, stacks = lax.scan(jax.checkpoint(scanned), carry, items)
+        kept = jax.checkpoint(scanned, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+        carry, stacks = lax.scan(kept, carry, items)
         for place in range(period):
             outs[place].append(stacks[place])
     for index in range(rounds * period, n):

@@ -125,23 +125,36 @@ class ItemEmbedding(eqx.Module):
 
     def __call__(self, tokens: LabelTokens) -> Float[Array, "t d"]:
         """The rows of x_1, l_1, .., x_q: items stand at even places, where alone the encoder is asked."""
-        rows = self.label_rows(tokens.labels)
+        rows, vectors = self.label_rows(tokens.labels), self.filled(tokens.vectors)
         if self.encoder is None:
-            return tokens.vectors + rows
-        encoded = self.encoder(tokens.vectors[::2])
+            return vectors + rows
+        encoded = self.encoder(vectors[::2])
         between = jnp.zeros_like(encoded)
         items = jnp.stack([encoded, between], axis=1).reshape(-1, encoded.shape[1])[: rows.shape[0]]
         return items + rows
 
     def one(self, token: LabelTokens) -> Float[Array, " d"]:
         """The row of a single token, an item or a label."""
-        row = self.label_rows(token.labels[None])[0]
+        row, vector = self.label_rows(token.labels[None])[0], self.filled(token.vectors)
         if self.encoder is None:
-            return token.vectors + row
-        return jnp.where(token.labels < 0, self.encoder(token.vectors[None])[0], row)
+            return vector + row
+        return jnp.where(token.labels < 0, self.encoder(vector[None])[0], row)
+
+    @property
+    def table(self) -> Float[Array, "labels d"]:
+        """The rows of the labels in the stream, zero in the channels that they do not reach."""
+        table = jax.lax.stop_gradient(self.labels) if self.fixed_labels else self.labels
+        return jnp.pad(table, ((0, 0), (0, self.d_model - table.shape[1])))
+
+    def filled(self, vectors: Float[Array, "*t w"]) -> Float[Array, "*t d_in"]:
+        """Vectors as wide as what reads them, an encoder of vectors or the stream."""
+        d_in = self.d_model if self.encoder is None else getattr(self.encoder, "d_in", None) or vectors.shape[-1]
+        return jnp.pad(vectors, [(0, 0)] * (vectors.ndim - 1) + [(0, d_in - vectors.shape[-1])])
 
     def label_rows(self, labels: Int[Array, "*b t"]) -> Float[Array, "*b t d"]:
-        """The rows of the table, zero where a token is no label, padded to the width of the stream."""
-        table = jax.lax.stop_gradient(self.labels) if self.fixed_labels else self.labels
-        rows = jax.nn.one_hot(labels.reshape(-1), table.shape[0], dtype=table.dtype) @ table  # one product of matrices
-        return jnp.pad(rows, ((0, 0), (0, self.d_model - table.shape[1]))).reshape(*labels.shape, self.d_model)
+        """The rows of the table, zero where a token is no label."""
+        return (self.one_hot(labels).reshape(-1, self.labels.shape[0]) @ self.table).reshape(*labels.shape, -1)
+
+    def one_hot(self, labels: Int[Array, "*b t"]) -> Float[Array, "*b t labels"]:
+        """Which row of the table a token has, nothing where it is no label."""
+        return jax.nn.one_hot(labels, self.labels.shape[0], dtype=self.labels.dtype)

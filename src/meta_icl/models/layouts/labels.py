@@ -16,7 +16,10 @@ from meta_icl.prompt import PlacedPrompt, Prompt
 
 
 class LabelTokens(NamedTuple):
-    """What a network of labels reads: vectors, and the label of every token that is one (-1 elsewhere)."""
+    """What a network of labels reads: vectors, and the label of every token that is one (-1 elsewhere).
+
+    Vectors narrower than what reads them are zero in the channels that they leave out, which need no arithmetic.
+    """
 
     vectors: Float[Array, "*batch t d"]
     labels: Int[Array, "*batch t"]
@@ -53,13 +56,17 @@ class LabelLayout(Layout):
 
 
 class ItemIndex(LabelLayout):
-    """Items (x, one-hot number of the item in `n_positions`); labels have no position (public code of Minegishi)."""
+    """Items (x, one-hot number of the item in `n_positions`); labels have no position (public code of Minegishi).
+
+    Vectors end with the last number that is in use.
+    """
 
     n_positions: int = eqx.field(static=True, default=65)
 
     def vectors(self, prompt: Prompt) -> Float[Array, "t d"]:
         n = prompt.x.shape[0]
-        items = jnp.concatenate([prompt.x, jnp.eye(n, self.n_positions, dtype=prompt.x.dtype)], axis=1)
+        places = jnp.eye(n, min(n, self.n_positions), dtype=prompt.x.dtype)
+        items = jnp.concatenate([prompt.x, places], axis=1)
         return interleave(items, jnp.zeros_like(items))
 
 

@@ -3,7 +3,7 @@
 Products of weights are formed once per batch where that is cheaper (folded products); with linear attention to a
 context much longer than it is wide, the sum G = sum_i c_i c_i^T is formed first, so that a layer costs t w^2 instead of
 t^2 w (Gram sums); the last layer is computed for the query only (last row); and the stream stays in factors as long as
-that pays (`streams`).
+that pays (`streams`): rows of a table of labels are then read by products of the table alone.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from meta_icl.models.embeddings import ItemEmbedding, VectorEmbedding
-from meta_icl.models.lean.streams import Factor, Stream, formed, joined, rows_of, times, width
+from meta_icl.models.lean.streams import Factor, Stream, formed, joined, merged, rows_of, times, width
 from meta_icl.models.mixers.attention import AttentionLayer
 from meta_icl.models.network import Network
 from meta_icl.models.trace import Tap
@@ -49,6 +49,7 @@ def attention_only(
     for index in range(network.n_layers):
         block, last = network.block(index), index == network.n_layers - 1
         c, mixer = block.config, block.mixer
+        stream = stream if last else merged(stream)
         if not _stays(stream, mixer, network.config.d_model, last):
             stream = (Factor(formed(stream), None),)
         context = stream if mixer.config.query_is_key else rows_of(stream, slice(-1))
@@ -78,7 +79,10 @@ def _start(network: Network, tokens: Any) -> Stream:
     if linear and embedding.map is not None and embedding.map.bias is None:
         return (Factor(tokens, embedding.map.weight),)
     if isinstance(embedding, ItemEmbedding) and embedding.encoder is None and network.positions is None:
-        return (Factor(tokens.vectors + embedding.label_rows(tokens.labels), None),)  # all prompts at once
+        own, table = tokens.vectors.shape[-1], embedding.table
+        if own + table.shape[0] < network.config.d_model:
+            return (Factor(jnp.concatenate([tokens.vectors, embedding.one_hot(tokens.labels)], -1), table, own),)
+        return (Factor(embedding.filled(tokens.vectors) + embedding.label_rows(tokens.labels), None),)
     return (Factor(jax.vmap(network.embedded)(tokens), None),)
 
 
@@ -96,9 +100,8 @@ def _for_all_rows(mixer: AttentionLayer, readers: Stream, context: Stream, seen:
     t, w = rows.rows.shape[1], rows.width
     if w >= 2 * mixer.w_q.shape[-1]:
         return _split(mixer, reader, rows, seen, empty)
-    qk, ov, added = mixer.qk(), mixer.ov(), []
-    for head in range(mixer.config.n_heads):
-        a, maps = rows.through(rows.through(qk[head]).T).T, rows.through(ov[head])
+    added = []
+    for a, maps in _products(mixer, rows):
         if mixer.config.kind == "linear" and seen is None and t > 2 * w:
             gram = a @ jnp.einsum("bsw,bsv->bwv", rows.rows, rows.rows)
             added.append(Factor(jnp.einsum("btw,bwv->btv", reader.rows, gram), maps))
@@ -106,6 +109,16 @@ def _for_all_rows(mixer: AttentionLayer, readers: Stream, context: Stream, seen:
         pattern = mixer.pattern(_inner(times(reader.rows, a), rows.rows), seen, empty)
         added.append(Factor(_mixed(pattern, rows.rows), maps))
     return tuple(added)
+
+
+def _products(mixer: AttentionLayer, rows: Factor) -> list[tuple[Array, Array]]:
+    """Of every head, for rows u of a factor: A, by which scores are u A u^T, and the map of what it mixes."""
+    if rows.map is None:
+        return list(zip(mixer.qk(), mixer.ov(), strict=True))
+    a = [rows.through(q) @ rows.through(k).T * mixer.scale for q, k in zip(mixer.w_q, mixer.w_k, strict=True)]
+    if mixer.w_o is None:
+        return list(zip(a, map(rows.through, mixer.ov()), strict=True))
+    return [(a, rows.through(v) @ o) for a, v, o in zip(a, mixer.w_v, mixer.w_o, strict=True)]
 
 
 def _split(mixer: AttentionLayer, reader: Factor, rows: Factor, seen: Array | None, empty: bool) -> Stream:
@@ -133,7 +146,7 @@ def _for_one_row(mixer: AttentionLayer, readers: Stream, context: Stream, seen: 
     reads = reads.reshape(-1, h, d)
     parts = [jnp.einsum("bhw,bsw->bhs", factor.coordinates(reads), factor.rows) for factor in context]
     pattern = mixer.pattern(sum(parts[1:], parts[0]), None if seen is None else seen[-1:], empty)
-    mixed = formed(tuple(Factor(jnp.einsum("bhs,bsw->bhw", pattern, f.rows), f.map) for f in context))
+    mixed = formed(tuple(f._replace(rows=jnp.einsum("bhs,bsw->bhw", pattern, f.rows)) for f in context))
     if fold:
         return (Factor(jnp.einsum("bhd,hde->be", mixed, mixer.ov()), None),)
     z = jnp.einsum("bhd,hdk->bhk", mixed, mixer.w_v)

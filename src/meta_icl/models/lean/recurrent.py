@@ -48,13 +48,16 @@ def recurrent(network: Network, tokens: Any, visible: Bool[Array, "l t t"] | Non
 
 
 def _outputs(cell: Cell, x: Float[Array, "t b d"], *, reverse: bool) -> Float[Array, "t b units"]:
-    driven = times(x, cell.w_x) + cell.bias[None, None]
-    return jnp.flip(_run(jnp.flip(driven, 0), cell.w_h), 0) if reverse else _run(driven, cell.w_h)
+    # tanh u = 2 sigmoid(2 u) - 1: with its part doubled, all gates are one logistic function of one block.
+    doubled = jnp.repeat(jnp.asarray([1, 1, 2, 1], cell.bias.dtype), cell.w_h.shape[0])
+    driven = times(x, cell.w_x * doubled[None]) + (cell.bias * doubled)[None, None]
+    w_h = cell.w_h * doubled[None]
+    return jnp.flip(_run(jnp.flip(driven, 0), w_h), 0) if reverse else _run(driven, w_h)
 
 
 @jax.custom_vjp
 def _run(driven: Float[Array, "t b gates"], w_h: Float[Array, "units gates"]) -> Float[Array, "t b units"]:
-    """The outputs of a cell that is driven by the input's part of its gates, from zero on."""
+    """The outputs of a cell that is driven by the input's part of its gates, from zero on; g is 2 sigmoid - 1."""
     return _forward(driven, w_h)[0]
 
 
@@ -63,11 +66,11 @@ def _forward(
 ) -> tuple[Float[Array, "t b units"], Saved]:
     def step(carry: tuple[Array, Array], row: Array) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
         h, c = carry
-        i, f, g, o = jnp.split(row + h @ w_h, 4, axis=-1)
-        i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), _tanh(g), jax.nn.sigmoid(o)
-        after = f * c + i * g
+        gates = jax.nn.sigmoid(row + h @ w_h)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        after = f * c + i * (2 * g - 1)
         bent = _tanh(after)
-        return (o * bent, after), (o * bent, c, jnp.concatenate([i, f, g, o], axis=-1), bent)
+        return (o * bent, after), (o * bent, c, gates, bent)
 
     zero = jnp.zeros((driven.shape[1], w_h.shape[0]), driven.dtype)
     outputs, before, gates, bent = lax.scan(step, (zero, zero), driven)[1]
@@ -89,7 +92,9 @@ def _backward(saved: Saved, given: Float[Array, "t b units"]) -> tuple[Array, Ar
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         dh = dh + own
         dc = dc + dh * o * (1 - bent * bent)
-        parts = (dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g), dh * bent * o * (1 - o))
+        slopes = (i * (1 - i), f * (1 - f), g * (1 - g), o * (1 - o))
+        heights = (dc * (2 * g - 1), dc * c, 2 * dc * i, dh * bent)
+        parts = [slope * height for slope, height in zip(slopes, heights, strict=True)]
         driven = jnp.concatenate(parts, axis=-1)
         return (driven @ back, dc * f), driven
 
