@@ -67,7 +67,7 @@ def test_tokens_that_stood_behind_an_earlier_copy():
 
 
 def test_what_is_measured(run, tmp_path, monkeypatch):
-    """Losses with and without the heads that match prefixes, by float64 passes; figures; a random model decides none."""
+    """Losses with and without the heads that match prefixes, by float64 passes, and figures."""
     monkeypatch.setenv("META_ICL_WORKERS", "0")
     (tmp_path / "text.txt").write_text("abcd" * 40)
     config = language.LanguageConfig(
