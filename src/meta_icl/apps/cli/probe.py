@@ -175,7 +175,7 @@ def answer_of(subject: Any, options: Options) -> list[dict[str, Any]]:
     """The tokens that the model would most probably put next; their texts where there is a tokenizer."""
     import numpy as np
 
-    from meta_icl.lm.few_shot import most_probable
+    from meta_icl.lm.answers import most_probable
     from meta_icl.lm.tokenizer import read_tokenizer
 
     text = read_tokenizer(options.subject).text if options.text else str
