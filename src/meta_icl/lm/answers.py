@@ -43,7 +43,7 @@ class Told(NamedTuple):
 
 
 def log_probabilities(
-    network: Network,
+    network: Any,
     asked: Sequence[Asked],
     interventions: Sequence[Intervention] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -104,7 +104,7 @@ ReadOff = Iterator[tuple[int, np.ndarray, np.ndarray]]  # a sequence, log-probab
 
 
 def _passed(
-    network: Network,
+    network: Any,
     hosts: Sequence[tuple[int, ...]],
     members: Sequence[int],
     wanted: Wanted,
@@ -172,8 +172,10 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def has_steps(network: Network) -> bool:
+def has_steps(network: Any) -> bool:
     """Whether all that its blocks keep of a beginning are keys and values of every token."""
+    if not isinstance(network, Network):
+        return False
     mixers = [block.mixer for block in network.blocks]
     return all(
         isinstance(m, AttentionLayer) and m.config.causal and m.config.query_is_key
@@ -260,7 +262,7 @@ def _power(n: int) -> int:
 
 @eqx.filter_jit
 def _told(
-    network: Network,
+    network: Any,
     tokens: Int[Array, "b t"],
     at: Int[Array, "b places"],
     columns: Int[Array, "b places columns"],
@@ -269,14 +271,13 @@ def _told(
     """Log-probabilities of tokens at places, and the most probable token there."""
 
     def one(row: Array, places: Array, asked: Array) -> tuple[Array, Array]:
-        stream, _ = network.through(network.embedded(row), interventions)
-        logs = jax.nn.log_softmax(network.read(stream[places]))
+        logs = jax.nn.log_softmax(_logits(network, row, places, interventions))
         return jnp.take_along_axis(logs, asked, axis=1), jnp.argmax(logs, axis=1)
 
     return jax.vmap(one)(tokens, at, columns)
 
 
-def most_probable(network: Network, tokens: Int[np.ndarray, " t"], n: int = 5) -> list[tuple[int, float]]:
+def most_probable(network: Any, tokens: Int[np.ndarray, " t"], n: int = 5) -> list[tuple[int, float]]:
     """The n most probable next tokens with their probabilities."""
     row = np.zeros(padded(len(tokens)), int)
     row[: len(tokens)] = tokens
@@ -286,6 +287,15 @@ def most_probable(network: Network, tokens: Int[np.ndarray, " t"], n: int = 5) -
 
 
 @eqx.filter_jit
-def _next(network: Network, row: Int[Array, " t"], last: Int[Array, ""]) -> Float[Array, " v"]:
-    stream, _ = network.through(network.embedded(row))
-    return jax.nn.softmax(network.read(stream[last][None])[0])
+def _next(network: Any, row: Int[Array, " t"], last: Int[Array, ""]) -> Float[Array, " v"]:
+    return jax.nn.softmax(_logits(network, row, last[None])[0])
+
+
+def _logits(
+    network: Any, row: Int[Array, " t"], places: Int[Array, " n"], interventions: tuple[Intervention, ...] = ()
+) -> Float[Array, "n v"]:
+    """The logits at some places; of a network of the house nothing else is read out."""
+    if not isinstance(network, Network):
+        return network(row, interventions)[0][places]
+    stream, _ = network.through(network.embedded(row), interventions)
+    return network.read(stream[places])

@@ -17,7 +17,7 @@ from meta_icl.lm.prompts import CONTROLS, TextPrompt, answer_tokens, draw_prompt
 from meta_icl.lm.scoring import auc_band, calibrated, calibrated_by_prior, correct, label_losses
 from meta_icl.lm.tasks import Example, TextTask
 from meta_icl.lm.tokenizer import Tokenizer
-from meta_icl.models import Intervention, Network
+from meta_icl.models import Intervention
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _told_band(name: str, band: Band, k: int) -> dict[str, float]:
 
 
 def few_shot(
-    network: Network,
+    network: Any,
     tokenizer: Tokenizer,
     task: TextTask,
     *,

@@ -84,7 +84,9 @@ def in_bits(network: Any) -> Any:
             return leaf
         return jax.device_put(np.asarray(leaf).view(np.uint16), may_alias=True)
 
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or not any(
+        eqx.is_array(leaf) and leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(network)
+    ):
         return network
     return eqx.tree_at(lambda n: n.blocks, network, jax.tree.map(bits, network.blocks))
 
