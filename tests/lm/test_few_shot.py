@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -18,6 +19,7 @@ from meta_icl.lm import answers, load_language_model, read_tokenizer
 from meta_icl.lm.answers import Asked, families_of, log_probabilities, most_probable, padded
 from meta_icl.lm.configurations import shape_of
 from meta_icl.lm.few_shot import few_shot
+from meta_icl.lm.loaded import tiny
 from meta_icl.lm.names import expected, from_checkpoint
 from meta_icl.lm.prompts import draw_prompt, tokenize
 from meta_icl.lm.tasks import task_of
@@ -115,6 +117,18 @@ def test_answers_of_weights_kept_in_half_of_the_memory(folder, steps):
     np.testing.assert_allclose(narrow(jnp.asarray(tokens))[0], oracle.logits(shape, rounded, tokens), atol=2e-4)
     with pytest.raises(BadInput, match="unknown dtype 'float8'"):
         load_language_model(path, dtype="float8")
+
+
+def test_deep_networks_go_on_from_what_is_kept():
+    """Layers that are scanned, with matrices in float32 and in bfloat16, against whole passes."""
+    network, begin = tiny(n_layers=7).network, tuple(range(40))
+    narrow = jax.tree.map(lambda w: w.astype(jnp.bfloat16) if w.ndim > 2 else w, network)
+    asked = [Asked((*begin, token), (token + 1, 7, 8)) for token in range(50, 56)]
+    told = [log_probabilities(net, asked, steps=steps).scores for net in (network, narrow) for steps in (True, False)]
+    np.testing.assert_allclose(told[0], told[1], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(told[2], told[3], rtol=0, atol=1e-4)
+    (family,) = families_of([(*one.before, *one.answer[:-1]) for one in asked])
+    assert family.spares and np.abs(told[0] - told[2]).max() > 1e-5
 
 
 def test_curves_are_of_every_prompt_by_itself(folder):
