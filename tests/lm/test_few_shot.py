@@ -2,7 +2,9 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import numpy_decoder as oracle
 import pytest
@@ -13,9 +15,11 @@ from scipy.special import log_softmax
 
 from meta_icl.apps.cli import main
 from meta_icl.errors import BadInput
-from meta_icl.lm import load_language_model, read_tokenizer
+from meta_icl.lm import answers, load_language_model, read_tokenizer
+from meta_icl.lm.answers import Asked, families_of, log_probabilities, most_probable, padded
 from meta_icl.lm.configurations import shape_of
-from meta_icl.lm.few_shot import Asked, few_shot, log_probabilities, most_probable, padded
+from meta_icl.lm.few_shot import few_shot
+from meta_icl.lm.loaded import tiny
 from meta_icl.lm.names import expected, from_checkpoint
 from meta_icl.lm.prompts import draw_prompt, tokenize
 from meta_icl.lm.tasks import task_of
@@ -77,6 +81,54 @@ def test_log_probabilities(folder):
     with pytest.raises(BadInput, match="answer must be tokens"):
         log_probabilities(network, [Asked((), (1,))])
     assert [padded(n) for n in (1, 32, 33, 49, 65, 100)] == [32, 32, 48, 64, 96, 128]
+
+
+def test_answers_behind_a_long_beginning_go_on_from_what_is_kept(folder, monkeypatch):
+    """Equal to whole passes and to float64, in less work; places in the beginning, and answers of several lengths."""
+    path, shape, arrays = folder
+    network, begin = load_language_model(path).network, tuple([0, 2, 3, 8, 1] * 8)
+    asked = [Asked((*begin, 4, 7), tail) for tail in ((3, 9), (9, 8, 1), (10, 1, 8, 9), (10, 1, 9, 9), (8, 10, 2))]
+    asked += [Asked(begin[:13], begin[13:15]), Asked((0, 5), (6,)), Asked((0, 5, 2), (6, 1))]
+    (family,) = [one for one in families_of(sorted((*a.before, *a.answer[:-1]) for a in asked[:5])) if one.spares]
+    assert (family.shared, family.tails) == (42, (1, 2, 2, 3, 3))
+    seen, kept = [], answers._continued
+    monkeypatch.setattr(answers, "_continued", lambda *given: seen.append(given[2]) or kept(*given))
+    told, whole = log_probabilities(network, asked), log_probabilities(network, asked, steps=False)
+    assert [len(family.members) for family in seen] == [5]
+    np.testing.assert_allclose(told.scores, whole.scores, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(told.greedy, whole.greedy)
+    np.testing.assert_allclose(told.scores, [score(shape, arrays, one)[0] for one in asked], rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("steps", [True, False])
+def test_answers_of_weights_kept_in_half_of_the_memory(folder, steps):
+    """Those of float64 passes with matrices rounded to bfloat16: nothing else is rounded so."""
+    path, shape, arrays = folder
+    narrow = load_language_model(path, dtype="bfloat16").network
+    assert narrow.blocks[0].mixer.w_q.dtype == narrow.embedding.table.dtype == jnp.bfloat16
+    assert narrow.blocks[0].norm_mixer.scale.dtype == jnp.float32
+    rounded = {n: a.astype(ml_dtypes.bfloat16) if a.ndim > 1 else a for n, a in arrays.items()}
+    begin = tuple([0, 2, 3, 8, 1] * 6)
+    asked = [Asked((*begin, 4), tail) for tail in ((8, 9, 1), (9, 8, 1), (10, 1, 8), (3, 1, 9), (2, 10, 2))]
+    found = log_probabilities(narrow, asked, steps=steps).scores
+    np.testing.assert_allclose(found, [score(shape, rounded, one)[0] for one in asked], rtol=0, atol=2e-4)
+    assert np.abs(found - log_probabilities(load_language_model(path).network, asked).scores).max() > 1e-3
+    tokens = np.array(asked[0].before)
+    np.testing.assert_allclose(narrow(jnp.asarray(tokens))[0], oracle.logits(shape, rounded, tokens), atol=2e-4)
+    with pytest.raises(BadInput, match="unknown dtype 'float8'"):
+        load_language_model(path, dtype="float8")
+
+
+def test_deep_networks_go_on_from_what_is_kept():
+    """Layers that are scanned, with matrices in float32 and in bfloat16, against whole passes."""
+    network, begin = tiny(n_layers=7).network, tuple(range(40))
+    narrow = jax.tree.map(lambda w: w.astype(jnp.bfloat16) if w.ndim > 2 else w, network)
+    asked = [Asked((*begin, token), (token + 1, 7, 8)) for token in range(50, 56)]
+    told = [log_probabilities(net, asked, steps=steps).scores for net in (network, narrow) for steps in (True, False)]
+    np.testing.assert_allclose(told[0], told[1], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(told[2], told[3], rtol=0, atol=1e-4)
+    (family,) = families_of([(*one.before, *one.answer[:-1]) for one in asked])
+    assert family.spares and np.abs(told[0] - told[2]).max() > 1e-5
 
 
 def test_curves_are_of_every_prompt_by_itself(folder):

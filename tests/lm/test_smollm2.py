@@ -5,7 +5,7 @@ import numpy as np
 import numpy_decoder as oracle
 import pytest
 
-from meta_icl.lm.few_shot import most_probable
+from meta_icl.lm.answers import most_probable
 from meta_icl.lm.files import read_checkpoint
 from meta_icl.lm.names import from_checkpoint
 from meta_icl.lm.networks import network_of

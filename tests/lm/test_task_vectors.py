@@ -10,8 +10,8 @@ from scipy.special import log_softmax
 
 from meta_icl.errors import BadInput
 from meta_icl.lm import load_language_model, read_tokenizer
+from meta_icl.lm.answers import Asked
 from meta_icl.lm.configurations import shape_of
-from meta_icl.lm.few_shot import Asked
 from meta_icl.lm.names import expected, from_checkpoint
 from meta_icl.lm.states import Replaced, answers_with_states, replaced_answers, states_at
 from meta_icl.lm.task_vectors import carried, contexts_of

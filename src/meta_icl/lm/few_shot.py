@@ -1,151 +1,23 @@
 """Few-shot learning of a language model: scores of answers by number of examples, under every control, by few passes.
 
-A prompt of n examples is passed once: the answer of its example k is one after k examples. Only log-probabilities at
-the tokens of answers leave the device.
+A prompt of n examples is passed once: the answer of its example k is one after k examples.
 """
 
-import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Float, Int
 
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.evaluation.by_position import Band, bootstrap
+from meta_icl.lm.answers import Asked, log_probabilities
 from meta_icl.lm.prompts import CONTROLS, TextPrompt, answer_tokens, draw_prompt, tokenize
 from meta_icl.lm.scoring import auc_band, calibrated, calibrated_by_prior, correct, label_losses
 from meta_icl.lm.tasks import Example, TextTask
 from meta_icl.lm.tokenizer import Tokenizer
-from meta_icl.models import Intervention, Network
-
-AT_ONCE = 512  # tokens that pass the network together
-
-
-class Asked(NamedTuple):
-    """An answer's tokens, and all tokens that stand before it."""
-
-    before: tuple[int, ...]
-    answer: tuple[int, ...]
-
-
-class Told(NamedTuple):
-    """Of every answer asked for: its log-probability in nats, and whether each of its tokens is the most probable."""
-
-    scores: Float[np.ndarray, " n"]
-    greedy: Bool[np.ndarray, " n"]
-
-
-def log_probabilities(
-    network: Network,
-    asked: Sequence[Asked],
-    interventions: Sequence[Intervention] = (),
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Told:
-    """The log-probability of every answer after what stands before it; what begins another sequence takes no pass.
-
-    Sequences are padded to one of a few lengths, so that few programs are compiled. Raises `BadInput` for an answer
-    without tokens, or with nothing before it.
-    """
-    for one in asked:
-        require(len(one.before) >= 1 and len(one.answer) >= 1, "answer", one, "tokens, with at least one before them")
-    read = [one.before + one.answer[:-1] for one in asked]
-    hosts: list[tuple[int, ...]] = []
-    for tokens in sorted(set(read), reverse=True):  # what begins another follows it here
-        if not hosts or hosts[-1][: len(tokens)] != tokens:
-            hosts.append(tokens)
-    hosts.reverse()
-    host_of = {tokens: bisect.bisect_left(hosts, tokens) for tokens in set(read)}  # the first that is no smaller
-    wanted: list[dict[int, dict[int, int]]] = [{} for _ in hosts]  # position -> token -> its column
-    for one, tokens in zip(asked, read, strict=True):
-        places = wanted[host_of[tokens]]
-        for j, token in enumerate(one.answer):
-            columns = places.setdefault(len(one.before) - 1 + j, {})
-            columns.setdefault(token, len(columns))
-    n_places = _power(max(len(places) for places in wanted))
-    n_columns = _power(max(len(columns) for places in wanted for columns in places.values()))
-    found: list[tuple[dict[int, int], np.ndarray, np.ndarray]] = [({}, np.empty(0), np.empty(0))] * len(hosts)
-    by_length: dict[int, list[int]] = {}
-    for i, tokens in enumerate(hosts):
-        by_length.setdefault(padded(len(tokens)), []).append(i)
-    done = 0
-    for length, members in sorted(by_length.items()):
-        size = max(1, AT_ONCE // length)
-        for group in (members[i : i + size] for i in range(0, len(members), size)):
-            rows = np.zeros((size, length), int)
-            at, columns = np.zeros((size, n_places), int), np.zeros((size, n_places, n_columns), int)
-            for row, i in enumerate(group):
-                rows[row, : len(hosts[i])] = hosts[i]
-                for place, (position, tokens) in enumerate(wanted[i].items()):
-                    at[row, place] = position
-                    columns[row, place, : len(tokens)] = list(tokens)
-            read_off = _told(network, jnp.asarray(rows), jnp.asarray(at), jnp.asarray(columns), tuple(interventions))
-            scores, best = map(np.asarray, read_off)
-            for row, i in enumerate(group):
-                places = {position: place for place, position in enumerate(wanted[i])}
-                found[i] = (places, scores[row], best[row])
-            done += len(group)
-            progress(done, len(hosts))
-    scores, greedy = np.zeros(len(asked)), np.ones(len(asked), bool)
-    for n, (one, tokens) in enumerate(zip(asked, read, strict=True)):
-        i = host_of[tokens]
-        places, logs, best = found[i]
-        for j, token in enumerate(one.answer):
-            position = len(one.before) - 1 + j
-            scores[n] += logs[places[position], wanted[i][position][token]]
-            greedy[n] &= best[places[position]] == token
-    return Told(scores, greedy)
-
-
-def padded(length: int) -> int:
-    """The length to which a sequence is padded: 32 2^n or 48 2^n."""
-    size = 32
-    while size < length:
-        if size * 3 // 2 >= length:
-            return size * 3 // 2
-        size *= 2
-    return size
-
-
-def _power(n: int) -> int:
-    return 1 << (n - 1).bit_length()
-
-
-@eqx.filter_jit
-def _told(
-    network: Network,
-    tokens: Int[Array, "b t"],
-    at: Int[Array, "b places"],
-    columns: Int[Array, "b places columns"],
-    interventions: tuple[Intervention, ...],
-) -> tuple[Float[Array, "b places columns"], Int[Array, "b places"]]:
-    """Log-probabilities of tokens at places, and the most probable token there."""
-
-    def one(row: Array, places: Array, asked: Array) -> tuple[Array, Array]:
-        stream, _ = network.through(network.embedded(row), interventions)
-        logs = jax.nn.log_softmax(network.read(stream[places]))
-        return jnp.take_along_axis(logs, asked, axis=1), jnp.argmax(logs, axis=1)
-
-    return jax.vmap(one)(tokens, at, columns)
-
-
-def most_probable(network: Network, tokens: Int[np.ndarray, " t"], n: int = 5) -> list[tuple[int, float]]:
-    """The n most probable next tokens with their probabilities."""
-    row = np.zeros(padded(len(tokens)), int)
-    row[: len(tokens)] = tokens
-    values = np.asarray(_next(network, jnp.asarray(row), jnp.asarray(len(tokens) - 1)))
-    best = np.argsort(-values, kind="stable")[:n]
-    return [(int(i), float(values[i])) for i in best]
-
-
-@eqx.filter_jit
-def _next(network: Network, row: Int[Array, " t"], last: Int[Array, ""]) -> Float[Array, " v"]:
-    stream, _ = network.through(network.embedded(row))
-    return jax.nn.softmax(network.read(stream[last][None])[0])
+from meta_icl.models import Intervention
 
 
 @dataclass(frozen=True)
@@ -217,7 +89,7 @@ def _told_band(name: str, band: Band, k: int) -> dict[str, float]:
 
 
 def few_shot(
-    network: Network,
+    network: Any,
     tokenizer: Tokenizer,
     task: TextTask,
     *,

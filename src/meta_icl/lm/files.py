@@ -19,7 +19,8 @@ from meta_icl.errors import BadInput, first_line, require
 from meta_icl.lm import gguf
 from meta_icl.lm.configurations import shape_of
 from meta_icl.lm.gguf import Stored
-from meta_icl.lm.names import NAMES, expected
+from meta_icl.lm.name_tables import NAMES
+from meta_icl.lm.names import expected
 from meta_icl.lm.packages import located
 from meta_icl.lm.shapes import Shape
 

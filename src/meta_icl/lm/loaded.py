@@ -6,13 +6,18 @@ The name `tiny` is a random model made on the spot, whose tokens are bytes: for 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from meta_icl.lm.files import read_checkpoint
+from meta_icl.adapters.transformers import TransformersNetwork
+from meta_icl.errors import BadInput, require
+from meta_icl.lm.configurations import FAMILIES
+from meta_icl.lm.files import read_checkpoint, read_config
 from meta_icl.lm.networks import network_of
+from meta_icl.lm.packages import located
 from meta_icl.lm.tokenizer import OPENINGS, Tokenizer, read_tokenizer
 from meta_icl.models import InContextLearner, Network, TokenLayout, llama
 
@@ -49,6 +54,36 @@ def language_model(name: str | Path) -> LanguageModel:
         return tiny()
     checkpoint, tokenizer = read_checkpoint(name), read_tokenizer(name)
     return LanguageModel(network_of(checkpoint), tokenizer, tokenizer.opening, checkpoint.shape.n_positions)
+
+
+class Opened(NamedTuple):
+    """A network of any family, how many tokens it is for, where it says so, and what of its checkpoint was ignored."""
+
+    network: Network | TransformersNetwork
+    longest: int | None
+    notes: tuple[str, ...]
+
+
+def any_network(name: str | Path, *, dtype: str = "float32") -> Opened:
+    """The network of a checkpoint of any family.
+
+    A folder of a family that is not read here goes through the library transformers (extra `torch`). Raises `BadInput`
+    where that is missing or cannot load it, and for what `read_checkpoint` and `network_of` refuse.
+    """
+    path = located(name)
+    kind = read_config(path).get("model_type") if (path / "config.json").is_file() else None
+    if kind is None or kind in (*FAMILIES, "gemma3"):
+        checkpoint = read_checkpoint(path)
+        return Opened(network_of(checkpoint, dtype=dtype), checkpoint.shape.n_positions, checkpoint.notes)
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise BadInput(
+            f"{kind} is none of the families that are read here ({', '.join(FAMILIES)}): the library transformers may "
+            "know it, which needs the extra: pip install 'meta-icl[torch]'"
+        )
+    require(dtype == "float32", "dtype", dtype, f"float32 for {kind}, which goes through transformers")
+    network = TransformersNetwork.load(path)
+    note = f"{kind} is read through the library transformers"
+    return Opened(network, getattr(network.model.config, "max_position_embeddings", None), (note,))
 
 
 def tiny(*, seed: int = 0, n_layers: int = 3) -> LanguageModel:

@@ -6,10 +6,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
-from meta_icl.errors import BadInput, require
+from meta_icl.errors import BadInput, choose, require
 from meta_icl.lm.configurations import FAMILIES, shape_of
 from meta_icl.lm.exports import config_of, write_checkpoint
 from meta_icl.lm.files import Checkpoint, read_checkpoint
@@ -34,6 +34,10 @@ from meta_icl.models import (
     Tokens,
 )
 
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+MATRICES = {"table", "weight", "w_q", "w_k", "w_v", "w_o", "w_in", "w_out", "w_gate", "w_up"}
+ALIGNMENT = 64  # bytes
+
 # Our names of a checkpoint's parts (`lm.names`) -> the path in a block, or in the network.
 IN_BLOCK = {"norm_feedforward": "norm_feed_forward", "post_norm_feedforward": "post_norm_feed_forward"}
 IN_NETWORK = {
@@ -43,17 +47,23 @@ IN_NETWORK = {
 }
 
 
-def load_language_model(path: str | Path) -> InContextLearner:
+def load_language_model(path: str | Path, *, dtype: str = "float32") -> InContextLearner:
     """The language model of a folder in Hugging Face's format, a `.gguf` file or a fetched model's name.
 
-    A predictor of `TokenPrompt`s: logits "t v" of the tokens up to and with each. Raises `BadInput` for what is no
-    model of a family that is read here, is damaged, or would be computed otherwise than it was made.
+    A predictor of `TokenPrompt`s: logits "t v" of the tokens up to and with each. `dtype` is that of `network_of`.
+    Raises `BadInput` for what is no model of a family that is read here, is damaged, or would be computed otherwise
+    than it was made.
     """
-    return InContextLearner(TokenLayout(), network_of(read_checkpoint(path)))
+    return InContextLearner(TokenLayout(), network_of(read_checkpoint(path), dtype=dtype))
 
 
-def network_of(checkpoint: Checkpoint) -> Network:
-    """The network of a checkpoint, with its weights as float32."""
+def network_of(checkpoint: Checkpoint, *, dtype: str = "float32") -> Network:
+    """The network of a checkpoint, whose matrices are kept as float32 or, in half of the memory, as bfloat16.
+
+    It is computed in float32 either way, a layer at a time: bfloat16 rounds each entry by up to 2^-9 of itself (or not,
+    where the checkpoint has it so), and no sum. Raises `BadInput` for another `dtype`.
+    """
+    kept = DTYPES[choose("dtype", dtype, DTYPES)]
     shape = checkpoint.shape
     description = architecture_of(shape)
     network = eqx.filter_eval_shape(description, key=jax.random.key(0))
@@ -62,12 +72,20 @@ def network_of(checkpoint: Checkpoint) -> Network:
         path, row = _place(name, network, shape)
         like = _leaf(network, path)
         if path not in stacks:
-            stacks[path] = np.empty(like.shape, np.float32)
-        stacks[path][row] = np.asarray(array, np.float32).reshape(like.shape[1:] if row != () else like.shape)
+            stacks[path] = _aligned(like.shape, kept if path[-1] in MATRICES else np.float32)
+        stacks[path][row] = array.reshape(like.shape[1:] if row != () else like.shape)
     paths = list(stacks)
-    return eqx.tree_at(
-        lambda net: [_leaf(net, path) for path in paths], network, [jnp.asarray(stacks.pop(path)) for path in paths]
-    )
+    # On a CPU the arrays become the network's own, without a copy; what is copied to a device is dropped at once.
+    leaves = [jax.device_put(stacks.pop(path), may_alias=True).block_until_ready() for path in paths]
+    return eqx.tree_at(lambda net: [_leaf(net, path) for path in paths], network, leaves)
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of numpy that starts where XLA wants its own to start."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def save_language_model(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from meta_icl.errors import require
-from meta_icl.lm.few_shot import AT_ONCE, Asked, Told, padded
+from meta_icl.lm.answers import AT_ONCE, Asked, Told, padded
 from meta_icl.models import Intervention, Network
 
 SHORT = 8  # prompts shorter than the shortest padded length are padded to a multiple of this

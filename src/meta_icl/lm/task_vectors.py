@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from meta_icl.errors import require
-from meta_icl.lm.few_shot import Asked, log_probabilities
+from meta_icl.lm.answers import Asked, log_probabilities
 from meta_icl.lm.prompts import TextPrompt, answer_tokens, draw_prompt, tokenize
 from meta_icl.lm.states import Replaced, replaced_answers, states_at
 from meta_icl.lm.tasks import TextTask

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from meta_icl.analysis.circuits import prefix_matching, previous_token
 from meta_icl.errors import BadInput, require
-from meta_icl.lm.few_shot import AT_ONCE
+from meta_icl.lm.answers import AT_ONCE
 from meta_icl.lm.loaded import LanguageModel
 from meta_icl.models import Intervention, Network
 

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -46,7 +47,7 @@ def through_depth(
             r, weights, extras = item
             found = []
             for place in range(period):
-                own = at(arrays[place], 0) if looped else weights[place]
+                own = at(arrays[place], 0) if looped else jax.tree.map(_from_bits, weights[place])
                 extra = () if extras is None else (extras[place],)
                 carry, out = body(r * period + place, eqx.combine(own, static[place]), carry, *extra)
                 found.append(out)
@@ -70,7 +71,31 @@ def through_depth(
 
 def at(tree: Any, row: Any) -> Any:
     """One entry, or several, of what is stacked along the leading axis of every array."""
-    return jax.tree.map(lambda leaf: leaf[row] if eqx.is_array(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: _from_bits(leaf[row]) if eqx.is_array(leaf) else leaf, tree)
+
+
+def in_bits(network: Any) -> Any:
+    """The network with stacked weights that are kept as bfloat16 given as the integers of their bits, without a copy.
+
+    For a compiled pass on a CPU, where XLA slices no bfloat16 but turns the weights of all layers into float32 before
+    the first; integers are sliced, and made float32 a layer at a time. Elsewhere the network is returned as it is.
+    """
+
+    def bits(leaf: Any) -> Any:
+        if not (eqx.is_array(leaf) and leaf.dtype == jnp.bfloat16):
+            return leaf
+        return jax.device_put(np.asarray(leaf).view(np.uint16), may_alias=True)
+
+    if jax.default_backend() != "cpu" or not any(
+        eqx.is_array(leaf) and leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(network)
+    ):
+        return network
+    return eqx.tree_at(lambda n: n.blocks, network, jax.tree.map(bits, network.blocks))
+
+
+def _from_bits(leaf: Array) -> Array:
+    """Weights of one layer in float32 where they are given as the bits of bfloat16; all others as they are."""
+    return lax.bitcast_convert_type(leaf, jnp.bfloat16).astype(jnp.float32) if leaf.dtype == jnp.uint16 else leaf
 
 
 def _concatenated(*leaves: Array) -> Array:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from meta_icl import draws
 from meta_icl.errors import require
 from meta_icl.models.feedforward import Dense, DenseLayer
-from meta_icl.models.initialisation import LECUN, Init
+from meta_icl.models.initialisation import LECUN, Init, widened
 from meta_icl.models.layouts.labels import LabelTokens
 from meta_icl.models.readouts import LinearLayer, linear
 
@@ -79,7 +79,7 @@ class TokenEmbedding(eqx.Module):
     scale: float | None = eqx.field(static=True, default=None)
 
     def __call__(self, tokens: Int[Array, " t"]) -> Float[Array, "t d"]:
-        rows = self.table[tokens]
+        rows = widened(self.table[tokens])
         return rows if self.scale is None else rows * jnp.asarray(self.scale, rows.dtype)
 
 

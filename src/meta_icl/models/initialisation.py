@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from meta_icl import draws
@@ -44,3 +45,8 @@ LECUN = Init()  # LeCun et al. (1998): variance 1 / fan_in
 HE = Init(gain=2.0)  # He et al. (2015), for ReLU
 TORCH = Init("uniform", gain=1 / 3)  # uniform in +-1/sqrt(fan_in), what torch.nn.Linear draws
 GPT2 = Init(std=0.02)
+
+
+def widened(weights: Array) -> Array:
+    """Weights in at least 32 bits: they may be kept in 16, but nothing is summed so."""
+    return weights.astype(jnp.promote_types(weights.dtype, jnp.float32))

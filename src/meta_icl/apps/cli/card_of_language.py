@@ -11,7 +11,8 @@ import numpy as np
 from meta_icl.analysis.circuits import heads_copying
 from meta_icl.apps.cli import fewshot
 from meta_icl.evaluation.by_position import bootstrap
-from meta_icl.lm.few_shot import Asked, few_shot, log_probabilities
+from meta_icl.lm.answers import Asked, log_probabilities
+from meta_icl.lm.few_shot import few_shot
 from meta_icl.lm.loaded import LanguageModel
 from meta_icl.lm.prompts import draw_prompt, tokenize
 from meta_icl.lm.task_vectors import carried, contexts_of

@@ -61,6 +61,8 @@ class Options:
     """The token that opens every prompt: auto (the one that opens documents), none, or its text."""
     seed: int = 0
     """Number of the draw of the examples."""
+    dtype: str = "float32"
+    """How matrices are kept: float32 or, in half of the memory, bfloat16 (computed in float32 either way)."""
     out: Path | None = None
     """The report (default: fewshot-NAME-TASK.html in the folder of the runs)."""
     root: Path = dataclasses.field(default_factory=default_root)
@@ -77,8 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     checkpoints.require_checkpoint(options.checkpoint)
     from meta_icl.lm.few_shot import few_shot
-    from meta_icl.lm.files import read_checkpoint
-    from meta_icl.lm.networks import network_of
+    from meta_icl.lm.loaded import any_network
     from meta_icl.lm.task_files import read_task
     from meta_icl.lm.tokenizer import read_tokenizer
 
@@ -86,9 +87,9 @@ def main(arguments: Sequence[str]) -> int:
     require(max(shots) < len(task.examples), "shots", max(shots), f"between 0 and {len(task.examples) - 1}")
     tokenizer = read_tokenizer(options.checkpoint)
     opening, told = checkpoints.opening_of(tokenizer, options.opening)
-    checkpoint = read_checkpoint(options.checkpoint)
+    network, longest, notes = any_network(options.checkpoint, dtype=options.dtype)
     found = few_shot(
-        network_of(checkpoint),
+        network,
         tokenizer,
         task,
         shots=shots,
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         prompts=options.prompts,
         seed=options.seed,
         opening=opening,
-        longest=checkpoint.shape.n_positions,
+        longest=longest,
         content_free=options.content_free,
         progress=progress,
     )
@@ -127,9 +128,9 @@ def main(arguments: Sequence[str]) -> int:
         kind="few-shot",
     )
     if options.json:
-        print_json(settings | {"report": path, "rows": rows, "worth": worth, "notes": list(checkpoint.notes)})
+        print_json(settings | {"report": path, "rows": rows, "worth": worth, "notes": list(notes)})
         return 0
-    for note in checkpoint.notes:
+    for note in notes:
         say(f"note: {note}")
     cells = [[_cell(row, column) for column in short(columns)] for row in rows]
     tables.show(tables.plain_table(short(columns), cells, f"{task.name}, {options.prompts} prompts, opened by {told}"))

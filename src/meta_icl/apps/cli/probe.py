@@ -164,9 +164,9 @@ def language_model(options: Options) -> tuple[str, dict[str, Any], dict[str, Any
     name = checkpoints.name_of(options.subject)
     subject, described = (of_text if options.text else of_tokens)(options)
     subjects = {name: subject}
-    if not options.no_twin:
-        import jax
+    import jax
 
+    if not options.no_twin and jax.tree.leaves(subject.network):  # weights within transformers cannot be shuffled
         subjects["shuffled weights"] = subject.twin(key=jax.random.key(0))
     return name, subjects, {"config": described}, answer_of(subject, options)
 
@@ -175,7 +175,7 @@ def answer_of(subject: Any, options: Options) -> list[dict[str, Any]]:
     """The tokens that the model would most probably put next; their texts where there is a tokenizer."""
     import numpy as np
 
-    from meta_icl.lm.few_shot import most_probable
+    from meta_icl.lm.answers import most_probable
     from meta_icl.lm.tokenizer import read_tokenizer
 
     text = read_tokenizer(options.subject).text if options.text else str
@@ -189,6 +189,14 @@ def answer_told(answer: Sequence[Mapping[str, Any]]) -> str:
     return f"The model's answer: {each}"
 
 
+def learner_of(subject: str) -> Any:
+    """A language model of any family as a predictor."""
+    from meta_icl.lm.loaded import any_network
+    from meta_icl.models import InContextLearner, TokenLayout
+
+    return InContextLearner(TokenLayout(), any_network(subject).network)
+
+
 def of_tokens(options: Options) -> tuple[Any, dict[str, Any]]:
     """The subject of a prompt of token numbers, and its description."""
     require(not options.examples, "--examples", options.examples, "given with --text")
@@ -196,16 +204,15 @@ def of_tokens(options: Options) -> tuple[Any, dict[str, Any]]:
     separator = spec.converted(int | None, options.separator or "", "--separator", {})
     import numpy as np
 
-    from meta_icl.lm import load_language_model
     from meta_icl.probes import language_subject
 
-    subject = language_subject(load_language_model(options.subject), np.array(tokens), separator)
+    subject = language_subject(learner_of(options.subject), np.array(tokens), separator)
     return subject, {"tokens": tokens, "separator": separator}
 
 
 def of_text(options: Options) -> tuple[Any, dict[str, Any]]:
     """The subject of a prompt of text, and its description."""
-    from meta_icl.lm import load_language_model, read_tokenizer
+    from meta_icl.lm import read_tokenizer
     from meta_icl.lm.prompts import TextPrompt, tokenize
     from meta_icl.lm.tasks import Example
     from meta_icl.probes import prompt_subject, text_subject
@@ -221,10 +228,10 @@ def of_text(options: Options) -> tuple[Any, dict[str, Any]]:
         prompt = TextPrompt(tuple(cut), Example(options.text, ""), (), (*range(len(cut)), 0))
         parts = tokenize(prompt, tokenizer, separator=separator, opening=tokenizer.opening)
         classes = [example.answer.strip() for example in cut]
-        subject = prompt_subject(load_language_model(options.subject), parts, options.examples, classes)
+        subject = prompt_subject(learner_of(options.subject), parts, options.examples, classes)
         return subject, described | {"tokens": parts.tokens.tolist()}
     tokens = tokenizer.opened(options.text)
-    subject = text_subject(load_language_model(options.subject), tokens, options.text, separator)
+    subject = text_subject(learner_of(options.subject), tokens, options.text, separator)
     return subject, described | {"tokens": tokens.numbers.tolist()}
 
 

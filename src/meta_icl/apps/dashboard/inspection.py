@@ -209,7 +209,7 @@ class LanguageInspection(Inspection):
         self.text, self.found = text, found
 
     def tokens(self) -> Any:
-        from meta_icl.lm.few_shot import padded
+        from meta_icl.lm.answers import padded
 
         row = np.zeros(padded(len(self.found.numbers)), int)  # later tokens change nothing before them
         row[: len(self.found.numbers)] = self.found.numbers

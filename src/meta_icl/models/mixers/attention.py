@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from meta_icl.errors import choose, require
-from meta_icl.models.initialisation import LECUN, Init
+from meta_icl.models.initialisation import LECUN, Init, widened
 from meta_icl.models.mixers.mixer import MixerDescription
 from meta_icl.models.mixers.patterns import (
     Cache,
@@ -285,14 +285,15 @@ class AttentionLayer(eqx.Module):
     def qk(self) -> Float[Array, "*stack heads d d"]:
         """W_Q W_K^T times the scale: scores are h_q A h_k^T (row convention; before norms, rotation and smearing)."""
         shared = self.w_q.shape[-3] // self.w_k.shape[-3]
-        return jnp.einsum("...hdk,...hek->...hde", self.w_q, jnp.repeat(self.w_k, shared, axis=-3)) * self.scale
+        w_q, w_k = widened(self.w_q), widened(self.w_k)
+        return jnp.einsum("...hdk,...hek->...hde", w_q, jnp.repeat(w_k, shared, axis=-3)) * self.scale
 
     def ov(self) -> Float[Array, "*stack heads d d"]:
         """W_V W_O: what a row adds to the stream when attended to; without W_O, W_V into the head's own channels."""
         shared = self.w_q.shape[-3] // self.w_v.shape[-3]
-        w_v = self.w_v if shared == 1 else jnp.repeat(self.w_v, shared, axis=-3)
+        w_v = widened(self.w_v if shared == 1 else jnp.repeat(self.w_v, shared, axis=-3))
         if self.w_o is not None:
-            return jnp.einsum("...hdk,...hke->...hde", w_v, self.w_o)
+            return jnp.einsum("...hdk,...hke->...hde", w_v, widened(self.w_o))
         h, d, k = w_v.shape[-3:]
         own = [jnp.pad(w_v[..., i, :, :], [(0, 0)] * (w_v.ndim - 2) + [(i * k, d - (i + 1) * k)]) for i in range(h)]
         return jnp.stack(own, axis=-3)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_icl.analysis import decodability_by_layer
-from meta_icl.lm.few_shot import Asked
+from meta_icl.lm.answers import Asked
 from meta_icl.lm.loaded import LanguageModel, language_model, model_of, undecided_by
 from meta_icl.lm.prompts import draw_prompt
 from meta_icl.lm.states import Replaced, answers_with_states, replaced_answers

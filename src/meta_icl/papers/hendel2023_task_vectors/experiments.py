@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from meta_icl.errors import require
-from meta_icl.lm.few_shot import Asked, log_probabilities
+from meta_icl.lm.answers import Asked, log_probabilities
 from meta_icl.lm.loaded import LanguageModel, language_model
 from meta_icl.lm.prompts import TextPrompt
 from meta_icl.lm.states import Replaced, replaced_answers

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from meta_icl.evaluation.by_position import bootstrap
-from meta_icl.lm.few_shot import padded
+from meta_icl.lm.answers import padded
 from meta_icl.lm.loaded import language_model, model_of, undecided_by
 from meta_icl.lm.prompts import draw_prompt, tokenize
 from meta_icl.lm.task_files import read_task
