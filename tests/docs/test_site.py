@@ -32,11 +32,8 @@ def test_the_readme_tells_what_is_kept():
 def test_findings_are_true_to_the_kept_verdicts(paper):
     """What a clause says holds or fails did so in the last run of `small` or, if it leaves that open, of a preset."""
     verdicts = {}
-    folders = [
-        *(ROOT / "results").glob(f"{paper.name}-*"),
-        ROOT / "results" / paper.name,
-    ]  # what `small` decides counts
-    for folder in folders:
+    others = (ROOT / "results").glob(f"{paper.name}-*")
+    for folder in (*others, ROOT / "results" / paper.name):  # what `small` decides counts
         told = {claim["id"]: claim["verdict"] for claim in json.loads((folder / "claims.json").read_text())["claims"]}
         verdicts |= {id: verdict for id, verdict in told.items() if verdict != "not decided" or id not in verdicts}
     assert paper.stated and {name: verdicts.get(name) for name in paper.stated} == paper.stated
