@@ -53,6 +53,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,  # every tick reads as the number that it stands for
     "grid.color": INK["rule"],
     "grid.linewidth": 0.7,
     "xtick.color": INK["muted"],
