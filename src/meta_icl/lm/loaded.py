@@ -78,7 +78,7 @@ def any_network(name: str | Path, *, dtype: str = "float32") -> Opened:
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise BadInput(
             f"{kind} is none of the families that are read here ({', '.join(FAMILIES)}): the library transformers may "
-            "know it, which needs the extra: pip install 'meta-icl[torch]'"
+            "know it (extra torch): pip install torch transformers"
         )
     require(dtype == "float32", "dtype", dtype, f"float32 for {kind}, which goes through transformers")
     network = TransformersNetwork.load(path)
