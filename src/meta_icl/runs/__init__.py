@@ -1,5 +1,6 @@
 """Run folders: configuration, provenance, metrics, checkpoints, results and claims, safe against kills and mix-ups."""
 
+from meta_icl.runs.asked import LeftOut, asked, drawn, those_there
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, relative, within
 from meta_icl.runs.config import config_hash
 from meta_icl.runs.files import read_json, write_atomically, write_json
@@ -14,17 +15,20 @@ __all__ = [
     "Claim",
     "Converged",
     "Finding",
+    "LeftOut",
     "Locked",
     "Rule",
     "Run",
     "RunInfo",
     "Table",
     "absolute",
+    "asked",
     "at_least",
     "at_most",
     "collect",
     "config_hash",
     "default_root",
+    "drawn",
     "find_run",
     "graceful_interrupts",
     "is_true",
@@ -33,6 +37,7 @@ __all__ = [
     "read_json",
     "relative",
     "stop_requested",
+    "those_there",
     "verify",
     "within",
     "write_atomically",

@@ -49,7 +49,7 @@ def save_arrays(folder: Path, config: Mapping[str, Any], name: str, arrays: Mapp
 
 
 def arrays_from(data: bytes, path: Path, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays in the bytes of a file; `BadInput` if they are damaged, or those of another run, part or name."""
+    """The arrays in the bytes of a file, by name; `BadInput` if they are damaged, or those of another run or part."""
     try:
         arrays, text = from_bytes(data), metadata_of(data).get(KEY)
     except (ValueError, KeyError) as error:
@@ -60,7 +60,7 @@ def arrays_from(data: bytes, path: Path, config: Mapping[str, Any]) -> dict[str,
         if about.pop("sha256", None) != digest(arrays).hex():
             raise BadInput(f"{path} is damaged: its arrays are not those that its checksum names")
         _require_own(about, path, config)
-    return arrays
+    return dict(sorted(arrays.items()))  # the format keeps no order, and gives another one each time
 
 
 def save_value(folder: Path, config: Mapping[str, Any], name: str, value: Any) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from meta_icl.errors import BadInput
 from meta_icl.runs import provenance as origin
 from meta_icl.runs import results as kept
+from meta_icl.runs.asked import LeftOut
 from meta_icl.runs.claims import Claim
 from meta_icl.runs.config import (
     CONFIG,
@@ -319,6 +320,8 @@ class Run:
 
     def _part(self, name: str) -> "Run":
         """A part for reading; of a finished run the very part with which it was finished."""
+        if "experiments" in self.config and existing_config(self.part_folder(name)) is None:
+            raise LeftOut(f"part {name} was left out of {self.folder}: the claims that were asked for do not need it")
         part = Run.load(self.part_folder(name))
         if self._manifest is not None:
             if name not in self._manifest.parts:

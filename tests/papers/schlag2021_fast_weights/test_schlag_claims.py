@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from meta_icl.papers.schlag2021_fast_weights.claims import claim_widths, claims_recall, claims_rules, claims_styles
+from meta_icl.papers.schlag2021_fast_weights.claims import (
+    claim_convolution,
+    claim_recall,
+    claim_steps,
+    claim_widths,
+    claims_rules,
+    claims_styles,
+)
 from meta_icl.papers.schlag2021_fast_weights.experiments import RECALL, SINGLE, STYLES
 
 D, PAIRS = 10, 4
@@ -54,15 +61,19 @@ def recall(**changed):
     return {name: arrays | changed.get(name, {}) for name, arrays in parts.items()}
 
 
+def claims_recall(run):
+    return [make(run, PAIRS) for make in (claim_recall, claim_convolution, claim_steps)]
+
+
 def test_recall(run, verdicts):
-    assert verdicts(claims_recall(plant(run, recall()), PAIRS)) == dict.fromkeys(("Q-1", "Q-3", "M-1"), "holds")
+    assert verdicts(claims_recall(plant(run, recall()))) == dict.fromkeys(("Q-1", "Q-3", "M-1"), "holds")
 
 
 def test_recall_of_stuck_networks_is_not_judged(run, verdicts):
     stuck = recalled(0.25, np.log(PAIRS))
     parts = recall() | {"recall-attention": stuck, "single-deltanet-conv=True": stuck}
     parts["recall-mesa"] |= stuck
-    told = verdicts(claims_recall(plant(run, parts), PAIRS))
+    told = verdicts(claims_recall(plant(run, parts)))
     assert told == dict.fromkeys(("Q-1", "Q-3", "M-1"), "not converged")
 
 

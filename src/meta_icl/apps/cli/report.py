@@ -84,7 +84,7 @@ def told_by(run: Run, claims: Sequence[Claim] | None = None) -> dict[str, Any]:
         "claims": [claim for claim in shown if claim.id not in left_out],
         "figures": paper.figures(run),
         "provenance": provenance,
-        "story": Story(**paper.story(run)) if hasattr(paper, "story") else Story(),
+        "story": Story(**paper.story(run)) if hasattr(paper, "story") and not run.config.get("claims") else Story(),
         "left_out": left_out,
     }
 

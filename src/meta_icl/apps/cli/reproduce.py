@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     config = configured(paper, options)
     ids = asked_for(paper, options.claims)
     described = {"paper": name, "preset": options.preset, "config": config} | ({"own": record} if record else {})
-    needed = needed_by(paper, ids)
+    needed = needed_by(paper, ids, config)
     if needed is not None:  # another run than one of everything
         described |= {"claims": ids, "experiments": needed}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
@@ -102,10 +102,13 @@ def asked_for(paper: Any, ids: Sequence[str]) -> list[str]:
     return [choose("claim", id.rpartition("/")[2], paper.IDS) for id in ids]
 
 
-def needed_by(paper: Any, ids: Sequence[str]) -> list[str] | None:
-    """The parts that the claims asked for need, as patterns, if the paper says so (`NEEDS`); `None` for all of them."""
+def needed_by(paper: Any, ids: Sequence[str], config: Any) -> list[str] | None:
+    """The parts that the claims asked for need, as patterns, if the paper says so (`NEEDS`); `None` for all of them.
+
+    It says so of its trainings; a preset of another kind, which asks a language model, has parts of its own.
+    """
     needs = getattr(paper, "NEEDS", {})
-    if not ids or not all(id in needs for id in ids):
+    if not ids or not all(id in needs for id in ids) or type(config) is not type(next(iter(paper.PRESETS.values()))):
         return None
     return sorted({pattern for id in ids for pattern in needs[id]})
 

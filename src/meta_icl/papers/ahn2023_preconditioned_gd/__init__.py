@@ -31,7 +31,7 @@ from .config import Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "one layer learns a step of gradient descent preconditioned by the inverse covariance (A-1, A-3) and deeper ones "
@@ -39,6 +39,19 @@ FINDING = (
 )
 TIMES = {"smoke": "30 s", "small": "16 CPU-min", "paper": "1 day"}
 IDS = tuple(f"A-{i}" for i in range(1, 12))
+NEEDS = {
+    "A-1": ("one-identity-*",),
+    "A-2": ("one-isotropic-*",),
+    "A-3": ("one-inverse-*",),
+    "A-4": ("references", "no-b-*-2"),
+    "A-5": ("references", "no-b-*-3", "no-b-*-4"),
+    "A-6": ("gradient",),
+    "A-7": ("adam-*",),
+    "A-8": ("depth-3", "settled-*", "raw-*"),
+    "A-9": ("references", "depth-*"),
+    "A-10": ("references", "length-*", "depth-3"),
+    "A-11": ("depth-3", "no-b-skewed-3"),
+}
 
 PRESETS = {
     "smoke": Config(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from meta_icl.analysis import distance_to_scaled_identity
-from meta_icl.runs import Check, Claim, Converged, Run, at_least, at_most, is_true, relative, within
+from meta_icl.runs import Check, Claim, Converged, Run, asked, at_least, at_most, is_true, relative, within
 
 from .experiments import fresh_fits, length_fits, length_table, scalars
 from .references import N
@@ -15,27 +15,18 @@ WITH_B = (6.7e-4, (0.38, 2.40, 9.55), (0.90, 0.565))
 
 def claims(run: Run) -> list[Claim]:
     """A-1 .. A-11."""
-    return [
-        one_layer_claim(
-            run,
-            "ahn2023/A-1",
-            "identity",
-            "One layer, prior N(0, I): -A inverts the covariance plus a trace term",
-            0.682,
-        ),
-        one_layer_claim(run, "ahn2023/A-2", "isotropic", "One layer, isotropic: -A = n / (n + d + 1) I", 1.154),
-        one_layer_claim(
-            run, "ahn2023/A-3", "inverse", "One layer, prior N(0, Sigma^-1): -A = n / (n + d + 1) Sigma^-1", 1.154
-        ),
-        a4(run),
-        a5(run),
-        a6(run),
-        a7(run),
-        a8(run),
-        a9(run),
-        a10(run),
-        a11(run),
-    ]
+    inverts = "One layer, prior N(0, I): -A inverts the covariance plus a trace term"
+    isotropic = "One layer, isotropic: -A = n / (n + d + 1) I"
+    inverse = "One layer, prior N(0, Sigma^-1): -A = n / (n + d + 1) Sigma^-1"
+    return asked(
+        run,
+        {
+            "A-1": lambda run: one_layer_claim(run, "ahn2023/A-1", "identity", inverts, 0.682),
+            "A-2": lambda run: one_layer_claim(run, "ahn2023/A-2", "isotropic", isotropic, 1.154),
+            "A-3": lambda run: one_layer_claim(run, "ahn2023/A-3", "inverse", inverse, 1.154),
+            **{f"A-{i}": make for i, make in enumerate((a4, a5, a6, a7, a8, a9, a10, a11), 4)},
+        },
+    )
 
 
 def one_layer_claim(run: Run, id: str, name: str, statement: str, expected_loss: float) -> Claim:

@@ -10,7 +10,7 @@ import numpy as np
 from meta_icl.algorithms import map_loss_of
 from meta_icl.analysis import distance_to_scaled_identity
 from meta_icl.models import SparseLinearPredictor, SparseLinearTransformer
-from meta_icl.runs import Run
+from meta_icl.runs import Run, those_there
 from meta_icl.sweeps import run_parts
 from meta_icl.training import (
     Optimiser,
@@ -208,8 +208,8 @@ def run(config: Config, run: Run) -> None:
     }
     parts = {f"adam-{seed}": {**adam, "seed": seed} for seed in range(c.adam_seeds)}
     # The ends of L-BFGS, in whitened coordinates: those of an isotropic problem, whose law no rotation changes.
-    ends = run.part_arrays("depth-3")
-    starts = [{"a": a.tolist(), "b": b.tolist()} for a, b in zip(ends["a"], ends["b"], strict=True)]
+    ends = those_there(run, {"depth-3": lambda run: run.part_arrays("depth-3")}).values()
+    starts = [{"a": a.tolist(), "b": b.tolist()} for end in ends for a, b in zip(end["a"], end["b"], strict=True)]
     parts |= {f"settled-{seed}": {**adam, "seed": seed, "start": start} for seed, start in enumerate(starts)}
     if c.raw_steps:
         raw = {

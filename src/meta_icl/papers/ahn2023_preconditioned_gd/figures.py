@@ -3,7 +3,7 @@
 import numpy as np
 
 from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .experiments import fresh_fits, length_table
 from .references import N
@@ -11,24 +11,21 @@ from .references import N
 
 def figures(run: Run) -> dict[str, Chart]:
     """Heat maps of A and B, distances to the scaled identity, and losses against depth and context length."""
-    return deciding(
-        {
-            "one_layer": one_layer_figure(run),
-            "distances": distance_figure(run),
-            "matrices": matrices_figure(run),
-            "depth": depth_figure(run),
-            "length": length_figure(run),
-            "gradient": gradient_figure(run),
-        },
-        {
-            "one_layer": "A-1 A-2 A-3",
-            "gradient": "A-6",
-            "distances": "A-7",
-            "matrices": "A-8 A-11",
-            "depth": "A-5 A-9",
-            "length": "A-10",
-        },
-    )
+    makers = {"one_layer": one_layer_figure, "distances": distance_figure}
+    if any(name.startswith(("raw-", "settled-")) for name in run.parts()):
+        makers["matrices"] = matrices_figure
+    if any(name.startswith("depth-") for name in run.parts()):
+        makers["depth"] = depth_figure
+    makers |= {"length": length_figure, "gradient": gradient_figure}
+    decides = {
+        "one_layer": "A-1 A-2 A-3",
+        "gradient": "A-6",
+        "distances": "A-7",
+        "matrices": "A-8 A-11",
+        "depth": "A-5 A-9",
+        "length": "A-10",
+    }
+    return deciding(drawn(run, makers, decides), decides)
 
 
 def one_layer_figure(run: Run) -> Chart:
@@ -38,6 +35,8 @@ def one_layer_figure(run: Run) -> Chart:
         ("isotropic", "isotropic"),
         ("inverse", "skewed, w ~ N(0, Sigma^-1)"),
     ):
+        if f"one-{name}-sampled" not in run.parts():
+            continue
         pair = {kind: run.part_arrays(f"one-{name}-{kind}") for kind in ("sampled", "population")}
         series = [over_seeds(kind, arrays["step"], arrays["loss"]) for kind, arrays in pair.items()]
         best = (("theorem 1", float(pair["sampled"]["best"])),)

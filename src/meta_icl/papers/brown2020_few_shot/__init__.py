@@ -25,7 +25,7 @@ from .config import Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "examples help, and several more than one (B-1, B-2); a model of 135 million parameters does not follow exchanged "
@@ -34,6 +34,12 @@ FINDING = (
 )
 TIMES = {"smoke": "1 CPU-min", "small": "8 CPU-min", "paper": "~40 CPU-min"}
 IDS = ("B-1", "B-2", "B-3", "L-1", "L-2", "L-3", "L-4")
+NEEDS = {
+    "B-1": ("[!l]*",),  # all but those with labels: files of the user's, too
+    "B-2": ("*",),
+    "B-3": ("open-addition",),
+    **dict.fromkeys(("L-1", "L-2", "L-3", "L-4"), ("labelled-*",)),
+}
 
 PRESETS = {
     # A random model made on the spot: that it runs.

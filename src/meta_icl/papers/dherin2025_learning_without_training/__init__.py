@@ -31,7 +31,7 @@ from .experiments import run as run_all
 from .figures import figures as trained_figures
 from .language import LanguageConfig, language_claims, language_figures, run_language
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
 
 FINDING = (
     "a context is exactly a rank-one change of the first matrix of the MLP, and a chain of gradient steps (D1, D5, "
@@ -39,6 +39,14 @@ FINDING = (
 )
 TIMES = {"smoke": "3 CPU-min", "small": "2 CPU-min", "paper": "hours", "language": "4 CPU-min"}
 IDS = tuple(f"D{i}" for i in range(1, 17))
+NEEDS = {
+    **dict.fromkeys((*(f"D{i}" for i in range(1, 7)), "D13"), ("identities-*",)),
+    **dict.fromkeys(("D7", "D8", "D9"), ("attention",)),
+    "D10": ("identities-*", "deep"),
+    "D11": ("recurrent",),
+    "D12": ("attention", "thought-random"),
+    **dict.fromkeys(("D14", "D15", "D16"), ()),
+}
 
 PRESETS = {
     "smoke": Config(

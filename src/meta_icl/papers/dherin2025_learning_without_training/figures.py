@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .experiments import ANY_WEIGHTS, Exact
 from .identities import IDENTITIES, PRECISIONS
@@ -13,25 +13,24 @@ from .identities import IDENTITIES, PRECISIONS
 
 def figures(run: Run) -> dict[str, Chart]:
     """The paper's figures, and the probe by layer and example."""
-    exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
-    attention, recurrent, deep = (run.part_arrays(name) for name in ("attention", "recurrent", "deep"))
-    return deciding(
-        {
-            "identities": identities_figure(exact),
-            "training": training_figure(attention),
-            "update_sizes": sizes_figure(attention, recurrent),
-            "fine_tuning": tuning_figure(attention),
-            "thought": thought_figure(attention, run.part_arrays("thought-random")),
-            "examples": examples_figure(deep),
-        },
-        {
-            "identities": "D1 D2 D3 D10",
-            "training": "D7",
-            "update_sizes": "D8 D11",
-            "fine_tuning": "D9",
-            "thought": "D12",
-        },
-    )
+    makers = {
+        "identities": lambda run: identities_figure(
+            {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
+        ),
+        "training": lambda run: training_figure(run.part_arrays("attention")),
+        "update_sizes": lambda run: sizes_figure(run.part_arrays("attention"), run.part_arrays("recurrent")),
+        "fine_tuning": lambda run: tuning_figure(run.part_arrays("attention")),
+        "thought": lambda run: thought_figure(run.part_arrays("attention"), run.part_arrays("thought-random")),
+        "examples": lambda run: examples_figure(run.part_arrays("deep")),
+    }
+    decides = {
+        "identities": "D1 D2 D3 D10",
+        "training": "D7",
+        "update_sizes": "D8 D11",
+        "fine_tuning": "D9",
+        "thought": "D12",
+    }
+    return deciding(drawn(run, makers, decides), decides)
 
 
 def identities_figure(exact: Exact) -> Chart:

@@ -34,7 +34,7 @@ from .config import Config, Training
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "a small decoder follows least squares (F-1) and answers from the span of its examples (F-2, F-10), but is several "
@@ -42,6 +42,18 @@ FINDING = (
 )
 TIMES = {"smoke": "1 CPU-min", "small": "25 CPU-min", "full": "~50 CPU-min", "paper": "days (GPU)"}
 IDS = (*(f"T-{i}" for i in range(1, 6)), *(f"B-{i}" for i in range(1, 7)), *(f"F-{i}" for i in range(1, 20)))
+NEEDS = {
+    **dict.fromkeys((f"B-{i}" for i in range(1, 7)), ("baseline-*",)),
+    **dict.fromkeys((f"F-{i}" for i in range(1, 12)), ("linear-*-d5", "linear-*-d[12]0*")),
+    "F-12": ("baseline-*", "sparse-standard-*"),
+    "F-13": ("baseline-*", "tree-*"),
+    **dict.fromkeys(("F-14", "F-15"), ("baseline-*", "network-*")),
+    **dict.fromkeys((f"F-{i}" for i in range(16, 19)), ("linear-*",)),
+    "F-19": ("baseline-*",),
+    "T-1": ("linear-*-noise*",),
+    "T-2": ("sparse-*",),
+    **dict.fromkeys((f"T-{i}" for i in range(3, 6)), ("linear-*",)),
+}
 _PAPER = (
     *(Training(family, 20, "standard", curriculum=True) for family in ("linear", "sparse", "tree", "network")),
     *(Training("linear", d, size, curriculum=True) for d in (10, 20, 30, 40, 50) for size in ("tiny", "small")),

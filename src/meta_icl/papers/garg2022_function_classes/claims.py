@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from meta_icl.algorithms import best_training_vector_error
-from meta_icl.runs import Run, read_json
+from meta_icl.runs import Run, asked, read_json
 from meta_icl.runs.claims import Check, Claim, Converged, Rule, absolute, at_least, at_most, is_true, within
 
 from .config import Training
@@ -33,8 +33,16 @@ ROUNDING = 1e-3  # of float32 solutions, where a closed form is zero
 def claims(run: Run) -> list[Claim]:
     """F-1 .. F-19, the reference learners B-1 .. B-6, and T-1 .. T-5; tolerances are those set for the reproduction."""
     trained = {t.name: (t, run.part(t.name).load_arrays("result")) for t in trainings_of(run)}
-    published = [*linear_claims(trained), *family_claims(run, trained), *size_claims(trained)]
-    return [*reference_claims(run), *published, *small_claims(trained)]
+    return asked(
+        run,
+        {
+            " ".join((*(f"B-{i}" for i in range(1, 7)), "F-19")): reference_claims,
+            " ".join(("T-1", *LINEAR)): lambda run: linear_claims(trained),
+            "F-12 F-13 F-14 F-15": lambda run: family_claims(run, trained),
+            "F-16 F-17 F-18": lambda run: size_claims(trained),
+            "T-2 T-3 T-4 T-5": lambda run: small_claims(trained),
+        },
+    )
 
 
 def averaging_on_orthants(k: int, d: int) -> float:

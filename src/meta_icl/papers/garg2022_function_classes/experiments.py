@@ -319,4 +319,4 @@ def trainings_of(run: Run) -> list[Training]:
 
 def part_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
     """What a part left behind."""
-    return run.part(name).load_arrays("result")
+    return run.part_arrays(name)

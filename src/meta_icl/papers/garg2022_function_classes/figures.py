@@ -1,11 +1,12 @@
 """The figures of Garg et al. (2022), drawn from a finished run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from meta_icl.plotting import Bars, Chart, Grid, Lines, Series
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .config import Training
 from .experiments import BASELINE_KS, part_arrays, trainings_of
@@ -22,16 +23,19 @@ INPUTS = {"raw": "x", "sign": "signs"}
 
 def figures(run: Run) -> dict[str, Chart]:
     """Errors by position, tests under changed prompts, and the reference learners at full size."""
-    out: dict[str, Chart] = {"reference_learners": reference_figure(run), "trees": trees_figure(run)}
+    makers: dict[str, Callable[[Run], Chart]] = {"reference_learners": reference_figure, "trees": trees_figure}
+    decides = {"reference_learners": "B-1 B-2 B-3", "trees": "B-5"}
     for t in trainings_of(run):
-        arrays = part_arrays(run, t.name)
-        out[t.name.replace(".", "")] = error_figure(t, arrays)
-        if "skewed_error" in arrays:
-            out[f"{t.name}-changed".replace(".", "")] = changed_figure(t, arrays)
-    return out
+        name = t.name.replace(".", "")
+        makers[name], decides[name] = partial(error_figure, t=t), "T-1 T-2 T-3 T-4 T-5 F-1 F-12 F-13 F-14 F-16 F-17"
+        if "skewed_error" in part_arrays(run, t.name):
+            changed = f"{name}-changed"
+            makers[changed], decides[changed] = partial(changed_figure, t=t), "F-4 F-5 F-6"
+    return drawn(run, makers, decides)
 
 
-def error_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
+def error_figure(run: Run, t: Training) -> Chart:
+    arrays = part_arrays(run, t.name)
     k, last = np.arange(arrays["error"].shape[2]), arrays["error"][-1]
     series = [Series("decoder", k, np.median(last, 0), arrays["band_low"], arrays["band_high"])]
     for name, label in (("bayes", "Bayes"), ("least_squares", "least squares")):
@@ -56,8 +60,8 @@ def told(t: Training) -> str:
     return ", ".join([f"{t.family} functions, d = {t.d}", f"{t.size} decoder", *extra])
 
 
-def changed_figure(t: Training, arrays: Mapping[str, np.ndarray]) -> Chart:
-    charts = []
+def changed_figure(run: Run, t: Training) -> Chart:
+    charts, arrays = [], part_arrays(run, t.name)
     for name in ("skewed", "half", "noisy"):
         k = np.arange(arrays[f"{name}_error"].shape[1])
         series = (

@@ -22,7 +22,7 @@ from .config import Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "a patch per token and block replaces the prompt exactly, so that text is generated without it (G1, G3, G6); in "
@@ -30,6 +30,7 @@ FINDING = (
 )
 TIMES = {"smoke": "2 CPU-min", "small": "3 CPU-min", "paper": "hours"}
 IDS = tuple(f"G{i}" for i in range(1, 8))
+NEEDS = {**dict.fromkeys(("G1", "G2", "G3", "G4", "G5", "G7"), ("identities-*",)), "G6": ("language",)}
 
 PRESETS = {
     "smoke": Config(

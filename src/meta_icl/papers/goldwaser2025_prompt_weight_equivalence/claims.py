@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from meta_icl.runs import Run
+from meta_icl.runs import Run, asked
 from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most, within
 
 from .experiments import ANY_WEIGHTS, FLOOR, PRECISIONS, STACKS
@@ -13,7 +13,23 @@ from .experiments import ANY_WEIGHTS, FLOOR, PRECISIONS, STACKS
 
 def claims(run: Run) -> list[Claim]:
     """G1 .. G7; all but G6 concern random, untrained blocks."""
-    exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
+    return asked(
+        run,
+        {
+            "G1 G2 G3 G4 G5": lambda run: identity_claims(exact(run)),
+            "G6": lambda run: claim_g6(run.part_arrays("language")),
+            "G7": lambda run: claim_g7(exact(run)),
+        },
+    )
+
+
+def exact(run: Run) -> dict[str, dict[str, np.ndarray]]:
+    """Errors of random blocks by precision and name."""
+    return {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
+
+
+def identity_claims(exact: Mapping[str, Any]) -> list[Claim]:
+    """What concerns random blocks."""
     return [
         identity(
             "G1",
@@ -40,8 +56,6 @@ def claims(run: Run) -> list[Claim]:
         ),
         claim_g4(exact),
         claim_g5(exact),
-        claim_g6(run.part_arrays("language")),
-        claim_g7(exact),
     ]
 
 

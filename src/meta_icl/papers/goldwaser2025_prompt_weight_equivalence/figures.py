@@ -6,26 +6,22 @@ from typing import Any
 import numpy as np
 
 from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, deciding
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .experiments import ANY_WEIGHTS, ONE_BLOCK, PRECISIONS, STACKS
 
 
 def figures(run: Run) -> dict[str, Chart]:
     """Errors of all blocks and stacks, and how far each kind of patch gets in decoding."""
-    exact = {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
-    language = run.part_arrays("language")
-    return deciding(
-        {
-            "identities": identities_figure(exact),
-            "decoding": decoding_figure(language),
-            "examples": examples_figure(language),
-        },
-        {
-            "identities": "G1 G2 G3 G5",
-            "decoding": "G6",
-        },
-    )
+    makers = {
+        "identities": lambda run: identities_figure(
+            {name: run.part_arrays(f"identities-{name}") for name in PRECISIONS}
+        ),
+        "decoding": lambda run: decoding_figure(run.part_arrays("language")),
+        "examples": lambda run: examples_figure(run.part_arrays("language")),
+    }
+    decides = {"identities": "G1 G2 G3 G5", "decoding": "G6"}
+    return deciding(drawn(run, makers, decides), decides)
 
 
 def identities_figure(exact: Mapping[str, Any]) -> Chart:

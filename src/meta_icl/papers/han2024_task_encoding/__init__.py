@@ -44,7 +44,7 @@ from .experiments import run as train_all
 from .figures import figures as trained_figures
 from .language import LanguageConfig, language_claims, language_figures, run_language
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
 
 FINDING = (
     "blocks are learned at different times, in the end with the error of Bayes over blocks (H-1, H-2), but the block "
@@ -59,6 +59,14 @@ TIMES = {
     "language": "4 CPU-min",
 }
 IDS = ("B-1", *(f"H-{i}" for i in range(1, 20)))
+NEEDS = {
+    "B-1": ("baseline",),
+    **dict.fromkeys((*(f"H-{i}" for i in range(1, 8)), "H-11"), ("baseline", "blocks-*")),
+    "H-8": ("baseline", "blocks-*", "six-*"),
+    "H-9": ("baseline", "overlapping-*"),
+    "H-10": ("baseline", "families-*"),
+    **dict.fromkeys((f"H-{i}" for i in range(12, 20)), ()),
+}
 
 PRESETS = {
     "smoke": Config(

@@ -1,11 +1,11 @@
 """The figures of Han et al. (2024), drawn from a finished run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .config import MIXTURES
 from .readings import LEARNERS, moments, published, seeds_of
@@ -13,17 +13,22 @@ from .readings import LEARNERS, moments, published, seeds_of
 
 def figures(run: Run) -> dict[str, Chart]:
     """Errors and decodability of every block while training, curves at the end, interventions and heads."""
-    optimal = run.part("baseline").load_arrays("result")
-    out: dict[str, Chart] = {"optimal_curves": optimal_figure(optimal)}
+    makers: dict[str, Callable[[Run], Chart]] = {
+        "optimal_curves": lambda run: optimal_figure(run.part_arrays("baseline"))
+    }
+    decides = {"optimal_curves": "B-1", "end": "H-2 H-3", "interventions": "H-6 H-7", "heads": "H-11"}
+    of_mixtures = {"blocks": "H-1 H-3 H-4 H-5", "six": "H-8", "overlapping": "H-9", "families": "H-10"}
     for mixture in MIXTURES:
         for seed, arrays in enumerate(seeds_of(run, mixture)):
-            out[f"{mixture}_seed{seed}"] = training_figure(mixture, seed, arrays)
+            name = f"{mixture}_seed{seed}"
+            makers[name] = lambda _, of=mixture, seed=seed, arrays=arrays: training_figure(of, seed, arrays)
+            decides[name] = of_mixtures[mixture]
     seeds = seeds_of(run, "blocks")
     if seeds:
-        out["end"] = end_figure(seeds, optimal)
-        out["interventions"] = matrix_figure(seeds, optimal)
-        out["heads"] = heads_figure(seeds[0])
-    return out
+        makers["end"] = lambda run: end_figure(seeds, run.part_arrays("baseline"))
+        makers["interventions"] = lambda run: matrix_figure(seeds, run.part_arrays("baseline"))
+        makers["heads"] = lambda run: heads_figure(seeds[0])
+    return drawn(run, makers, decides)
 
 
 def optimal_figure(optimal: Mapping[str, np.ndarray]) -> Chart:

@@ -20,7 +20,7 @@ from .config import Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "softmax heads learn in pairs of opposite sign that do a debiased gradient step (H3, H4, H8) and generalise to "
@@ -28,6 +28,17 @@ FINDING = (
 )
 TIMES = {"smoke": "1 min", "small": "8 CPU-min", "paper": "1 day"}
 IDS = tuple(f"H{i}" for i in range(1, 15))
+NEEDS = {
+    **dict.fromkeys(("H1", "H2", "H3"), ("heads-2-*",)),
+    **dict.fromkeys(("H4", "H5", "H7"), ("heads-[!1]-*",)),
+    "H6": ("heads-1-*",),
+    **dict.fromkeys(("H8", "H9"), ("lengths",)),
+    "H10": ("lengths", "heads-*"),
+    "H11": ("flow-2",),
+    "H12": ("proportional",),
+    "H13": ("tasks-*",),
+    "H14": ("skewed-*",),
+}
 
 PRESETS = {
     "smoke": Config(

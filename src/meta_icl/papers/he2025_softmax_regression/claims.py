@@ -12,21 +12,38 @@ import numpy as np
 from meta_icl import tasks
 from meta_icl.algorithms import map_loss, softmax_heads
 from meta_icl.analysis import diagonal_share, head_roles, homogeneity_score, zero_sum_score
-from meta_icl.runs import Check, Claim, Converged, Rule, Run, at_least, at_most, is_true, read_json, relative, within
+from meta_icl.runs import (
+    Check,
+    Claim,
+    Converged,
+    Rule,
+    Run,
+    asked,
+    at_least,
+    at_most,
+    is_true,
+    read_json,
+    relative,
+    within,
+)
 
 from .experiments import GIVEN, LENGTHS, NOISE, D, L, head_numbers, seeds_of
 
 
 def claims(run: Run) -> list[Claim]:
     """H1 .. H14."""
-    return [
-        *pair_claims(run),
-        *head_claims(run),
-        *length_claims(run),
-        flow_claim(run),
-        proportional_claim(run),
-        *other_claims(run),
-    ]
+    return asked(
+        run,
+        {
+            "H1 H2 H3": pair_claims,
+            "H4 H5 H6 H7": head_claims,
+            "H8 H9 H10": length_claims,
+            "H11": flow_claim,
+            "H12": proportional_claim,
+            "H13": task_claim,
+            "H14": correlated_claim,
+        },
+    )
 
 
 def pair_claims(run: Run) -> list[Claim]:
@@ -216,8 +233,8 @@ def proportional_claim(run: Run) -> Claim:
     return claim("H12", "d = 20, L = 100, noise 3: a gradient step is close to Bayes", "notebook", rows)
 
 
-def other_claims(run: Run) -> list[Claim]:
-    """H13 and H14: two tasks in one prompt, and correlated inputs."""
+def task_claim(run: Run) -> Claim:
+    """H13: two tasks in one prompt."""
     h13 = []
     for heads in (3, 4):
         found = seeds_of(run, f"tasks-{heads}-")
@@ -225,6 +242,11 @@ def other_claims(run: Run) -> list[Claim]:
             (f"{heads} heads: loss, end of training", within(0.35 * 0.9, 0.50 * 1.1), [a["test"][-1] for a in found]),
             (f"{heads} heads: loss, before training", within(4.1 * 0.9, 4.3 * 1.1), [a["test"][0] for a in found]),
         ]
+    return claim("H13", "Three or four heads learn two tasks of one prompt", "multi-task section", h13)
+
+
+def correlated_claim(run: Run) -> Claim:
+    """H14: correlated inputs."""
     covariance = tasks.ar1_covariance(D, 0.5)
     steps = map_loss(covariance, L, prior=np.eye(D) / D, noise_variance=NOISE, noisy_query=True, debiased=True)
     best, basis = steps.minimiser(), np.linalg.eigh(covariance)[1]
@@ -240,7 +262,4 @@ def other_claims(run: Run) -> list[Claim]:
     ratios = [arrays["test"][-1] / steps.levels()[-1] for arrays in found]
     guard = Converged("test loss / that of the best preconditioned step", at_most(1.1), ratios)
     becomes = "Correlated inputs: KQ becomes the preconditioner, with the eigenvectors of the covariance"
-    return [
-        claim("H13", "Three or four heads learn two tasks of one prompt", "multi-task section", h13),
-        claim("H14", becomes, "appendix", h14, converged=guard),
-    ]
+    return claim("H14", becomes, "appendix", h14, converged=guard)

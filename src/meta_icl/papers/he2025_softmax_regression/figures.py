@@ -5,34 +5,33 @@ import numpy as np
 from meta_icl import tasks
 from meta_icl.algorithms import map_loss, softmax_heads
 from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .experiments import GIVEN, LENGTHS, NOISE, D, L, head_numbers, seeds_of
 
 
 def figures(run: Run) -> dict[str, Chart]:
     """Losses, weights, the phase plane, prompt lengths, and the approximate loss beside the exact one."""
-    return deciding(
-        {
-            "training": training_figure(run),
-            "weights": weights_figure(run),
-            "phase_plane": phase_figure(run),
-            "lengths": length_figure(run),
-            "flow": flow_figure(run),
-            "profile": profile_figure(run),
-            "two_tasks": task_figure(run),
-            "correlated": correlated_figure(run),
-        },
-        {
-            "weights": "H1 H2 H4",
-            "phase_plane": "H3 H5",
-            "training": "H6 H7",
-            "lengths": "H8 H9 H10",
-            "flow": "H11",
-            "two_tasks": "H13",
-            "correlated": "H14",
-        },
-    )
+    makers = {
+        "training": training_figure,
+        "weights": weights_figure,
+        "phase_plane": phase_figure,
+        "lengths": length_figure,
+        "flow": flow_figure,
+        "profile": profile_figure,
+        "two_tasks": task_figure,
+        "correlated": correlated_figure,
+    }
+    decides = {
+        "weights": "H1 H2 H4",
+        "phase_plane": "H3 H5",
+        "training": "H6 H7",
+        "lengths": "H8 H9 H10",
+        "flow": "H11",
+        "two_tasks": "H13",
+        "correlated": "H14",
+    }
+    return deciding(drawn(run, makers, decides), decides)
 
 
 def trained_heads(run: Run) -> list[int]:
@@ -78,9 +77,10 @@ def phase_figure(run: Run) -> Chart:
         series = [Series(f"head {h + 1}", arrays["omega"][:, h], arrays["mu"][:, h]) for h in range(heads)]
         series.append(Series("end", arrays["omega"][-1], arrays["mu"][-1], style="points"))
         charts.append(Lines(f"Training, {heads} head{'s' if heads > 1 else ''}", "KQ weight ω", "OV weight μ", series))
-    arrays = run.part_arrays("flow-2")
-    series = [Series(f"head {h + 1}", arrays["omega"][0, :, h], arrays["mu"][0, :, h]) for h in range(2)]
-    charts.append(Lines("Gradient flow, 2 heads", "KQ weight ω", "OV weight μ", series))
+    if "flow-2" in run.parts():
+        arrays = run.part_arrays("flow-2")
+        series = [Series(f"head {h + 1}", arrays["omega"][0, :, h], arrays["mu"][0, :, h]) for h in range(2)]
+        charts.append(Lines("Gradient flow, 2 heads", "KQ weight ω", "OV weight μ", series))
     return Grid(
         "The phase plane of heads",
         tuple(charts),

@@ -31,7 +31,7 @@ from .config import RANDOM, UNLIMITED, Config, Training
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "few tasks are memorised, many make a learner that transfers to other data sets (G1, G4, G6); at this size it is "
@@ -45,6 +45,19 @@ TIMES = {
     "paper": "weeks (GPU)",
 }
 IDS = tuple(f"G{i}" for i in range(1, 15))
+NEEDS = {
+    "G1": ("references", "main*"),
+    "G2": ("references", "main*", "state-model=lstm*"),
+    "G3": ("references", "main*", "data*"),
+    **dict.fromkeys(("G4", "G5", "G6"), ("main*", "pool*")),
+    "G7": ("mlp*",),
+    "G8": ("main*", "state*"),
+    **dict.fromkeys(("G9", "G13"), ("bias*",)),
+    "G10": ("batch*", "bias*"),
+    "G11": ("batch*", "phase*"),
+    "G12": ("epsilon*", "bias*"),
+    "G14": (),
+}
 
 
 def _seeds(training: Training, n: int) -> tuple[Training, ...]:

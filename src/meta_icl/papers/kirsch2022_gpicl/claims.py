@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from meta_icl.analysis import plateau_length, power_law, rank_correlation
-from meta_icl.runs import Run, read_json
+from meta_icl.runs import Run, asked, read_json
 from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_least, at_most, is_true, within
 
 from .config import RANDOM, Training
@@ -40,15 +40,22 @@ def left_plateau(found: Found) -> Converged:
 
 def claims(run: Run) -> list[Claim]:
     """G1 .. G14; tolerances are those set for the reproduction."""
-    found, known = trainings_of(run), run.part("references").load_arrays("result")
-    return [
-        *transfer_claims(found, known),
-        *pool_claims(found),
-        *state_claims(found),
-        *plateau_claims(found),
-        claim("G14", "Fig. 13", "On frozen ImageNet features, CIFAR10 is learned in context to about 45 %", [],
-              "the weights of an ImageNet network are not part of this project"),
-    ]  # fmt: skip
+    found = trainings_of(run)
+    return asked(
+        run,
+        {
+            "G1 G2 G3": lambda run: transfer_claims(found, run.part_arrays("references")),
+            "G4 G5 G6 G7": lambda run: pool_claims(found),
+            "G8": lambda run: state_claims(found),
+            "G9 G10 G11 G12 G13": lambda run: plateau_claims(found),
+            "G14": lambda run: features_claim(),
+        },
+    )
+
+
+def features_claim() -> Claim:
+    statement = "On frozen ImageNet features, CIFAR10 is learned in context to about 45 %"
+    return claim("G14", "Fig. 13", statement, [], "the weights of an ImageNet network are not part of this project")
 
 
 PUBLISHED = read_json(Path(__file__).with_name("published.json"))["accuracy"]
@@ -134,10 +141,10 @@ def pool_claims(found: Found) -> list[Claim]:
     """G4 to G7: memorisation, task identification and general learning by the number of tasks."""
     pools = dict(sorted(of_study(found, "pool").items(), key=lambda pair: pair[0].n_tasks))
     general = of_study(found, "main")
-    first, last = next(iter(pools.items()), None), next(iter(general.items()))
+    first = next(iter(pools.items()), None)
     four, five, six = [], [], []
     if first is not None:
-        t, a = first
+        (t, a), last = first, next(iter(general.items()))
         four = [
             Check(f"n = {t.n_tasks}: improvement, seen", at_most(0.05), gains(a)["seen"].gain),
             Check(f"n = {t.n_tasks}: improvement, unseen", at_most(0.05), gains(a)["unseen"].gain),

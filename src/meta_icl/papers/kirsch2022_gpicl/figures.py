@@ -1,41 +1,40 @@
 """The figures of Kirsch et al. (2022), drawn from a finished run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .readings import Found, end, gains, of_study, phase, trainings_of
 
 
 def figures(run: Run) -> dict[str, Chart]:
     """Learning curves, the images of a task, phases, plateaus and the size of the state."""
-    found, known = trainings_of(run), run.part("references").load_arrays("result")
-    main = of_study(found, "main")
-    out: dict[str, Chart] = {
-        "learning": learning_figure(main, known),
-        "images": image_figure(next(iter(main.values()))),
+    found = trainings_of(run)
+    studies = {study: of_study(found, study) for study in ("main", "pool", "mlp", "bias")}
+    main, both = studies["main"], of_study(found, "state", "main")
+    makers: dict[str, Callable[[Run], Chart]] = {}
+    if main:
+        makers["learning"] = lambda run: learning_figure(main, run.part_arrays("references"))
+        makers["images"] = lambda run: image_figure(next(iter(main.values())))
+    if studies["pool"]:
+        makers["phases"] = lambda run: phase_figure(studies["pool"], main)
+    if studies["mlp"]:
+        makers["mlp"] = lambda run: mlp_figure(studies["mlp"])
+    if studies["bias"]:
+        makers["plateau"] = lambda run: loss_figure(studies["bias"])
+    if both:
+        makers["state"] = lambda run: state_figure(both)
+    decides = {
+        "learning": "G1 G2 G3 G14",
+        "phases": "G4 G5 G6",
+        "mlp": "G7",
+        "state": "G8",
+        "plateau": "G9 G10 G12 G13",
     }
-    if pools := of_study(found, "pool"):
-        out["phases"] = phase_figure(pools, main)
-    if rows := of_study(found, "mlp"):
-        out["mlp"] = mlp_figure(rows)
-    if rows := of_study(found, "bias"):
-        out["plateau"] = loss_figure(rows)
-    if rows := of_study(found, "state", "main"):
-        out["state"] = state_figure(rows)
-    return deciding(
-        out,
-        {
-            "learning": "G1 G2 G3 G14",
-            "phases": "G4 G5 G6",
-            "mlp": "G7",
-            "state": "G8",
-            "plateau": "G9 G10 G12 G13",
-        },
-    )
+    return deciding(drawn(run, makers, decides), decides)
 
 
 def learning_figure(main: Found, known: Mapping[str, np.ndarray]) -> Chart:

@@ -28,7 +28,7 @@ from .experiments import run as train_all
 from .figures import figures as trained_figures
 from .language import LanguageConfig, language_claims, language_figures, run_language
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "claims", "figures", "run"]
 
 FINDING = (
     "two layers learn in context when prefix-matching heads form and stop when these are removed (O1, O2, O3); with "
@@ -43,6 +43,12 @@ TIMES = {
     "language": "2 CPU-min",
 }
 IDS = tuple(f"O{i}" for i in range(1, 11))
+NEEDS = {
+    "O1": ("one-seed*", "two-seed*"),
+    **dict.fromkeys(("O2", "O3", "O5"), ("two-seed*",)),
+    "O4": ("one-seed*", "one_smeared-seed*"),
+    **dict.fromkeys((f"O{i}" for i in range(6, 11)), ()),
+}
 
 PRESETS = {
     "smoke": Config(

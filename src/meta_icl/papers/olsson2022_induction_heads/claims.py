@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from meta_icl.analysis.circuits import co_occur, onset
-from meta_icl.runs import Run
+from meta_icl.runs import Run, asked
 from meta_icl.runs.claims import Check, Claim, at_least, at_most, is_true
 
 from .experiments import MATCHES, MODELS, matching_heads, scores_of, seeds_of
@@ -21,13 +21,20 @@ def claim(number: int, statement: str, source: str, checks: list[Check], why_not
 
 def claims(run: Run) -> list[Claim]:
     """O1 .. O5; tolerances are those set for the reproduction (synthetic repeats). O6 .. O10 are of language models."""
-    return [*judged({name: seeds_of(run, name) for name in MODELS}), *undecided_language_claims()]
+    return asked(
+        run,
+        {
+            " ".join(f"O{i}" for i in range(1, 6)): lambda run: judged({name: seeds_of(run, name) for name in MODELS}),
+            " ".join(f"O{i}" for i in range(6, 11)): lambda run: undecided_language_claims(),
+        },
+    )
 
 
 def judged(found: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> list[Claim]:
     """The claims from what the seeds of every model left behind."""
     two, one, smeared = (found[name] for name in MODELS)
-    gaps = [scores_of(a)[-1] - scores_of(b)[-1] for a, b in zip(one, two, strict=True)]
+    # Claims about one model alone need no seeds of the others.
+    gaps = [scores_of(a)[-1] - scores_of(b)[-1] for a, b in zip(one, two, strict=bool(one and two))]
     learned = [a for a in two if scores_of(a)[-1] <= LEARNED]
     together = [
         float(co_occur(onset(a["step"], a["prefix"].max((1, 2))), onset(a["step"], scores_of(a)),
@@ -54,7 +61,8 @@ def judged(found: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> list[Clai
         ] if learned else [], nobody),
         claim(4, "With smeared keys one layer has the change too", "Argument 2", [
             Check("score of one layer less that with smeared keys, nats", at_least(1.0),
-                  [scores_of(a)[-1] - scores_of(b)[-1] for a, b in zip(one, smeared, strict=True)])]),
+                  [scores_of(a)[-1] - scores_of(b)[-1]
+                   for a, b in zip(one, smeared, strict=bool(one and smeared))])]),
         claim(5, "Heads that match prefixes copy", "Argument 4", [
             Check("median eigenvalue score of heads with prefix matching above .5", at_least(0.5), copying),
         ] if copying else [], "no head of the models that have learned matches prefixes (score above .5)"),

@@ -25,7 +25,7 @@ from .config import Config, Training
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "with few tasks the network is the Bayes estimator of its pool and poor on new tasks (V-1); with many it comes "
@@ -33,6 +33,17 @@ FINDING = (
 )
 TIMES = {"smoke": "1 CPU-min", "small": "19 CPU-min", "full": "~20 CPU-min", "paper": "weeks (GPU)"}
 IDS = ("B-1", *(f"V-{i}" for i in range(1, 14)), "T-1", "T-2")
+_MAIN = ("base-D*", "tiny-*", "mini-*", "narrow-*")  # the networks of a preset's one ladder
+NEEDS = {
+    "B-1": ("baseline",),
+    **dict.fromkeys(("V-1", "V-2", "V-8", "V-13"), _MAIN),
+    "V-7": (*_MAIN, "small-D*"),
+    **dict.fromkeys(("V-3", "V-4", "V-11"), ("base-D*",)),
+    **dict.fromkeys(("V-5", "V-6"), ("small-D*",)),
+    **dict.fromkeys(("V-9", "V-10"), ("large-*",)),
+    "V-12": ("base-*", "small-*"),
+    **dict.fromkeys(("T-1", "T-2"), ("narrow-*",)),
+}
 _LADDER = tuple(2**i for i in range(1, 21))
 _NARROW = tuple(Training(2**i, "narrow", d, batch, 4_000) for d in (2, 4) for batch in (16, 64) for i in range(1, 9))
 _PAPER = (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from meta_icl.evaluation import closest_approach, crossing
-from meta_icl.runs import Run
+from meta_icl.runs import Run, asked
 from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_least, at_most, is_true, within
 
 from .config import Training
@@ -46,12 +46,20 @@ def learned(*found: Mapping[str, np.ndarray]) -> Converged:
 def claims(run: Run) -> list[Claim]:
     """V-1 .. V-13, B-1 about the scale of the errors, and T-1, T-2; tolerances were set before the run."""
     found = trainings_of(run)
-    own = narrow_claims(found)
-    return [baseline_claim(run), *ends_claims(found), *threshold_claims(found), *shape_claims(found), *own]
+    return asked(
+        run,
+        {
+            "B-1": baseline_claim,
+            "V-1 V-2 V-8": lambda run: ends_claims(found),
+            "V-3 V-4 V-5 V-6 V-9 V-10 V-11 V-12": lambda run: threshold_claims(found),
+            "V-7 V-13": lambda run: shape_claims(found),
+            "T-1 T-2": lambda run: narrow_claims(found),
+        },
+    )
 
 
 def baseline_claim(run: Run) -> Claim:
-    ridge = run.part("baseline").load_arrays("result")["ridge"]
+    ridge = run.part_arrays("baseline")["ridge"]
     check = Check("error over D at the first position", absolute(1 + 0.25 / 8, 0.02), ridge[0])
     return claim("B-1", "Before any example the error over D is that of zero", "Fig. 2", [check], "")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from meta_icl.plotting import Chart, Grid, Lines, Series
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .experiments import SHARES, main_ladder, trainings_of
 
@@ -14,13 +14,23 @@ LEARNERS = {"ridge": "ridge", "dmmse": "dMMSE"}
 
 def figures(run: Run) -> dict[str, Chart]:
     """Errors and distances against M, over training, by position, and between tasks."""
-    ladder = main_ladder(trainings_of(run))
-    return {
-        "diversity": diversity_figure(ladder),
-        "training": training_figure(ladder),
-        "by_position": position_figure(ladder),
-        "between_tasks": arc_figure(ladder),
+    makers = {
+        "diversity": diversity_figure,
+        "training": training_figure,
+        "by_position": position_figure,
+        "between_tasks": arc_figure,
     }
+    decides = {
+        "diversity": "V-1 V-2 V-3 V-4 T-1 T-2",
+        "training": "V-5 V-6 V-7",
+        "by_position": "V-2 V-13",
+        "between_tasks": "V-8",
+    }
+    found = trainings_of(run)
+    if not found:  # a run of the reference learners alone
+        return {}
+    ladder = main_ladder(found)
+    return drawn(run, {name: lambda _, draw=draw: draw(ladder) for name, draw in makers.items()}, decides)
 
 
 def diversity_figure(ladder: Mapping[int, dict[str, np.ndarray]]) -> Chart:

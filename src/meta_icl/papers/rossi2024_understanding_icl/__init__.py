@@ -27,7 +27,7 @@ from .config import Config
 from .experiments import run
 from .figures import figures, story
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run", "story"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run", "story"]
 
 FINDING = (
     "a trained linear layer makes the predictions of one gradient step at every context length (R-2, R-4), and both, "
@@ -42,6 +42,16 @@ TIMES = {
     "paper": "hours (GPU)",
 }
 IDS = tuple(f"R-{i}" for i in range(1, 13))
+NEEDS = {
+    "R-1": (),
+    **dict.fromkeys(("R-2", "R-3", "R-4"), ("layer-D5-*",)),
+    "R-5": ("layer-D10-C50",),
+    "R-6": ("softmax-*",),
+    "R-7": ("linear-*", "softmax-*"),
+    **dict.fromkeys(("R-8", "R-9"), ("layer-D10-C10",)),
+    "R-10": ("lstm-uni-*",),
+    **dict.fromkeys(("R-11", "R-12"), ("lstm-bi-*",)),
+}
 _LINEAR = tuple(("linear", depth, c) for depth in (2, 3) for c in (2, 10, 26))
 _SOFTMAX = tuple(("softmax", depth, c) for depth in (1, 2) for c in (2, 10, 26))
 # Shrunk: five context lengths in batches of 512 (with 256 some seeds stop at a worse loss, and R-3 fails); up to three

@@ -14,7 +14,7 @@ from meta_icl.analysis import from_products, gradient_descent_construction, roll
 from meta_icl.evaluation import alignment, alignment_with, loss_on, mean_loss, sensitivities
 from meta_icl.models import Concatenated, InContextLearner, Learner, lstm, von_oswald
 from meta_icl.prompt import Prompt
-from meta_icl.runs import Run, read_json
+from meta_icl.runs import Run, read_json, those_there
 from meta_icl.sweeps import run_parts
 from meta_icl.tasks import LinearRegression, Uniform
 from meta_icl.training import Optimiser, train
@@ -170,9 +170,13 @@ def run(config: Config, run: Run) -> None:
     layers |= {"layer-D1-C10": {"d": 1, "n_context": 10, **narrow}}
     parts = lstms | stacks | {name: {"kind": "layer", **sizes} for name, sizes in layers.items()}  # the longest first
     run_parts(run, train_part, {name: {**sizes, "config": shared} for name, sizes in parts.items()})
-    run.save_arrays("best_rate", measure_best_rates(config))
-    run.save_arrays("rate_sweep", measure_rate_sweep(layer_of(run, 10, 50), config))
-    run.save_arrays("rollouts", measure_rollouts(layer_of(run, 10, 10), config))
+    measures = {
+        "best_rate": lambda run: measure_best_rates(config),
+        "rate_sweep": lambda run: measure_rate_sweep(layer_of(run, 10, 50), config),
+        "rollouts": lambda run: measure_rollouts(layer_of(run, 10, 10), config),
+    }
+    for name, arrays in those_there(run, measures).items():
+        run.save_arrays(name, arrays)
 
 
 # What is measured without training.

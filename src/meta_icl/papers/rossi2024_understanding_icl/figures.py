@@ -1,6 +1,7 @@
 """The figures of Rossi et al. (2024), drawn from a finished run."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -17,30 +18,40 @@ from meta_icl.plotting import (
     over_seeds,
     weight_products,
 )
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .experiments import LOOPS, closed_form_loss, contexts_of, lstms_of, published, regression, stacks_of
 
 
 def figures(run: Run) -> dict[str, Chart]:
     """The post's figures, interactive where the post's are, with its curves drawn beside ours."""
-    out: dict[str, Chart] = {
-        "moving_task": moving_task_figure(run),
-        "loss_by_context": loss_by_context_figure(run),
-        "training_by_context": training_slider(run),
-        "alignment_by_context": alignment_slider(run),
-        "learning_rate": rate_slider(run),
-        "dampening": dampening_slider(run),
-        "gradients": gradient_figure(run),
-        "weights": weights_figure(run),
+    makers = {
+        "moving_task": moving_task_figure,
+        "loss_by_context": loss_by_context_figure,
+        "training_by_context": training_slider,
+        "alignment_by_context": alignment_slider,
+        "learning_rate": rate_slider,
+        "dampening": dampening_slider,
+        "gradients": gradient_figure,
+        "weights": weights_figure,
     }
     for kind, number in (("softmax", 7), ("linear", 8)):
         if stacks_of(run, kind):
-            out[f"depth_{kind}"] = depth_figure(run, kind, number)
+            makers[f"depth_{kind}"] = partial(depth_figure, kind=kind, number=number)
     if any(name.startswith("lstm") for name in run.parts()):
-        out["lstm"] = lstm_figure(run)
-        out["lstm_alignment"] = lstm_alignment_figure(run)
-    return out
+        makers |= {"lstm": lstm_figure, "lstm_alignment": lstm_alignment_figure}
+    decides = {
+        "loss_by_context": "R-2",
+        "training_by_context": "R-2 R-3",
+        "alignment_by_context": "R-4",
+        "learning_rate": "R-5",
+        "depth_softmax": "R-6",
+        "depth_linear": "R-7",
+        "dampening": "R-8 R-9",
+        "lstm": "R-10 R-11 R-12",
+        "lstm_alignment": "R-10 R-11 R-12",
+    }
+    return drawn(run, makers, decides)
 
 
 def story(run: Run) -> dict[str, str]:

@@ -23,7 +23,7 @@ from .config import Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "a layer of linear attention learns one gradient step, and the delta rule stands between it and Mesa (F-2, F-4); "
@@ -32,6 +32,15 @@ FINDING = (
 )
 TIMES = {"smoke": "2 min", "small": "30 CPU-min", "full": "~2 CPU-hours", "paper": "hours (GPU)"}
 IDS = ("F-2", "F-3", "F-4", *(f"{k}-{i}" for k in "LMPQR" for i in (1, 2)), "Q-3", "R-3", "G-1")
+NEEDS = {
+    **dict.fromkeys(("F-2", "F-3", "F-4"), ("rule-*",)),
+    "Q-1": ("recall-*",),
+    "Q-2": ("sweep-*",),
+    "Q-3": ("single-*",),
+    "M-1": ("recall-mesa",),
+    **dict.fromkeys(("L-1", "L-2"), ("style-*",)),
+    **dict.fromkeys(("P-1", "P-2", "R-1", "R-2", "R-3", "M-2", "G-1"), ()),
+}
 
 PRESETS = {
     "smoke": Config(

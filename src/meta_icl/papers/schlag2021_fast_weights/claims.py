@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_icl.algorithms import hebbian_error, least_squares_error
-from meta_icl.runs import Run
+from meta_icl.runs import Run, asked
 from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most, is_true, relative, within
 
 from .experiments import CG_STEPS, RECALL, RULES, SINGLE, STYLES, plateau, swept
@@ -48,13 +48,18 @@ def claims(run: Run) -> list[Claim]:
         Claim(f"schlag2021/{id}", statement, source, undecided=REASONS[id[0]])
         for id, (source, statement) in UNDECIDED.items()
     ]
-    return [
-        *claims_rules(run, int(sizes["d"])),
-        *claims_recall(run, int(sizes["pairs"])),
-        claim_widths(swept(run), sizes["widths"]),
-        *claims_styles(run),
-        *undecided,
-    ]
+    return asked(
+        run,
+        {
+            "F-2 F-3 F-4": lambda run: claims_rules(run, int(sizes["d"])),
+            "Q-1": lambda run: claim_recall(run, int(sizes["pairs"])),
+            "Q-3": lambda run: claim_convolution(run, int(sizes["pairs"])),
+            "M-1": lambda run: claim_steps(run, int(sizes["pairs"])),
+            "Q-2": lambda run: claim_widths(swept(run), sizes["widths"]),
+            "L-1 L-2": claims_styles,
+            " ".join(UNDECIDED): lambda run: undecided,
+        },
+    )
 
 
 def claims_rules(run: Run, d: int) -> list[Claim]:
@@ -98,51 +103,42 @@ def claims_rules(run: Run, d: int) -> list[Claim]:
     ]
 
 
-def claims_recall(run: Run, pairs: int) -> list[Claim]:
-    def part(kind: str, name: str, conv: str = "") -> Mapping[str, np.ndarray]:
-        return run.part_arrays(f"{kind}-{name}{conv}")
+def begun(arrays: Mapping[str, np.ndarray], pairs: int) -> Converged:
+    """The guard: training has left the loss of a guess among the values in the context."""
+    return Converged("training loss / log P", at_most(LEFT), plateau(arrays, pairs))
 
-    def begun(arrays: Mapping[str, np.ndarray]) -> Converged:
-        return Converged("training loss / log P", at_most(LEFT), plateau(arrays, pairs))
 
+def claim_recall(run: Run, pairs: int) -> Claim:
+    found = {name: run.part_arrays(f"recall-{name}") for name in RECALL}
     recall = [
-        Check(
-            f"{name}: accuracy", at_least(0.98), part("recall", name)["score/1x"], converged=begun(part("recall", name))
-        )
-        for name in RECALL
+        Check(f"{name}: accuracy", at_least(0.98), a["score/1x"], converged=begun(a, pairs))
+        for name, a in found.items()
     ]
-    single = [
-        Check(
-            f"{name}: accuracy with - without",
-            at_least(0),
-            part("single", name, "-conv=True")["score/1x"] - part("single", name, "-conv=False")["score/1x"],
-            converged=begun(part("single", name, "-conv=True")),
-        )
-        for name in SINGLE
-    ]
-    losses = part("recall", "mesa")["cg"]
+    statement = "Two layers of attention, DeltaNet, Gated DeltaNet and Mesa recall all pairs"
+    return claim(
+        "Q-1", "Zoology", statement, recall, note="at width 32 and 32 tokens; published at width 64 and 64 tokens"
+    )
+
+
+def claim_convolution(run: Run, pairs: int) -> Claim:
+    single = []
+    for name in SINGLE:
+        with_one, without = (run.part_arrays(f"single-{name}-conv={conv}") for conv in (True, False))
+        gained = with_one["score/1x"] - without["score/1x"]
+        guard = begun(with_one, pairs)
+        single.append(Check(f"{name}: accuracy with - without", at_least(0), gained, converged=guard))
+    statement = "Without its convolution one recurrent layer recalls less"
+    return claim("Q-3", "implementations of the family", statement, single)
+
+
+def claim_steps(run: Run, pairs: int) -> Claim:
+    arrays = run.part_arrays("recall-mesa")
+    losses = arrays["cg"]
     monotone = Check("largest rise of the loss with more steps, nats", at_most(1e-3), np.diff(losses).max(axis=1))
     ten, most = CG_STEPS.index(10), len(CG_STEPS) - 1
     flat = Check("loss at 10 steps - at 30, nats", at_most(1e-3), losses[:, ten] - losses[:, most])
-    return [
-        claim(
-            "Q-1",
-            "Zoology",
-            "Two layers of attention, DeltaNet, Gated DeltaNet and Mesa recall all pairs",
-            recall,
-            note="at width 32 and 32 tokens; published at width 64 and 64 tokens",
-        ),
-        claim(
-            "Q-3", "implementations of the family", "Without its convolution one recurrent layer recalls less", single
-        ),
-        claim(
-            "M-1",
-            "MesaNet, Fig. 7",
-            "The loss of Mesa falls with steps of conjugate gradient",
-            [monotone, flat],
-            converged=begun(part("recall", "mesa")),
-        ),
-    ]
+    statement = "The loss of Mesa falls with steps of conjugate gradient"
+    return claim("M-1", "MesaNet, Fig. 7", statement, [monotone, flat], converged=begun(arrays, pairs))
 
 
 def claim_widths(found: Mapping[str, np.ndarray], widths: np.ndarray) -> Claim:

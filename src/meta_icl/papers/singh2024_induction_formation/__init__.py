@@ -22,7 +22,7 @@ from .config import CLAMPS, Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "heads are additive, single ones learn later, and a clamped subcircuit brings the drop forward (S5, S6, S8); after "
@@ -30,6 +30,12 @@ FINDING = (
 )
 TIMES = {"smoke": "1 CPU-min", "small": "13 CPU-min", "paper": "~2 CPU-hours"}
 IDS = tuple(f"S{i}" for i in range(1, 11))
+NEEDS = {
+    **dict.fromkeys((*(f"S{i}" for i in range(1, 6)), "S7", "S10"), ("free-*",)),
+    "S6": ("free-*", "only_*"),
+    "S8": ("free-*", "layer1-*", "match-*", "layer1_copy-*", "only_0-*"),
+    "S9": ("toy",),
+}
 
 PRESETS = {
     "smoke": Config(seeds=1, steps=6, conditions=("layer1", "match", "layer1+copy", "only 0"), classes=(), labels=(),

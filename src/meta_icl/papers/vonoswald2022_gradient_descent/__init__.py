@@ -21,7 +21,7 @@ from .config import Config
 from .experiments import run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "training finds the construction: one layer is a gradient step, two looped ones are GD++ (VO-4, VO-6, VO-14); "
@@ -29,6 +29,15 @@ FINDING = (
 )
 TIMES = {"smoke": "2 min", "small": "~23 CPU-min", "paper": "2 h (GPU)"}
 IDS = tuple(f"VO-{i}" for i in range(1, 25))
+NEEDS = {
+    **dict.fromkeys(("VO-1", "VO-2", "VO-24"), ()),
+    **dict.fromkeys((*(f"VO-{i}" for i in (*range(3, 8), *range(9, 13))), "VO-17", "VO-18"), ("K1",)),
+    "VO-8": ("K1-d*",),
+    **dict.fromkeys((f"VO-{i}" for i in range(13, 17)), ("K2", "K5")),
+    "VO-19": ("K1", "softmax-*"),
+    "VO-20": ("sine-*",),
+    **dict.fromkeys((f"VO-{i}" for i in range(21, 24)), ("separate-*",)),
+}
 
 PRESETS = {
     "smoke": Config(

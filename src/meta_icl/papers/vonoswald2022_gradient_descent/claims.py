@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meta_icl.runs import Run, read_json
+from meta_icl.runs import Run, asked, read_json
 from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most, is_true, relative, within
 
 from .measures import AFTER, DEEP_SCALES, INPUT_SCALES, OTHER_SCALES, REPLACED, TARGET_SCALES
@@ -20,18 +20,20 @@ ZERO_LOSS = 0.5 * D * HALF_RANGE**2 / 3
 
 def claims(run: Run) -> list[Claim]:
     """VO-1 .. VO-24; tolerances were fixed before any run."""
-    single, deep, rollouts = (run.load_arrays(name) for name in ("single", "deep", "rollouts"))
-    found = [
-        *claims_constructions(run.load_arrays("constructions")),
-        *claims_single(single),
-        claim_sizes(run.load_arrays("sizes")),
-        *claims_shifted(single),
-        *claims_deep(deep),
-        *claims_rollouts(rollouts, trained(single)),
-        claim_softmax(run, single),
-        claim_sine(run),
-        *claims_separate(run),
-    ]
+    found = asked(
+        run,
+        {
+            "VO-1 VO-2 VO-24": lambda run: claims_constructions(run.load_arrays("constructions")),
+            "VO-3 VO-4 VO-5 VO-6 VO-7": lambda run: claims_single(run.load_arrays("single")),
+            "VO-8": lambda run: claim_sizes(run.load_arrays("sizes")),
+            "VO-9 VO-10 VO-11 VO-12": lambda run: claims_shifted(run.load_arrays("single")),
+            "VO-13 VO-14 VO-15 VO-16": lambda run: claims_deep(run.load_arrays("deep")),
+            "VO-17 VO-18": lambda run: claims_rollouts(run.load_arrays("rollouts"), trained(run.load_arrays("single"))),
+            "VO-19": lambda run: claim_softmax(run, run.load_arrays("single")),
+            "VO-20": claim_sine,
+            "VO-21 VO-22 VO-23": claims_separate,
+        },
+    )
     return sorted(found, key=lambda one: int(one.id.rsplit("-", 1)[1]))
 
 

@@ -1,6 +1,6 @@
 """The run: every training, then what is measured on trained and constructed weights."""
 
-from meta_icl.runs import Run
+from meta_icl.runs import Run, those_there
 from meta_icl.sweeps import run_parts
 
 from .config import Config
@@ -38,8 +38,12 @@ def run(config: Config, run: Run) -> None:
     }  # the longest first, so that the cores finish together
     shared = {"seeds": c.seeds, "n_eval": c.n_eval}
     run_parts(run, train_part, {name: {**arguments, **shared} for name, arguments in parts.items()})
-    run.save_arrays("constructions", measure_constructions())
-    run.save_arrays("single", measure_single(run, c))
-    run.save_arrays("sizes", measure_sizes(run, c))
-    run.save_arrays("deep", measure_deep(run, c))
-    run.save_arrays("rollouts", measure_rollouts(run, c))
+    measures = {
+        "constructions": lambda run: measure_constructions(),
+        "single": lambda run: measure_single(run, c),
+        "sizes": lambda run: measure_sizes(run, c),
+        "deep": lambda run: measure_deep(run, c),
+        "rollouts": lambda run: measure_rollouts(run, c),
+    }
+    for name, arrays in those_there(run, measures).items():
+        run.save_arrays(name, arrays)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .measures import DEEP_SCALES, INPUT_SCALES, LOOPS, OTHER_SCALES, REPLACED, TARGET_SCALES
 from .training import D, N
@@ -11,29 +11,27 @@ from .training import D, N
 
 def figures(run: Run) -> dict[str, Chart]:
     """The paper's figures 2, 3 and 5 and the weights, with reference algorithms on the same prompts."""
-    single, sizes, deep, rollouts = (run.load_arrays(name) for name in ("single", "sizes", "deep", "rollouts"))
-    return deciding(
-        {
-            "training": training_figure(run, single),
-            "weights": weights_figure(run, single),
-            "sizes": sizes_figure(sizes),
-            "shifted": shifted_figure(single),
-            "deep": deep_figure(run, deep),
-            "rollouts": rollout_figure(rollouts),
-            "separate": separate_figure(run),
-            "sine": sine_figure(run),
-        },
-        {
-            "training": "VO-3 VO-4 VO-5",
-            "weights": "VO-6 VO-7",
-            "sizes": "VO-8",
-            "shifted": "VO-9 VO-10 VO-11 VO-12",
-            "deep": "VO-13 VO-14 VO-15 VO-16",
-            "rollouts": "VO-17 VO-18",
-            "sine": "VO-20",
-            "separate": "VO-21 VO-22 VO-23",
-        },
-    )
+    makers = {
+        "training": lambda run: training_figure(run, run.load_arrays("single")),
+        "weights": lambda run: weights_figure(run, run.load_arrays("single")),
+        "sizes": lambda run: sizes_figure(run.load_arrays("sizes")),
+        "shifted": lambda run: shifted_figure(run.load_arrays("single")),
+        "deep": lambda run: deep_figure(run, run.load_arrays("deep")),
+        "rollouts": lambda run: rollout_figure(run.load_arrays("rollouts")),
+        "separate": separate_figure,
+        "sine": sine_figure,
+    }
+    decides = {
+        "training": "VO-3 VO-4 VO-5",
+        "weights": "VO-6 VO-7",
+        "sizes": "VO-8",
+        "shifted": "VO-9 VO-10 VO-11 VO-12",
+        "deep": "VO-13 VO-14 VO-15 VO-16",
+        "rollouts": "VO-17 VO-18",
+        "sine": "VO-20",
+        "separate": "VO-21 VO-22 VO-23",
+    }
+    return deciding(drawn(run, makers, decides), decides)
 
 
 def level(name: str, steps: np.ndarray, value: float) -> Series:
@@ -47,7 +45,7 @@ def training_figure(run: Run, single: dict[str, np.ndarray]) -> Chart:
         over_seeds("one linear layer", one["step"], one["eval"]),
         level("one gradient step", one["step"], float(single["gd"][0])),
     ]
-    for heads in (1, 2):
+    for heads in (heads for heads in (1, 2) if f"softmax-{heads}" in run.parts()):
         arrays = run.part_arrays(f"softmax-{heads}")
         series.append(over_seeds(f"softmax, {heads} head{'s'[: heads - 1]}", arrays["step"], arrays["eval"]))
     return Lines("One layer of attention (Fig. 2 left)", "training step", "half-MSE", tuple(series))

@@ -19,10 +19,10 @@ Command: `meta-icl reproduce zhang2025`. Times on two CPU cores: see `TIMES`.
 
 from .claims import claims
 from .config import Config
-from .experiments import run
+from .experiments import SPECTRA, run
 from .figures import figures
 
-__all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
+__all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
     "merged keys and queries learn in one drop, separate ones of rank one in plateaus of principal component "
@@ -30,6 +30,20 @@ FINDING = (
 )
 TIMES = {"smoke": "30 s", "small": "7 CPU-min", "paper": "1 h"}
 IDS = tuple(f"Z{i}" for i in range(1, 12))
+_FLOWS = tuple(f"separate-{name}" for name in SPECTRA)
+NEEDS = {
+    "Z1": ("merged", "sampled-merged"),
+    "Z2": ("mlp",),
+    "Z3": ("white-*",),
+    "Z4": (*_FLOWS, *(f"sampled-{name}" for name in SPECTRA)),
+    "Z5": _FLOWS,
+    "Z6": ("merged", *_FLOWS, "white-*", "sampled-linear", "sampled-half-rate"),
+    "Z7": ("rank-*",),
+    "Z8": ("mixture-*",),
+    "Z9": ("softmax-*",),
+    "Z10": ("init-*", "merged-init-*"),
+    "Z11": ("heads-*",),
+}
 
 PRESETS = {
     "smoke": Config(

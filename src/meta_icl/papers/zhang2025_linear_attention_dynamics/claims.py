@@ -7,14 +7,27 @@ import numpy as np
 
 from meta_icl.algorithms import time_course
 from meta_icl.analysis import first_below, nearest_plateau, plateaus
-from meta_icl.runs import Check, Claim, Converged, Rule, Run, absolute, at_least, at_most, is_true, relative, within
+from meta_icl.runs import (
+    Check,
+    Claim,
+    Converged,
+    Rule,
+    Run,
+    absolute,
+    asked,
+    at_least,
+    at_most,
+    is_true,
+    relative,
+    within,
+)
 
 from .experiments import SPECTRA, covariance
 
 
 def claims(run: Run) -> list[Claim]:
     """Z1 .. Z11."""
-    return [claim(run) for claim in (z1, z2, z3, z4, z5, z6, z7, z8, z9, z10, z11)]
+    return asked(run, {f"Z{i}": make for i, make in enumerate((z1, z2, z3, z4, z5, z6, z7, z8, z9, z10, z11), 1)})
 
 
 # Quantity, rule, measured (a number or one per seed), and the guard, if it has one.

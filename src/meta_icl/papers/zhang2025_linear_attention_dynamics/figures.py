@@ -1,59 +1,62 @@
 """The figures of Zhang et al. (2025), drawn from a finished run."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from meta_icl.plotting import Bars, Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds, thin
-from meta_icl.runs import Run
+from meta_icl.runs import Run, drawn
 
 from .experiments import SPECTRA
 
 
 def figures(run: Run) -> dict[str, Chart]:
     """The paper's figures, with the levels of theory drawn in."""
-    charts = {
-        "merged": merged_figure(run),
-        "separate": spectra_figure(
-            run,
-            "separate-",
-            "time / tau",
-            "Separate keys and queries of rank one: a plateau per eigenvector",
-            "Population gradient flow from several seeds: heights are universal, times are not.",
-        ),
-        "sampled": spectra_figure(
-            run,
-            "sampled-",
-            "step",
-            "Separate attention, gradient descent on finite sets of prompts",
-            "Every seed has its own set. Dashed: population flow from the same weights, without a sample.",
-        ),
-        "time_course": time_course_figure(run),
-        "maps": maps_figure(run),
-        "inits": init_figure(run),
-        "mixture": mixture_figure(run),
-        "softmax": softmax_figure(run),
-        "conserved": conserved_figure(run),
+    flow = partial(
+        spectra_figure,
+        start="separate-",
+        x_label="time / tau",
+        title="Separate keys and queries of rank one: a plateau per eigenvector",
+        caption="Population gradient flow from several seeds: heights are universal, times are not.",
+    )
+    sampled = partial(
+        spectra_figure,
+        start="sampled-",
+        x_label="step",
+        title="Separate attention, gradient descent on finite sets of prompts",
+        caption="Every seed has its own set. Dashed: population flow from the same weights, without a sample.",
+    )
+    makers: dict[str, Callable[[Run], Chart]] = {
+        "merged": merged_figure,
+        "separate": flow,
+        "sampled": sampled,
+        "time_course": time_course_figure,
+        "maps": maps_figure,
+        "inits": init_figure,
+        "mixture": mixture_figure,
+        "softmax": softmax_figure,
+        "conserved": conserved_figure,
     }
     for name, start, title in (
         ("ranks", "rank-", "Rank of keys and queries, D = 8, 9 heads"),
         ("few_heads", "heads-", "Fewer heads than dimensions, D = 4, rank one"),
     ):
-        if found := run.arrays_of_parts(start):
-            charts[name] = first_seeds_figure(found, start.removesuffix("-"), title)
-    return deciding(
-        charts,
-        {
-            "merged": "Z1 Z2",
-            "time_course": "Z3",
-            "separate": "Z4",
-            "maps": "Z5",
-            "conserved": "Z6",
-            "ranks": "Z7",
-            "mixture": "Z8",
-            "softmax": "Z9",
-            "inits": "Z10",
-            "few_heads": "Z11",
-        },
-    )
+        if any(part.startswith(start) for part in run.parts()):
+            makers[name] = partial(first_seeds_figure, start=start, title=title)
+    decides = {
+        "merged": "Z1 Z2",
+        "time_course": "Z3",
+        "separate": "Z4",
+        "maps": "Z5",
+        "conserved": "Z6",
+        "ranks": "Z7",
+        "mixture": "Z8",
+        "softmax": "Z9",
+        "inits": "Z10",
+        "few_heads": "Z11",
+    }
+    return deciding(drawn(run, makers, decides), decides)
 
 
 def curves(arrays: dict[str, np.ndarray], label: str = "seed") -> list[Series]:
@@ -121,8 +124,9 @@ def maps_figure(run: Run) -> Chart:
     )
 
 
-def first_seeds_figure(found: dict[str, dict[str, np.ndarray]], what: str, title: str) -> Chart:
+def first_seeds_figure(run: Run, start: str, title: str) -> Chart:
     """The first seed of every part, over the logarithm of time."""
+    found, what = run.arrays_of_parts(start), start.removesuffix("-")
     series = [Series(f"{what} {n}", *thin(np.maximum(a["times"], 1.0), a["loss"][0])) for n, a in sorted(found.items())]
     levels = level_lines(next(iter(found.values()))["levels"])
     return Lines(title, "time / tau", "mean squared error", series, log_x=True, h_lines=levels)
