@@ -25,6 +25,23 @@ def figures(run: Run) -> dict[str, Chart]:
     return drawn(run, makers, decides)
 
 
+CHANGED = {
+    "plain": "Plain prompts",
+    "skewed": "Skewed inputs",
+    "half": "Inputs in a half subspace",
+    "noisy": "Noisy labels",
+    "orthants": "Context and query in different orthants",
+}
+
+
+def words(t: Training) -> str:
+    """A network as the figures name it: what it was trained on, and its size."""
+    more = [f"label noise {t.noise:g}"] if t.noise else []
+    more += ["curriculum"] if t.curriculum else []
+    more += [f"{n:,} {what}" for n, what in ((t.functions, "functions"), (t.prompts, "prompts")) if n]
+    return ", ".join([f"{t.family} functions, d = {t.d}", f"{t.size} decoder", *more])
+
+
 def error_figure(run: Run, t: Training) -> Chart:
     arrays = part_arrays(run, t.name)
     k, last = np.arange(arrays["error"].shape[2]), arrays["error"][-1]
@@ -34,7 +51,7 @@ def error_figure(run: Run, t: Training) -> Chart:
             series.append(Series(name.replace("_", " "), k, arrays[name], style="dashed"))
     caption = "Squared error over that of the zero predictor; band: 90 % bootstrap interval over prompts, first seed."
     return Lines(
-        f"Error by number of examples (Fig. {'4b' if t.noise else 2}): {t.name}",
+        f"Error by number of examples (Fig. {'4b' if t.noise else 2}): {words(t)}",
         "examples k",
         "error / zero predictor's",
         tuple(series),
@@ -52,8 +69,8 @@ def changed_figure(run: Run, t: Training) -> Chart:
             Series("least squares", k, np.minimum(arrays[f"{name}_least_squares"], 10), style="dashed"),
             Series("three neighbours", k, arrays[f"{name}_neighbours"], style="dotted"),
         )
-        charts.append(Lines(f"{name} prompts", "examples k", "error / zero predictor's", series))
-    return Grid(f"Changed prompts (Figs. 4, 8): {t.name}", tuple(charts), 3)
+        charts.append(Lines(CHANGED[name], "examples k", "error / zero predictor's", series))
+    return Grid(f"Changed prompts (Figs. 4, 8): {words(t)}", tuple(charts), 3)
 
 
 def reference_figure(run: Run) -> Chart:
@@ -62,7 +79,7 @@ def reference_figure(run: Run) -> Chart:
     charts = []
     for name in ("plain", "skewed", "half", "orthants"):
         series = tuple(Series(label, BASELINE_KS, found[f"{name}_{key}"]) for key, label in labels.items())
-        charts.append(Lines(f"{name} prompts", "examples k", "error / zero predictor's", series, log_y=False))
+        charts.append(Lines(CHANGED[name], "examples k", "error / zero predictor's", series, log_y=False))
     return Grid("Reference learners, d = 20 (Figs. 2, 4b, 5a, 5c, 5d)", tuple(charts), 2)
 
 

@@ -9,6 +9,8 @@ from meta_icl.runs import Run, drawn
 
 from .experiments import MODELS, scores_of, seeds_of
 
+WORDS = {"two": "two layers", "one": "one layer", "one_smeared": "one layer, smeared keys"}
+
 
 def figures(run: Run) -> dict[str, Chart]:
     """Scores of in-context learning and of heads while training; heads by prefix matching and copying."""
@@ -22,11 +24,11 @@ def figures(run: Run) -> dict[str, Chart]:
 def change_figure(run: Run) -> Chart:
     found = {name: seeds for name in MODELS if (seeds := seeds_of(run, name))}
     score = [
-        over_seeds(name.replace("_", " "), seeds[0]["step"], np.stack([scores_of(a) for a in seeds], -1))
+        over_seeds(WORDS[name], seeds[0]["step"], np.stack([scores_of(a) for a in seeds], -1))
         for name, seeds in found.items()
     ]
     prefix = [
-        over_seeds(name.replace("_", " "), seeds[0]["step"],
+        over_seeds(WORDS[name], seeds[0]["step"],
                    np.stack([a["prefix"].max((1, 2)) for a in seeds], -1))
         for name, seeds in found.items()
     ]  # fmt: skip
