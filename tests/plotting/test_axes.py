@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.plotting import Grid, Lines, Series, Slider, draw, over_seeds, told, tree
-from meta_icl.plotting.axes import GAP, log_ticks, named_ends, shared_range, staggered
+from meta_icl.plotting.axes import GAP, log_ticks, named_ends, room_for, shared_range, staggered
 
 
 def lines(ends, x=(0.0, 1.0), **options):
@@ -66,8 +66,8 @@ def test_ticks_lie_inside_and_read_as_what_they_are(low, span):
     [
         (0.0, 2.0, ["1", "3", "10", "30", "100"]),
         (-0.1, 1.2, ["1", "2", "5", "10"]),
-        (-6.0, 2.0, ["10^{−6}", "10^{−4}", "0.01", "1", "100"]),
-        (3.0, 6.0, ["1000", "10^{4}", "10^{5}", "10^{6}"]),
+        (-6.0, 2.0, ["10^{−6}", "0.0001", "0.01", "1", "100"]),
+        (3.0, 6.0, ["1000", "10,000", "100,000", "10^{6}"]),
     ],
 )
 def test_ticks_of_common_axes(low, high, texts):
@@ -105,3 +105,13 @@ def test_names_of_close_levels_stand_in_columns():
     assert staggered([0.5, 0.51, 0.1, 0.52, 0.53], (0.0, 1.0), False) == [0, 1, 0, 2, 2]
     assert staggered([1.0, 10.0, 10.1], (0.0, 1.0), True) == [0, 0, 1]
     assert staggered([1.0, 1.0], None, False) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "log", "fits"),
+    [(0.0, 50.0, False, True), (0.0, 20.0, False, False), (1.0, 10.0, True, True), (50.0, 100.0, True, False)],
+)
+def test_names_of_intervals_stand_upright_where_they_fit(start, end, log, fits):
+    """Seven letters take a fifth of an axis, which goes from 0 to 100, or from 1 to 100 by its logarithm."""
+    assert room_for("phase 1", start, end, (0.0, 2.0) if log else (0.0, 100.0), log) == fits
+    assert not room_for("phase 1", start, end, None, log)

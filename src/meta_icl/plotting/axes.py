@@ -74,7 +74,7 @@ def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _power(k: int) -> str:
-    return _plain(10.0**k) if -3 <= k <= 3 else f"10^{{{k}}}".replace("-", "−")
+    return _plain(10.0**k) if -4 <= k <= 5 else f"10^{{{k}}}".replace("-", "−")
 
 
 def _plain(value: float) -> str:
@@ -109,6 +109,14 @@ def named_ends(chart: Lines, x_range: Range | None, y_range: Range | None) -> li
     places = _apart(wanted)
     far = max(abs(place - want) for place, want in zip(places, wanted, strict=True))
     return places if far <= 2.1 * GAP else None
+
+
+def room_for(label: str, start: float, end: float, range_: Range | None, log: bool) -> bool:
+    """Whether the name of an interval of x fits above it, in a chart that stands beside others."""
+    if range_ is None or (log and start <= 0):
+        return False
+    low, high = (math.log10(start), math.log10(end)) if log else (start, end)
+    return high - low >= 0.03 * len(label) * (range_[1] - range_[0])
 
 
 def staggered(levels: Sequence[float], range_: Range | None, log: bool) -> list[int]:

@@ -21,6 +21,7 @@ from meta_icl.plotting.axes import (
     log_ticks,
     named_ends,
     read_with_two_decimals,
+    room_for,
     shared_names,
     shared_range,
     smallest_positive,
@@ -207,12 +208,13 @@ def _lines(axes: "Axes", chart: Lines, named: bool) -> None:
     write: dict[str, Any] = {"color": INK["muted"], "fontsize": 8}
     clear = {"facecolor": INK["paper"], "alpha": 0.75, "edgecolor": "none", "pad": 0.4}  # of what it stands on
     up, across = ("data", "axes fraction"), ("axes fraction", "data")
+    ranges = shared_range([chart], "x"), shared_range([chart], "y")
     for i, (label, start, end) in enumerate(chart.spans):
         axes.axvspan(start, end, color=INK[SPANS[i % len(SPANS)]], alpha=0.13, linewidth=0, zorder=0)
-        axes.annotate(mathtext(label), (start, 1), (3, -3), up, "offset points", va="top", **write)
+        turned = {} if room_for(label, start, end, ranges[0], chart.log_x) else {"rotation": 90}
+        axes.annotate(mathtext(label), (start, 1), (3, -3), up, "offset points", va="top", **turned, **write)
     for rank, (series, look) in enumerate(zip(chart.series, styled, strict=True)):
         _curve(axes, series, look, floor, rank, len(chart.series))
-    ranges = shared_range([chart], "x"), shared_range([chart], "y")
     _scale(axes.set_xscale, axes.xaxis, chart.log_x, ranges[0])
     _scale(axes.set_yscale, axes.yaxis, chart.log_y, ranges[1])
     columns = staggered([value for _, value in chart.h_lines], ranges[1], chart.log_y)
@@ -300,9 +302,10 @@ def _bars(axes: "Axes", chart: Bars) -> None:
     axes.set_ylabel(mathtext(chart.y_label))
 
 
-def numbers_fit(shape: tuple[int, ...]) -> bool:
-    """Whether every cell of a matrix of this shape has room for a number, in a place of some 3.4 by 2.6 inches."""
-    return min(3.4 / shape[1], 2.6 / shape[0]) >= 0.36
+def numbers_fit(shape: tuple[int, ...], beside: int = 0) -> bool:
+    """Whether every cell of a matrix of this shape has room for a number, in a place of some 3.4 by 2.6 inches less the
+    longest name of a row, of so many letters `beside`."""
+    return min((3.4 - 0.07 * beside) / shape[1], 2.6 / shape[0]) >= 0.36
 
 
 def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Sequence[tuple[float, str]]) -> None:
@@ -327,7 +330,8 @@ def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Seque
             set_ticks(range(0, n, every), [mathtext(label) for label in labels[::every]])
     if panel.x_labels is not None and sum(map(len, panel.x_labels)) > 30:
         axes.tick_params(axis="x", labelrotation=90)
-    if numbers_fit(matrix.shape) and read_with_two_decimals(limits):
+    beside = max(map(len, panel.y_labels or ("",)))
+    if numbers_fit(matrix.shape, beside) and read_with_two_decimals(limits):
         for (row, column), value in np.ndenumerate(matrix):
             if math.isfinite(value):
                 red, green, blue, _ = colours((value - limits[0]) / (limits[1] - limits[0]))

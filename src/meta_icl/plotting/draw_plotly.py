@@ -26,6 +26,7 @@ from meta_icl.plotting.axes import (
     log_ticks,
     named_ends,
     read_with_two_decimals,
+    room_for,
     shared_names,
     shared_range,
     smallest_positive,
@@ -92,7 +93,10 @@ def _lines(chart: Lines, x_range: Range | None = None, y_range: Range | None = N
     layout = {
         "xaxis": _axis(chart.x_label, chart.log_x, x_range),
         "yaxis": _axis(chart.y_label, chart.log_y, y_range),
-        "shapes": [_span(*span, SPANS[i % len(SPANS)]) for i, span in enumerate(chart.spans)]
+        "shapes": [
+            _span(*span, SPANS[i % len(SPANS)], room_for(*span, x_range, chart.log_x))
+            for i, span in enumerate(chart.spans)
+        ]
         + [
             _level(label, value, "y", chart.log_y, y_range, COLUMNS[column])
             for (label, value), column in zip(chart.h_lines, columns, strict=True)
@@ -205,10 +209,11 @@ def _axis(label: str, log: bool, range_: Range | None) -> dict[str, Any]:
     return axis if range_ is None else axis | {"range": list(range_), "autorange": False}
 
 
-def _span(label: str, start: float, end: float, colour: str) -> dict[str, Any]:
-    """A named interval of x behind the curves; its name stands at the top, inside."""
+def _span(label: str, start: float, end: float, colour: str, fits: bool) -> dict[str, Any]:
+    """A named interval of x behind the curves; its name stands at the top, inside, upright if the interval is wide."""
     edges = {"type": "rect", "x0": start, "x1": end, "yref": "y domain", "y0": 0, "y1": 1, "layer": "below"}
     name = {"text": marked_up(label), "textposition": "top left", "font": {"color": "@muted", "size": 11}}
+    name |= {} if fits else {"textangle": -90}
     return edges | {"fillcolor": f"@{colour}/0.13", "line": {"width": 0}, "label": name}
 
 

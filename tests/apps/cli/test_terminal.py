@@ -156,6 +156,23 @@ def test_ctrl_c_ends_a_league(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(("status", "taken_apart"), [(130, False), (0, True), (2, True)])
+def test_what_is_interrupted_leaves_without_taking_the_interpreter_apart(status, taken_apart):
+    """That costs most of a second of a core once jax is there, and seconds on a busy machine."""
+    code = f"""if True:
+        import atexit
+        from meta_icl.apps import cli
+        atexit.register(print, "taken apart")
+        def main():
+            print("told", flush=False)
+            return {status}
+        cli.main = main
+        cli.program()"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=240)
+    assert done.returncode == status and not done.stderr
+    assert done.stdout.split("\n")[:2] == (["told", "taken apart"] if taken_apart else ["told", ""])
+
+
 @pytest.mark.parametrize("columns", [60, 80, 140])
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_as_wide_as_the_terminal(width, capsys, columns, command):

@@ -135,7 +135,7 @@ def test_figures_show_what_was_planted():
         assert tree(chart)
     (phases,) = shown["phases"].charts
     assert [series.name for series in phases.series] == ["before", "phase 1", "phase 2", "phase 3"]
-    assert [name for name, _ in phases.h_lines] == ["NCC", "SCC", "FCC"]
+    assert [name for name, _ in phases.h_lines] == ["query alone", "labels as a set", "items with labels"]
     (removals,) = shown["removals"].charts
     assert [name for name, _, _ in removals.spans] == ["before", "phase 1", "phase 2", "phase 3"]
     for series, last, most in zip(removals.series, COSTS[3], np.max(COSTS, 0), strict=True):

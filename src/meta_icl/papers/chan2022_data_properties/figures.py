@@ -10,12 +10,22 @@ from meta_icl.runs import Run
 from .config import FAMILIES, RECURRENT
 from .experiments import Seeds, final, load, sweep
 
+KINDS = {"ic": "in context", "iw": "in weights", "iw_common": "in weights, common classes"}
+DATA = {"glyphs": "glyphs", "gaussian": "Gaussian vectors"}
+DRAWINGS = {"one": "one drawing", "noise": "one drawing with noise", "all": "all drawings"}
+
 
 def figures(run: Run) -> dict[str, Chart]:
     """Accuracies over training, and at the end of it against every property that was varied."""
     found = load(run)
     out: dict[str, Chart] = {
-        "training": Grid("While it learns", [over_training(found, kind) for kind in ("ic", "ic_published", "iw")], 3)
+        "training": Grid(
+            "While it learns",
+            [over_training(found, kind) for kind in ("ic", "ic_published", "iw")],
+            3,
+            "In context: classes that were never trained, with examples in the context. In weights: trained classes "
+            "that the context does not show.",
+        )
     }
     ends = [chart for field in FAMILIES for chart in at_the_end(found, field)]
     if ends:
@@ -31,13 +41,14 @@ def figures(run: Run) -> dict[str, Chart]:
 
 def over_training(found: Mapping[str, Seeds], kind: str) -> Lines:
     """One accuracy over training: burstiness, and the recurrent network."""
-    shown = {f"p_bursty = {value}": seeds for value, seeds in sweep(found, "glyphs", "p_bursty").items()}
+    shown = {f"{float(value):.0%} bursty": seeds for value, seeds in sweep(found, "glyphs", "p_bursty").items()}
     shown |= {f"recurrent, {RECURRENT[name].n_classes} classes": found[name] for name in RECURRENT if name in found}
     series = [
         over_seeds(name, seeds[0]["step"][1:], np.stack([a[kind][1:] for a in seeds], -1))
         for name, seeds in shown.items()
     ]
-    titles = {"ic": "IC, distinct classes", "ic_published": "IC, classes with replacement", "iw": "IW"}
+    titles = {"ic": "In context, distinct classes", "ic_published": "In context, classes with replacement",
+              "iw": "In weights"}  # fmt: skip
     levels = [] if kind == "iw" else [("chance", 0.5)]
     return Lines(titles[kind], "training step", "accuracy", series, log_x=True, h_lines=levels)
 
@@ -47,13 +58,16 @@ def at_the_end(found: Mapping[str, Seeds], field: str) -> list[Chart]:
     sweeps = {data: v for data in ("glyphs", "gaussian") if len(v := sweep(found, data, field)) > 1}
     if field == "drawings":
         names = [
-            f"{kind.upper()}, {data}, {value}" for data, v in sweeps.items() for value in v for kind in ("ic", "iw")
+            f"{KINDS[kind]}, {DATA[data]}, {DRAWINGS[value]}"
+            for data, v in sweeps.items()
+            for value in v
+            for kind in ("ic", "iw")
         ]
         values = [final(seeds, kind) for v in sweeps.values() for seeds in v.values() for kind in ("ic", "iw")]
         return [Bars("Variation within classes", "", "accuracy", names, values)] if sweeps else []
     kinds = ("ic", "iw", "iw_common") if field == "zipf" else ("ic", "iw")
     series = [
-        Series(f"{kind.upper().replace('_COMMON', ' (common classes)')}, {data}", list(v),
+        Series(f"{KINDS[kind]}, {DATA[data]}", list(v),
                [final(seeds, kind) for seeds in v.values()])
         for data, v in sweeps.items() for kind in kinds
     ]  # fmt: skip

@@ -10,6 +10,9 @@ from meta_icl.runs import Run, drawn
 from .config import MIXTURES
 from .readings import LEARNERS, moments, published, seeds_of
 
+WORDS = {"known": "block known", "bayes": "block inferred (Bayes)", "ridge": "no block (ridge)"}
+TITLES = {"blocks": "Blocks", "six": "Six blocks", "overlapping": "Overlapping bases", "families": "Four families"}
+
 
 def figures(run: Run) -> dict[str, Chart]:
     """Errors and decodability of every block while training, curves at the end, interventions and heads."""
@@ -34,8 +37,10 @@ def figures(run: Run) -> dict[str, Chart]:
 def optimal_figure(optimal: Mapping[str, np.ndarray]) -> Chart:
     k = np.arange(20)
     known = published()["errors"]
-    series = [Series(name, k, optimal[f"published_{name}"]) for name in LEARNERS]
-    series += [Series(f"{name}, table", known[name]["k"], known[name]["value"], published=True) for name in LEARNERS]
+    series = [Series(WORDS[name], k, optimal[f"published_{name}"]) for name in LEARNERS]
+    series += [
+        Series(f"{WORDS[name]}, table", known[name]["k"], known[name]["value"], published=True) for name in LEARNERS
+    ]
     return Lines("Optimal learners (D = 16, r = 4)", "examples k", "error over r", tuple(series), log_y=True)
 
 
@@ -50,12 +55,12 @@ def training_figure(mixture: str, seed: int, arrays: Mapping[str, np.ndarray]) -
         Lines(f"decodability, layer {layer + 1} (Fig. 9)", "training step", "task decodability", found),
         Lines("decodability by layer (Fig. 10)", "training step", "task decodability", layers),
     )
-    return Grid(f"{mixture}, seed {seed}", charts, 3)
+    return Grid(f"{TITLES[mixture]}, seed {seed}", charts, 3)
 
 
 def end_figure(seeds: Sequence[Mapping[str, np.ndarray]], optimal: Mapping[str, np.ndarray]) -> Chart:
     k = np.arange(len(optimal["own_bayes"]))
-    series = [Series(name, k, optimal[f"own_{name}"], style="dashed") for name in LEARNERS]
+    series = [Series(WORDS[name], k, optimal[f"own_{name}"], style="dashed") for name in LEARNERS]
     series += [Series(f"decoder, seed {i}", k, a["final_error"].mean(0)) for i, a in enumerate(seeds)]
     return Lines("Error by position at the end (Fig. 2)", "examples k", "error over r", tuple(series), log_y=True)
 

@@ -25,6 +25,32 @@ KNOBS = {"n_tasks": ("T", "Maps", 3), "n_classes": ("K", "Classes", 64), "eps": 
          "p_bursty": ("share", "Share of queries from the context", 0.0)}  # fmt: skip
 
 
+LEVELS = ("query alone", "labels as a set", "items with labels")  # what NCC, SCC and FCC use
+REMOVED = {
+    "no own": "layer 1: labels without their own item",
+    "only own": "layer 1: labels with nothing but their own item",
+    "L2 no labels": "layer 2: query without labels",
+    "L1 query no labels": "layer 1: query without labels",
+}
+WITH_LABELS = {
+    "accuracy": "as they are",
+    "permutation": "permuted",
+    "derangement": "permuted, none in its place",
+    "iid": "drawn anew",
+}
+NAMES = {f"only {name.lower()}": f"held to {level}" for name, level in zip(CIRCUITS, LEVELS, strict=True)}
+NAMES |= {"abs": "fixed places", "induction": "one map, all queries from the context"}
+WORDS = {"T": "maps", "K": "classes", "eps": "noise of items", "alpha": "Zipf exponent of classes",
+         "beta": "Zipf exponent of maps", "p_B": "queries from the context", "N": "pairs",
+         "B": "copies of the query's class", "theory K": "labels as a set, classes"}  # fmt: skip
+
+
+def words(setting: str) -> str:
+    """A setting as the figures name it."""
+    parts = [(NAMES.get(part, part), *part.partition("=")[::2]) for part in setting.split(", ")]
+    return ", ".join(f"{WORDS.get(letter, letter)}: {value}" if value else told for told, letter, value in parts)
+
+
 def sweep(knob: str) -> dict[float, str]:
     """The settings that differ from the default in one field of `KNOBS` alone, by its value, in order."""
     found = {KNOBS[knob][2]: "default"}
@@ -104,10 +130,10 @@ def default_figures(seeds: Seeds) -> dict[str, Chart]:
 
 def accuracy_figure(seeds: Seeds) -> Chart:
     series = [Series(f"seed {i}", a["step"][1:], a["accuracy"][1:]) for i, a in enumerate(seeds)]
-    lines = [(name, float(np.median([a["ceilings"][i] for a in seeds]))) for i, name in enumerate(CIRCUITS)]
+    lines = [(name, float(np.median([a["ceilings"][i] for a in seeds]))) for i, name in enumerate(LEVELS)]
     caption = (
-        "Lines: the best accuracies from the query alone (NCC, non-context circuit), with the set of labels (SCC, "
-        "semi-context) and in full (FCC, full-context); medians over worlds."
+        "Lines: the best accuracies from the query alone (the source's NCC), with the labels as a set (SCC), and from "
+        "items with their labels (FCC); medians over worlds."
     )
     return Lines("Accuracy of all seeds (Fig. 2)", "training step", "accuracy", series, log_x=True, caption=caption,
                  h_lines=lines)  # fmt: skip
@@ -123,10 +149,11 @@ def phase_figure(title: str, shown: Course) -> Lines:
         at = np.append(at, at[-1] + 1)[: len(steps) - at[0]]  # up to the first record of the next, without a gap
         at = at[steps[at] > 0]
         series.append(Series(f"phase {phase}" if phase else "before", steps[at], accuracy[at]))
-    levels = [(name, float(c)) for name, c in zip(CIRCUITS, shown.arrays["ceilings"], strict=True) if np.isfinite(c)]
+    levels = [(name, float(c)) for name, c in zip(LEVELS, shown.arrays["ceilings"], strict=True) if np.isfinite(c)]
     caption = (
         "Phases are parted where the accuracy is half way between two plateaus. Lines: the best accuracies in this"
-        " seed's world from the query alone (NCC), with the set of labels (SCC), and in full (FCC)."
+        " seed's world from the query alone (the source's NCC), with the labels as a set (SCC), and from items with"
+        " their labels (FCC)."
     )
     return Lines(title, "training step", "accuracy", series, log_x=True, caption=caption, h_lines=levels)
 
@@ -135,11 +162,8 @@ def removal_figure(title: str, shown: Course) -> Lines:
     """What each removal costs of the accuracy of one seed at each step, with its phases as bands."""
     arrays = shown.arrays
     later = arrays["step"] > 0
-    series = [Series(removal, arrays["step"][later], costs(arrays, removal)[later]) for removal in REMOVALS]
-    caption = (
-        "Nothing is retrained. No own, only own: in layer 1 labels may not read their own item, or no other item. L2,"
-        " L1: the query of that layer may not read labels."
-    )
+    series = [Series(REMOVED[name], arrays["step"][later], costs(arrays, name)[later]) for name in REMOVALS]
+    caption = "Attention of that kind is removed in evaluation; nothing is retrained."
     return Lines(title, "training step", "accuracy lost", series, log_x=True, caption=caption, spans=spans_of(shown))
 
 
@@ -161,7 +185,7 @@ def circuit_figure(title: str, seeds: Seeds) -> Chart:
     charts = [
         Lines(f"Layer {layer + 1}" + (f", head {head + 1}" if heads > 1 else ""), "training step", "mean attention", [
             over_seeds(name, seeds[0]["step"][1:], np.stack([a["scores"][1:, i, layer, head] for a in seeds], -1))
-            for i, name in enumerate(("bigram", "label attention", "chunk-example"))
+            for i, name in enumerate(("query to itself (bigram)", "query to labels", "labels to their items"))
         ], log_x=True)
         for layer in range(layers) for head in range(heads)
     ]  # fmt: skip
@@ -170,10 +194,11 @@ def circuit_figure(title: str, seeds: Seeds) -> Chart:
 
 def shuffled_figure(seeds: Seeds) -> Chart:
     series = [
-        over_seeds(name, seeds[0]["step"][1:], np.stack([a[name][1:] for a in seeds], -1))
+        over_seeds(WITH_LABELS[name], seeds[0]["step"][1:], np.stack([a[name][1:] for a in seeds], -1))
         for name in ("accuracy", *SHUFFLES)
     ]
-    return Lines("Accuracy with other labels in the context (Fig. 6)", "training step", "accuracy", series, log_x=True)
+    title = "Accuracy with other labels in the context (Fig. 6)"
+    return Lines(title, "training step", "accuracy", series, log_x=True, caption="By what is done to the labels.")
 
 
 def pattern_figure(shown: Course) -> Chart:
@@ -189,7 +214,7 @@ def pattern_figure(shown: Course) -> Chart:
             for head, pattern in enumerate(heads)
         ]
         rows.append(Heatmaps(f"{moment.capitalize()}, step {steps[record]:,.0f}", panels, diverging=False))
-    caption = "One seed. Rows read, columns are read. Patterns are means over prompts."
+    caption = "One seed. Rows read, columns are read (x: item, l: label, q: query). Patterns are means over prompts."
     return Grid("Attention on the plateaus and at the end (Fig. 4)", rows, 1, caption)
 
 
@@ -228,18 +253,22 @@ def film_figure(shown: Course) -> Chart:
 
 def variant_figure(found: Mapping[str, Seeds]) -> Chart:
     rows = variant_rows(found)
+    told = [words(name) for name in rows]
+    letters = {"B": "query to itself", "L": "query to labels", "C": "labels to items"}
+    circuit = {f"{letter}{layer}": f"{name}, {layer}" for layer in (1, 2) for letter, name in letters.items()}
+    queries = ("labels, query of 2", "labels, query of 1")
     panels = [
-        Panel(title, [[row[column] for column in columns] for row in rows.values()], columns, list(rows))
+        Panel(title, [[row[column] for column in columns] for row in rows.values()], list(columns.values()), told)
         for title, columns in (
-            ("accuracy", ("P1", "P2", "SCC", "end")),
-            ("final circuit", ("B1", "L1", "C1", "B2", "L2", "C2", "own share")),
-            ("final cost of removing", REMOVALS),
+            ("accuracy", {"P1": "plateau 1", "P2": "plateau 2", "SCC": "labels as a set", "end": "end"}),
+            ("final circuit", circuit | {"own share": "own item"}),
+            ("final cost of removing", dict(zip(REMOVALS, ("own item", "other items", *queries), strict=True))),
         )
     ]
     caption = (
-        "One row per seed. P1, P2: plateaus; SCC: the best accuracy from the set of labels in that seed's world. B:"
-        " bigram, L: label attention, C: chunk-example, of layers 1 and 2; own share: of what labels give to items in"
-        " layer 1, what goes to their own."
+        "One row per seed. Labels as a set: the best accuracy from them in that seed's world. Final circuit: mean"
+        " attention in layers 1 and 2; own item: of what labels give to items in layer 1, the share of their own. Cost"
+        " of removing: own and other items for labels of layer 1, all labels for the query of a layer."
     )
     return Heatmaps("Variants: plateaus and final circuit", panels, caption, False, shared_scale=True)
 
@@ -254,9 +283,9 @@ def phase_diagram(knob: str, found: Mapping[str, Seeds]) -> Chart | None:
     marks = [k * 10**power for power in range(len(str(last))) for k in (1, 2, 5)]
     columns = [*(n for n in marks if min(100, last // 4) <= n < last), last]
     rows = [np.median([at_steps(arrays, columns) for arrays in seeds], 0) for seeds in values.values()]
-    letter, title, _ = KNOBS[knob]
+    _, title, _ = KNOBS[knob]
     names = [f"{n}" if n < 1_000 else f"{n / 1_000:g}k" for n in columns]
-    panel = Panel(f"{letter} by step", rows, names, [f"{value:g}" for value in values])
+    panel = Panel(f"{title} by step", rows, names, [f"{value:g}" for value in values])
     return Heatmaps(title, [panel], diverging=False)
 
 
@@ -267,5 +296,6 @@ def at_steps(arrays: Mapping[str, np.ndarray], steps: Sequence[int]) -> np.ndarr
 
 
 def settings_figure(others: Mapping[str, Mapping[str, np.ndarray]]) -> Chart:
-    series = [Series(name, a["step"][1:], a["accuracy"][1:]) for name, a in others.items()]
-    return Lines("Other settings", "training step", "accuracy", series, log_x=True)
+    series = [Series(words(name), a["step"][1:], a["accuracy"][1:]) for name, a in others.items()]
+    return Lines("Other settings, first seed", "training step", "accuracy", series, log_x=True,
+                 caption="Held to: other attention is masked while training.")  # fmt: skip
