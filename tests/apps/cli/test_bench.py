@@ -4,19 +4,13 @@ import dataclasses
 import json
 
 import pytest
+from commands import call
 
-from meta_icl.apps import cli
 from meta_icl.apps.cli import bench
 
 
-def call(capsys, *arguments: str) -> tuple[int, str, str]:
-    status = cli.main(["bench", *arguments])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
 def test_a_way_is_measured_in_a_process_of_its_own(capsys):
-    status, out, _ = call(capsys, "--only", "gemm", "--ways", "numpy", "--rounds", "1", "--json")
+    status, out, _ = call(capsys, "bench", "--only", "gemm", "--ways", "numpy", "--rounds", "1", "--json")
     told = json.loads(out)
     values = told["workloads"]["gemm"]["ways"]["numpy"]
     assert status == 0 and told["unlike"] == [] and told["machine"]["processor"]
@@ -25,7 +19,7 @@ def test_a_way_is_measured_in_a_process_of_its_own(capsys):
 
 
 def test_workloads_are_listed_with_their_ways(capsys):
-    listed = json.loads(call(capsys, "--list", "--json")[1])
+    listed = json.loads(call(capsys, "bench", "--list", "--json")[1])
     names = [work["name"] for work in listed]
     assert len(set(names)) == len(names) and {"linear", "minegishi", "decoder-3", "lstm", "titans"} <= set(names)
     trained = [work["ways"] for work in listed if "meta_icl" in work["ways"]]
@@ -42,7 +36,7 @@ def test_workloads_are_listed_with_their_ways(capsys):
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, told):
-    status, out, err = call(capsys, *arguments)
+    status, out, err = call(capsys, "bench", *arguments)
     assert status == 2 and out == "" and err.count("\n") == 1 and told in err
 
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import call
 
-from meta_icl.apps import cli
 from meta_icl.apps.cli import own, spec
 from meta_icl.errors import BadInput
 from meta_icl.runs import Run
@@ -101,12 +101,6 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "probing.py").write_text(PROBE)
     return tmp_path
-
-
-def call(capsys, *arguments: str) -> tuple[int, str, str]:
-    status = cli.main(list(arguments))
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 ANY = own.Kind("thing", "anything", lambda found: True)

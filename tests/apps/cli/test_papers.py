@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import call
 
-from meta_icl.apps import cli
 from meta_icl.apps.cli import listing, results
 from meta_icl.runs import Run
 
@@ -53,12 +53,6 @@ EXPERIMENTS = """import numpy as np
 def work(part, *, size, seeds):
     return {"sizes": np.full(seeds, float(size))}
 """
-
-
-def call(capsys, *arguments: str) -> tuple[int, str, str]:
-    status = cli.main(list(arguments))
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ FINDING = (
     "all architectures recall their pairs (Q-1), but attention hardly begins to learn linear functions in the short "
     "training that suffices for memories (not L-1)"
 )
-TIMES = {"smoke": "2 min", "small": "30 CPU-min", "full": "~2 CPU-hours", "paper": "hours (GPU)"}
+TIMES = {"smoke": "over 8 CPU-min", "small": "30 CPU-min", "full": "~2 CPU-hours", "paper": "hours (GPU)"}
 IDS = ("F-2", "F-3", "F-4", *(f"{k}-{i}" for k in "LMPQR" for i in (1, 2)), "Q-3", "R-3", "G-1")
 NEEDS = {
     **dict.fromkeys(("F-2", "F-3", "F-4"), ("rule-*",)),
