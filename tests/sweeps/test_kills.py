@@ -259,9 +259,8 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             process.wait(60)
 
 
-@pytest.mark.slow
-def test_a_sweep_on_dask(folder, monkeypatch):
-    """The client, the scheduler, a worker of Dask, or the process that computes a part for it."""
+def killed_on_dask(folder: Path, monkeypatch: pytest.MonkeyPatch, whom: Callable[..., Any]) -> Counter[str]:
+    """Who was killed of a sweep on a cluster, of `whom(process, cluster)`; what is dead is started with the command."""
     pytest.importorskip("distributed")
     with cluster(folder) as made:
         command = ["sweep", "plan.toml", "--yes", "--root", "runs", "--on", f"dask:tcp://127.0.0.1:{made.port}"]
@@ -273,8 +272,24 @@ def test_a_sweep_on_dask(folder, monkeypatch):
             return plain(*arguments, **options)
 
         monkeypatch.setitem(globals(), "start", mended)
+        return compare(folder, command, lambda process: whom(process, made), whole)
 
-        def victims(process: subprocess.Popen) -> dict[str, list[int]]:
-            return {"client": [process.pid], "process": held(folder / "runs", process), **made.alive()}
 
-        assert compare(folder, command, victims, whole).total() >= KILLS
+@pytest.mark.slow
+def test_a_sweep_on_dask(folder, monkeypatch):
+    """The client, the scheduler, a worker of Dask, or the process that computes a part for it."""
+
+    def anybody(process: subprocess.Popen, made: Cluster) -> dict[str, list[int]]:
+        return {"client": [process.pid], "process": held(folder / "runs", process), **made.alive()}
+
+    assert killed_on_dask(folder, monkeypatch, anybody).total() >= KILLS
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed(folder, monkeypatch):
+    """It alone, while parts are being computed: whoever computes them goes on or is started again, none twice."""
+
+    def the_scheduler(process: subprocess.Popen, made: Cluster) -> dict[str, list[int]]:
+        return {"scheduler": made.alive()["scheduler"]} if held(folder / "runs", process) else {}
+
+    assert set(killed_on_dask(folder, monkeypatch, the_scheduler)) == {"scheduler"}

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
-from scipy.optimize import minimize
 
 from meta_icl.errors import BadInput, require
 
@@ -32,6 +31,8 @@ def minimise(
     `data` is any tree of arrays, converted to float64 and passed on; the loss must be a top-level function, which is
     compiled once for all starts of one structure. Raises `BadInput` if the loss ends as NaN or infinite.
     """
+    from scipy.optimize import minimize  # here, since every worker would wait half a second for it
+
     require(iterations >= 1, "iterations", iterations, "a positive integer")
     with jax.enable_x64(True):
         arrays, static = eqx.partition(start, eqx.is_array_like)

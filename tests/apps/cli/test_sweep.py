@@ -270,11 +270,25 @@ def test_what_varies_is_drawn_as_parallel_axes():
     assert sweep_report.parallel(rows[:1]) is None
 
 
-def test_no_more_workers_than_fit_into_memory(monkeypatch):
+@pytest.mark.parametrize(
+    ("asked", "size", "processes", "workers"),
+    [(7, 1e18, 1, 7), (None, 1e18, None, 1), (None, 1.0, None, 64), (None, 1.0, 5, 5), (None, 1.0, 65, 64)],
+)
+def test_no_more_workers_than_fit_into_memory_or_are_worth_it(asked, size, processes, workers, monkeypatch):
     monkeypatch.setattr(sweep, "default_workers", lambda: 64)
-    assert sweep.workers_here(7, 1e18) == 7
-    assert sweep.workers_here(None, 1e18) == 1
-    assert sweep.workers_here(None, 1.0) == 64
+    work = planned.Work({}, print, (), lambda together: {}, bytes_per_process=size, processes=processes)
+    assert sweep.workers_here(asked, work) == workers
+
+
+def test_a_sweep_of_small_trainings_is_worth_one_process(folder):
+    """Of 64 of 192 steps of 8 prompts by a layer of 36 numbers; a thousand times as many steps are worth several."""
+    grid = f"[sweep.grid]\ntask.noise = {list(range(64))}\n"
+    for steps, few in ((192, True), (192_000, False)):
+        (folder / "a.toml").write_text(SETTINGS.replace("steps = 6", f"steps = {steps}") + grid)
+        work = planned.work_of(read_plan(folder / "a.toml"))
+        (n,) = {planned.parameters_of(part["training"]) for part in work.parts(False).values()}
+        assert work.processes == max(1, n * 64 * 2 * steps * 8 // int(4 * planned.PART_SIZE))
+        assert (work.processes == 1) == few
 
 
 TRACKER = """

@@ -23,6 +23,7 @@ COPIES = 6  # of the parameters that a training holds: with gradients, moments o
 # Parameters x prompts of a part: some seconds, so that its start, of half a second, is a small share. Smaller points
 # are trained several to a part, by a rule that knows nothing of the machine: every machine finds the same parts.
 PART_SIZE = 2e8
+PARTS_WORTH = 4  # parts of that size a process must have for its start, of some three seconds, to be a small share
 PROCESS_BYTES = 6e8  # of a worker that has imported jax, with its compiled program and batches
 
 
@@ -36,6 +37,7 @@ class Work:
     parts: Callable[[bool], dict[str, dict[str, Any]]]  # `together`: a part per group, as on an accelerator
     steps: int | None = None  # of every part, where they are the same
     bytes_per_process: float = PROCESS_BYTES
+    processes: int | None = None  # more than these would start for too little work; None where nothing is known of it
 
 
 def work_of(plan: Plan) -> Work:
@@ -93,7 +95,13 @@ def trainings(settings: Mapping[str, Any], points: Sequence[Point]) -> Work:
         parts,
         steps.pop() if len(steps) == 1 else None,
         PROCESS_BYTES + COPIES * 4 * max(n * each for n, each in zip(sizes, points_each, strict=True)) * len(seeds),
+        worthwhile(sum(n * drawn * len(g.places) for n, drawn, g in zip(sizes, prompts, groups, strict=True))),
     )
+
+
+def worthwhile(size: float) -> int:
+    """How many processes a sweep of this size, parameters x prompts, is worth: one at least."""
+    return max(1, int(size / max(1, PARTS_WORTH * PART_SIZE)))
 
 
 def alike(n: int, most: int) -> int:

@@ -67,7 +67,7 @@ class Options:
     time_limit: float | None = None
     """Seconds that one part may take (default: any)."""
     workers: int | None = None
-    """Worker processes here (default: one per core, as many as fit into memory)."""
+    """Worker processes here (default: one per core, as many as fit into memory and the work is worth)."""
     track: tuple[str, ...] = ()
     """Also send what is logged to tensorboard, wandb (offline unless WANDB_MODE says otherwise), mlflow (extra
     `trackers`), or a class of your own as ./file.py:Name; a tracker never fails a run."""
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
     work = planned.work_of(plan)
     name = checked_name(str(plan.settings.get("name", re.sub(r"[^A-Za-z0-9_.-]+", "_", options.file.stem)))) or ""
     folder = options.root / f"{name}-{config_hash(work.config)}"
-    workers = workers_here(options.workers, work.bytes_per_process) if where == "local" else None
+    workers = workers_here(options.workers, work) if where == "local" else None
     begun = folder.exists()
     if options.dry_run or not (options.yes or begun):
         if not (options.dry_run or sys.stdin.isatty()):
@@ -164,16 +164,17 @@ def compute(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def workers_here(asked: int | None, bytes_per_process: float) -> int:
-    """As many worker processes as asked for, else one per core, and no more than fit into what memory is free."""
+def workers_here(asked: int | None, work: planned.Work) -> int:
+    """As many worker processes as asked for, else one per core, no more than fit into what memory is free, nor than the
+    work is worth: one, which is this process, for a sweep of small trainings."""
     if asked is not None:
         return asked
     try:
         found = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:  # not on Linux: nothing is known of memory
         found = None
-    fitting = default_workers() if found is None else int(int(found[1]) * 1024 // bytes_per_process)
-    return min(default_workers(), max(1, fitting))
+    most = default_workers() if work.processes is None else min(default_workers(), work.processes)
+    return most if found is None else min(most, max(1, int(int(found[1]) * 1024 // work.bytes_per_process)))
 
 
 @contextlib.contextmanager

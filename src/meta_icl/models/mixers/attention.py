@@ -20,6 +20,7 @@ from meta_icl.models.mixers.patterns import (
     Front,
     Sums,
     attention_pattern,
+    elu_features,
     elu_plus_one,
     seen_rows,
     smeared,
@@ -222,7 +223,8 @@ class AttentionLayer(eqx.Module):
     def products(self, q: Float[Array, "heads q k"], k: Float[Array, "groups s k"]) -> Float[Array, "heads q s"]:
         """The scores of placed queries and keys."""
         if self.config.kind == "elu":
-            q, k = elu_plus_one(q), elu_plus_one(k)
+            capped = self.config.softcap is not None  # what is capped depends on the size of scores
+            q, k = (elu_plus_one(q), elu_plus_one(k)) if capped else elu_features(q, k)
         scores = jnp.einsum("hqk,hsk->hqs", q, self.for_heads(k)) * self.scale
         cap = self.config.softcap
         return scores if cap is None else cap * jnp.tanh(scores / cap)

@@ -95,6 +95,18 @@ def elu_plus_one(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(x > 0, x + 1, jnp.exp(jnp.where(x > 0, 0, x)))  # of a minimum, half a slope would come at zero
 
 
+def elu_features(
+    q: Float[Array, "h q k"], k: Float[Array, "g s k"]
+) -> tuple[Float[Array, "h q k"], Float[Array, "g s k"]]:
+    """elu + 1 of queries and keys, up to a factor of a query's own, which the sum that divides its scores takes out.
+
+    A query whose features would all vanish has the largest at exp(-20). Where those of all keys that it sees vanish
+    too, below about -66 in every channel that the query has, the sum is zero and the row reads nothing.
+    """
+    lift = lax.stop_gradient(jnp.minimum(jnp.max(q, axis=-1, keepdims=True) + 20, 0))
+    return elu_plus_one(q - lift), elu_plus_one(k)
+
+
 def smeared(
     k: Float[Array, "g t k"], before: Float[Array, "g t k"], logit: Float[Array, " g"]
 ) -> Float[Array, "g t k"]:
@@ -114,7 +126,7 @@ def summed(
 ) -> tuple[Sums, Float[Array, "heads 1 k"]]:
     """One token of linear attention, or of that with elu + 1: the sums with it, and what its query reads of them."""
     if elu:
-        q, k = elu_plus_one(q), elu_plus_one(k)
+        q, k = elu_features(q, k)
     products = state.products + jnp.einsum("gsk,gsv->gkv", k, v)
     keys = state.keys + k[:, 0]
     shared = q.shape[0] // keys.shape[0]
