@@ -11,6 +11,7 @@ from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most, is_
 from .experiments import Found, conflicts_of, neighbours, tasks_of
 
 LEARNED = 0.3  # accuracy with examples from which on a task counts as learned in context
+ENOUGH = 3  # tasks learned in context, without which nothing is said of what their vectors keep
 KEPT, BASELINE = 0.8, 0.2  # "80-90 %" of the accuracy with examples, and "10-20 %" without
 
 
@@ -25,10 +26,13 @@ def judged(found: Found, conflicts: Found, model: str) -> list[Claim]:
     icl, alone, vector, control = (
         np.array([arrays[name].mean() for arrays in each]) for name in ("with examples", "alone", "vector", "control")
     )
-    guard = Converged("accuracy with examples", at_least(LEARNED), icl)
-    share = icl.clip(1e-9)
+    learned = icl >= LEARNED  # tasks that the model does not do say nothing of vectors, as the source, too, has it
     depth = np.array([(int(arrays["best"]) + 1) / int(arrays["n_layers"]) for arrays in each])
-    peaked = [peaks(arrays) for arrays in each]
+    peaked = np.array([peaks(arrays) for arrays in each])
+    which = f"Judged: {', '.join(np.array(list(found))[learned])} (accuracy with examples at least {LEARNED})."
+    few = None
+    if learned.sum() < ENOUGH:
+        few = f"{learned.sum()} of {len(found)} tasks are learned (accuracy with examples at least {LEARNED})"
     note = f"Measured on {model}; a value per task: {', '.join(found)}. Layers count from 1."
     bests = ", ".join(f"{name} {int(arrays['best']) + 1}" for name, arrays in found.items())
     accuracies = ", ".join(
@@ -44,18 +48,18 @@ def judged(found: Found, conflicts: Found, model: str) -> list[Claim]:
         missing: str | None = None,
         converged: Converged | None = None,
     ) -> Claim:
-        return Claim(f"hendel2023/{id}", statement, source, tuple(checks), missing or undecided_by(model),
+        return Claim(f"hendel2023/{id}", statement, source, tuple(checks), undecided_by(model) or missing,
                      f"{note} {told}".strip(), converged)  # fmt: skip
 
     return [
         claim("T-1", "One state in place of the examples keeps most of their accuracy", "Fig. 4, sec. 3.3", [
-            Check("accuracy with the vector / with examples", at_least(KEPT), vector / share),
-            Check("accuracy without either / with examples", at_most(BASELINE), alone / share),
-        ], f"With examples / vector / without: {accuracies}.", converged=guard),
+            Check("accuracy with the vector / with examples", at_least(KEPT), vector[learned] / icl[learned]),
+            Check("accuracy without either / with examples", at_most(BASELINE), alone[learned] / icl[learned]),
+        ] if few is None else [], f"{which} With examples / vector / without: {accuracies}.", few),
         claim("T-2", "The vector works best at a middle layer", "Fig. 3", [
-            Check("best layer / number of layers", within(0.2, 0.8), depth),
-            Check("half of the best accuracy is lost at the first and at the last layer", is_true(), peaked),
-        ], f"Best layers: {bests}.", converged=guard),
+            Check("best layer / number of layers", within(0.2, 0.8), depth[learned]),
+            Check("half of the best accuracy is lost at the first and at the last layer", is_true(), peaked[learned]),
+        ] if few is None else [], f"{which} Best layers: {bests}.", few),
         claim("T-3", "Vectors of one task lie together", "Fig. 5", [
             Check("share of vectors whose nearest neighbour is of the same task", at_least(0.9), neighbours(found)),
         ] if len(found) > 1 else [], missing=None if len(found) > 1 else "the preset has one task"),
@@ -72,8 +76,8 @@ def judged(found: Found, conflicts: Found, model: str) -> list[Claim]:
                                 [rate(found[pair.partition(">")[2]], "with examples") for pair in conflicts])
             if conflicts else None),
         claim("T-5", "The state of a query without examples carries nothing (control of T-1)", "own control", [
-            Check("accuracy with it less without either", at_most(0.05), control - alone),
-        ], converged=guard),
+            Check("accuracy with it less without either", at_most(0.05), (control - alone)[learned]),
+        ] if few is None else [], which, few),
     ]  # fmt: skip
 
 
