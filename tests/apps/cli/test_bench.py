@@ -1,8 +1,10 @@
 """`meta-icl bench`: what it measures, how it compares losses, and what it keeps. No test asks how fast anything is."""
 
 import dataclasses
+import importlib
 import json
 
+import numpy as np
 import pytest
 from commands import call
 
@@ -33,11 +35,32 @@ def test_workloads_are_listed_with_their_ways(capsys):
         (("--rounds", "0"), "rounds must be a positive integer"),
         (("--keep", "a/b"), "keep must be the name of a file"),
         (("--only", "lstm", "--ways", "tensorflow"), "tensorflow"),
+        (("--optimisers", "--only", "titans"), "titans"),
+        (("--optimisers", "--only", "lstm", "--ways", "lion"), "lion"),
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, told):
     status, out, err = call(capsys, "bench", *arguments)
     assert status == 2 and out == "" and err.count("\n") == 1 and told in err
+
+
+def test_optimisers_race_to_a_given_loss(capsys, monkeypatch):
+    bench.load_harness()
+    optimisers = importlib.import_module("optimisers")
+    short = dataclasses.replace(optimisers.RACES["linear"], steps=60, batch=16, target=1.9, rates={"sgd": (0.1, 1e-9)})
+    monkeypatch.setitem(optimisers.RACES, "linear", short)
+    status, out, _ = call(capsys, "bench", "--optimisers", "--only", "linear", "--seeds", "1", "--json")
+    (told,) = json.loads(out)["optimisers"]
+    assert status == 0 and told["race"] == "linear" and told["cpu_ms"] > 0
+    assert set(told["reached"]) == set(told["lowest"]) == {"0.1", "1e-09"}
+
+
+def test_the_loss_is_reached_by_two_records_in_a_row():
+    bench.load_harness()
+    first_below = importlib.import_module("optimisers").first_below
+    steps = np.arange(10, 70, 10)
+    assert first_below(steps, np.array([3, 0.5, 3, 0.5, 0.4, 0.3]), 1.0) == 40
+    assert first_below(steps, np.array([3, 0.5, 3, 0.5, np.nan, 0.3]), 1.0) is None
 
 
 def test_losses_that_differ_are_told(monkeypatch):
@@ -56,10 +79,11 @@ def test_losses_that_differ_are_told(monkeypatch):
 
 def test_what_is_kept_names_the_machine_and_is_added_to(tmp_path):
     path = tmp_path / "results" / "here.json"
-    bench.keep(path, {"a": {"ways": {}}, "b": 1})
-    bench.keep(path, {"b": 2})
+    bench.keep(path, workloads={"a": {"ways": {}}, "b": 1})
+    bench.keep(path, optimisers={"a": []})
+    bench.keep(path, workloads={"b": 2})
     kept = json.loads(path.read_text())
-    assert kept["workloads"] == {"a": {"ways": {}}, "b": 2}
+    assert kept["workloads"] == {"a": {"ways": {}}, "b": 2} and kept["optimisers"] == {"a": []}
     assert kept["machine"]["cores"] >= 1
 
 

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,9 +13,11 @@ from meta_icl.apps.cli import tables
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.errors import BadInput, choose, require
 
-EXAMPLES = ("--list", "--only linear lstm", "--only minegishi --ways meta_icl torch --rounds 9", "--keep my_machine")
+EXAMPLES = ("--list", "--only linear lstm", "--only minegishi --ways meta_icl torch --rounds 9", "--keep my_machine",
+            "--optimisers --only lstm")  # fmt: skip
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "torch")
 COLUMNS = ("workload", "way", "CPU ms", "ratio", "ready s", "MB")
+RACE_COLUMNS = ("family", "optimiser", "rate", "steps to the loss", "lowest", "CPU ms a step")
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,21 @@ class Options:
     rounds of that way's time to the first one's, `ready s` the CPU time from the start of the process to the end of its
     first steps, imports and compilation included, `MB` the peak memory. The losses of all ways are compared first.
     Needs a checkout, whose folder `benchmarks` holds the workloads; PyTorch is measured where it is installed.
+
+    With --optimisers, steps are counted instead: how many each optimiser needs, at each rate, to bring the loss of a
+    family of networks below a level that takes learning in context.
     """
 
     only: tuple[str, ...] = ()
-    """Workloads to measure, by name; all of them unless given."""
+    """Workloads to measure, by name (with --optimisers: families); all of them unless given."""
     ways: tuple[str, ...] = ()
-    """Ways to measure, such as meta_icl and torch; all of them unless given."""
+    """Ways to measure, such as meta_icl and torch (with --optimisers: adam, muon); all of them unless given."""
     rounds: int = 5
     """How often the ways take turns."""
+    optimisers: bool = False
+    """Count the steps to a given loss, by optimiser and rate."""
+    seeds: int = 2
+    """How many seeds every optimiser trains at every rate."""
     list: bool = False
     """List the workloads and their ways, and measure nothing."""
     keep: str = ""
@@ -47,7 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, command="bench", examples=EXAMPLES)
     require(options.rounds >= 1, "rounds", options.rounds, "a positive integer")
     require(options.keep in ("", Path(options.keep).name), "keep", options.keep, "the name of a file, without a folder")
+    require(options.seeds >= 1, "seeds", options.seeds, "a positive integer")
     harness = load_harness()
+    kept = harness.HERE / "results" / f"{options.keep}.json" if options.keep else None
+    if options.optimisers:
+        return race(options, kept)
     known = harness.workloads()
     chosen = [choose("workload", name, known) for name in options.only] or list(known)
     all_ways = dict.fromkeys(way for name in chosen for way in known[name].ways)
@@ -60,12 +73,11 @@ def main(arguments: Sequence[str]) -> int:
             tables.show(tables.plain_table(("workload", "what", "ways"), listed))
         return 0
     found: dict[str, Any] = {}
-    kept = harness.HERE / "results" / f"{options.keep}.json" if options.keep else None
     for name in chosen:
         print(f"measuring {name}", file=sys.stderr)
         found[name] = harness.measure(name, options.rounds, ways)
         if kept is not None:
-            keep(kept, {name: found[name]})
+            keep(kept, workloads={name: found[name]})
     unlike = [line for name in chosen for line in harness.mismatches(name, found[name]["ways"])]
     if options.json:
         print_json({"machine": machine(), "workloads": found, "unlike": unlike})
@@ -76,6 +88,42 @@ def main(arguments: Sequence[str]) -> int:
     if kept is not None:
         say(f"kept in {kept}")
     return 1 if unlike else 0
+
+
+def race(options: Options, kept: Path | None) -> int:
+    """Steps to a given loss; by the module `optimisers` of the folder `benchmarks`."""
+    import optimisers  # pyright: ignore[reportMissingImports]  # load_harness has put its folder on the path
+
+    known = optimisers.RACES
+    chosen = [choose("family", name, known) for name in options.only] or list(known)
+    for name in options.ways:
+        choose("optimiser", name, dict.fromkeys(way for name in chosen for way in known[name].rates))
+    if options.list:
+        listed = [(name, known[name].about, f"{known[name].target:g}") for name in chosen]
+        tables.show(tables.plain_table(("family", "what", "loss"), listed))
+        return 0
+    results = []
+    for name in chosen:
+        print(f"measuring {name}", file=sys.stderr)
+        results += optimisers.run(name, options.seeds, options.ways)
+        if kept is not None:
+            keep(kept, optimisers={name: [asdict(result) for result in results if result.race == name]})
+    if options.json:
+        print_json({"machine": machine(), "optimisers": [asdict(result) for result in results]})
+    else:
+        tables.show(tables.plain_table(RACE_COLUMNS, race_rows(results), whole=True))
+    if kept is not None:
+        say(f"kept in {kept}")
+    return 0
+
+
+def race_rows(results: Sequence[Any]) -> list[tuple[str, ...]]:
+    """A line per family, optimiser and rate, with the values of the seeds."""
+    return [
+        (result.race, result.optimiser, f"{rate:g}", ", ".join("-" if step is None else f"{step:,}" for step in steps),
+         ", ".join(f"{loss:.3g}" for loss in result.lowest[rate]), f"{result.cpu_ms:.3g}")
+        for result in results for rate, steps in result.reached.items()
+    ]  # fmt: skip
 
 
 def load_harness() -> ModuleType:
@@ -113,13 +161,15 @@ def peak_of(found: dict[str, Any]) -> float | None:
     return work["flops"] / min(times) / 1e6 if work and times else None
 
 
-def keep(path: Path, found: dict[str, Any]) -> None:
-    """Add measurements to a file of results; those of a workload measured before are replaced."""
+def keep(path: Path, **found: dict[str, Any]) -> None:
+    """Add measurements to a file of results, by kind and name; those made before under the same name are replaced."""
     from meta_icl.runs.files import read_json, write_json
 
-    before = read_json(path)["workloads"] if path.exists() else {}
+    before = read_json(path) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"machine": machine(), "workloads": before | found})
+    write_json(
+        path, before | {"machine": machine()} | {kind: before.get(kind, {}) | new for kind, new in found.items()}
+    )
 
 
 def machine() -> dict[str, Any]:
