@@ -162,19 +162,24 @@ def peak_of(found: dict[str, Any]) -> float | None:
 
 
 def keep(path: Path, **found: dict[str, Any]) -> None:
-    """Add measurements to a file of results, by kind and name; those made before under the same name are replaced."""
-    from meta_icl.runs.files import read_json, write_json
+    """Add measurements to a file of results, by kind and name; those made before under the same name are replaced.
 
-    before = read_json(path) if path.exists() else {}
+    The machine stands once, the code that was measured beside every measurement.
+    """
+    from meta_icl.runs.files import read_json, write_json
+    from meta_icl.runs.provenance import code
+
+    content = (read_json(path) if path.exists() else {}) | {"machine": machine()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(
-        path, before | {"machine": machine()} | {kind: before.get(kind, {}) | new for kind, new in found.items()}
-    )
+    for kind, measured in found.items():
+        added = {name: {"code": code(), "measured": values} for name, values in measured.items()}
+        content[kind] = content.get(kind, {}) | added
+    write_json(path, content)
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on: processor, cores, system, versions."""
-    from meta_icl.runs.provenance import code, versions
+    """What was measured on: processor, cores, system, versions of libraries."""
+    from meta_icl.runs.provenance import versions
 
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -184,5 +189,4 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": versions(PACKAGES),
-        "code": code(),
     }

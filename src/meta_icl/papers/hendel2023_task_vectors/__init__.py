@@ -28,8 +28,8 @@ from .figures import figures
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
-    "in a small language model the vector of a task works at a middle layer alone, and overrides the examples of another "
-    "task (T-2, T-4); of the accuracy with examples it keeps four to eight tenths, less than in large models (not T-1)"
+    "in a small language model the vector of a task works at a middle layer alone, and overrides the examples of "
+    "another task (T-2, T-4); it keeps four to eight tenths of their accuracy, less than in large models (not T-1)"
 )
 TIMES = {"smoke": "1 CPU-min", "small": "~10 CPU-min", "paper": "~40 CPU-min"}
 IDS = tuple(f"T-{i}" for i in range(1, 6))
