@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from meta_icl.papers.vonoswald2022_gradient_descent.claims import claims_deep, claims_shifted
+from meta_icl.papers.vonoswald2022_gradient_descent.claims import claims_deep, claims_shifted, least_read
 from meta_icl.papers.vonoswald2022_gradient_descent.measures import (
     DEEP_SCALES,
     INPUT_SCALES,
@@ -35,6 +35,28 @@ def test_changed_prompts(stuck, verdict):
     assert {claim.verdict for claim in claims} == {verdict}
     unguarded = {check.quantity for claim in claims for check in claim.checks if check.converged is None}
     assert {"trained / GD, inputs times 1.0", "trained, w times 1", "trained, 0 replaced labels"} <= unguarded
+
+
+def test_the_least_direction_is_that_of_the_answer_as_a_function_of_the_products():
+    """Two examples with equal x and opposite y leave only the term that is odd in y: the map, column by column."""
+    rng, d = np.random.default_rng(0), 4
+    qk, ov = rng.normal(size=(2, d + 1, d + 1))
+    answers = np.zeros((d, d))
+    for i, query in enumerate(np.eye(d)):
+        for j, x in enumerate(np.eye(d)):
+            h, tokens = np.append(query, 0), np.array([[*x, 1], [*x, -1]])
+            halves = [(h @ qk @ token) * (token @ ov)[-1] * token[-1] for token in tokens]
+            answers[i, j] = sum(halves) / 2
+    values = np.linalg.svd(answers, compute_uv=False)
+    assert least_read(qk, ov) == pytest.approx(values[-1] / values[0])
+
+
+def test_a_head_with_y_in_its_keys_reads_one_direction():
+    qk, ov = np.zeros((2, 4, 4))
+    qk[:3, -1], ov[:3, -1] = (1, 2, 3), (1, -1, 1)
+    assert least_read(qk, ov) < 1e-12
+    qk[:3, :3], ov[-1, -1] = -np.eye(3), 3  # the construction of a gradient step beside it
+    assert least_read(qk, ov) > 0.05
 
 
 @pytest.mark.parametrize(("ratios", "verdict"), [((1, 3, 1), "holds"), ((1, 3, 3), "not converged")])
