@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from meta_icl.papers.vonoswald2022_gradient_descent.claims import claims_deep, claims_shifted, least_read
+from meta_icl.papers.vonoswald2022_gradient_descent.claims import claims_deep, claims_shifted
 from meta_icl.papers.vonoswald2022_gradient_descent.measures import (
     DEEP_SCALES,
     INPUT_SCALES,
     OTHER_SCALES,
     REPLACED,
     TARGET_SCALES,
+    least_read,
 )
 
 REPLACED_LOSSES = (0.206, 0.257, 0.316, 0.384, 0.460)

@@ -5,7 +5,7 @@ import numpy as np
 from meta_icl.plotting import Chart, Grid, Heatmaps, Lines, Panel, Series, deciding, over_seeds
 from meta_icl.runs import Run, drawn
 
-from .measures import DEEP_SCALES, INPUT_SCALES, LOOPS, OTHER_SCALES, REPLACED, TARGET_SCALES
+from .measures import DEEP_SCALES, INPUT_SCALES, LOOPS, OTHER_SCALES, REPLACED, STUCK, TARGET_SCALES, reads
 from .training import D, N
 
 
@@ -14,7 +14,7 @@ def figures(run: Run) -> dict[str, Chart]:
     makers = {
         "training": lambda run: training_figure(run, run.load_arrays("single")),
         "weights": lambda run: weights_figure(run, run.load_arrays("single")),
-        "sizes": lambda run: sizes_figure(run.load_arrays("sizes")),
+        "sizes": sizes_figure,
         "shifted": lambda run: shifted_figure(run.load_arrays("single")),
         "deep": lambda run: deep_figure(run, run.load_arrays("deep")),
         "rollouts": lambda run: rollout_figure(run.load_arrays("rollouts")),
@@ -61,11 +61,15 @@ def weights_figure(run: Run, single: dict[str, np.ndarray]) -> Chart:
     return Heatmaps("The products of the trained weights", panels, caption)
 
 
-def sizes_figure(sizes: dict[str, np.ndarray]) -> Chart:
+def sizes_figure(run: Run) -> Chart:
+    sizes = run.load_arrays("sizes")
+    stuck = np.stack([reads(run, d) < STUCK for d in sizes["sizes"].tolist()])
+    free = np.where(stuck, np.nan, sizes["interpolated"])  # halfway to the construction from elsewhere lies nothing
+    around = [np.nanmedian(free, 1), np.nanmin(free, 1), np.nanmax(free, 1)]
     series = (
         Series("one gradient step", sizes["sizes"], sizes["gd"], style="dashed"),
         over_seeds("trained layer", sizes["sizes"], sizes["trained"], "points"),
-        over_seeds("interpolated", sizes["sizes"], sizes["interpolated"], "dotted"),
+        Series("interpolated", sizes["sizes"], *around, "dotted", band="range over the seeds that are not stuck"),
     )
     return Lines("Loss for N = d (Fig. 2)", "N = d", "half-MSE", series, log_y=True)
 

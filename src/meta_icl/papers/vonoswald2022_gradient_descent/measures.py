@@ -62,6 +62,7 @@ def gap(a: Any, b: Any, prompts: Prompt) -> float:
     return float(jnp.max(jnp.abs(answer_batch(a, prompts) - answer_batch(b, prompts))))
 
 
+STUCK = 0.1  # of `least_read`, below which a seed decides nothing
 INPUT_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 TARGET_SCALES = (0.5, 1.0, 2.0, 3.0, 5.0)
 OTHER_SCALES = (0.5, 1.0, 2.0, 3.0, 5.0)
@@ -105,12 +106,33 @@ def measure_sizes(run: Run, config: Config) -> dict[str, np.ndarray]:
     for d in sizes:
         task = regression(d)
         prompts, rate = eval_prompts(task, min(config.n_eval, 10_000)), float(best_rate(task))
-        trained = learners(run, "K1" if d == D else f"K1-d{d}", von_oswald(d + 1, looped=True))
+        trained = learners(run, part_of(d), von_oswald(d + 1, looped=True))
         built = gradient_descent_construction(rate, d=d, n_context=d)
         middle = [interpolated(learner, built) for learner in trained]
         rows.append((losses([GradientDescent(rate=rate)], prompts), losses(trained, prompts), losses(middle, prompts)))
     gd, trained, middle = (np.array(column) for column in zip(*rows, strict=True))
     return {"sizes": np.array(sizes), "gd": gd[:, 0], "trained": trained, "interpolated": middle}
+
+
+def least_read(qk: np.ndarray, ov: np.ndarray) -> float:
+    """The least over the largest singular value of the map A of a head of linear attention on tokens (x, y).
+
+    What it answers is x_q^T A sum_i y_i x_i, with A = ov_yy qk_xx + qk_xy ov_xy^T, and terms of even order in y. A seed
+    that is stuck on the second term reads one direction of the inputs alone, for good.
+    """
+    values = np.linalg.svd(ov[-1, -1] * qk[:-1, :-1] + np.outer(qk[:-1, -1], ov[:-1, -1]), compute_uv=False)
+    return float(values[-1] / values[0])
+
+
+def reads(run: Run, d: int) -> np.ndarray:
+    """For every seed of a size how evenly its layer reads the directions of the inputs; below `STUCK` it is stuck."""
+    part = run.part_arrays(part_of(d))
+    return np.array([least_read(qk[0, 0], ov[0, 0]) for qk, ov in zip(part["qk"], part["ov"], strict=True)])
+
+
+def part_of(d: int) -> str:
+    """The part that trains one layer at N = d."""
+    return "K1" if d == D else f"K1-d{d}"
 
 
 @lru_cache(maxsize=1)
@@ -189,7 +211,7 @@ LOOPS, AFTER, DAMPENINGS = 50, (1, 5, 10, 20, 50), (0.5, 0.6, 0.7, 0.75, 0.8, 0.
 def measure_rollouts(run: Run, config: Config) -> dict[str, np.ndarray]:
     """Half-MSE after 1..50 loops that rewrite the target only: gradient step "dampenings loops", trained layers at
     dampening 0.75 "seeds loops", and the ratio of both there "seeds loops", the median over five sets of prompts: a few
-    extreme prompts, not in every set, diverge at 0.75 and then outweigh all others."""
+    extreme prompts, not in every set, diverge at 0.75 and then outweigh all others; what overflows is infinite."""
     task = regression(D)
     gd = gradient_descent_construction(float(best_rate(task)), d=D, n_context=N)
 
@@ -201,6 +223,7 @@ def measure_rollouts(run: Run, config: Config) -> dict[str, np.ndarray]:
     one, rate = jnp.array([0.75]), 0.75 * float(best_rate(task))
     sets = [task.sample_batch(config.n_eval, key=jax.random.key(EVAL_KEY + 10 + i)) for i in range(5)]
     losses_of = [np.stack([np.asarray(after(layer, one, prompts)[0]) for prompts in sets]) for layer in (gd, *trained)]
+    losses_of = [np.where(np.isnan(values), np.inf, values) for values in losses_of]  # a sum of opposite infinities
     return {
         "dampening": np.array(DAMPENINGS),
         "gd_sets": np.stack([reference_losses(rate, None, loops, config.n_spectra) for loops in AFTER]),
