@@ -117,7 +117,8 @@ def rollout_figure(rollouts: dict[str, np.ndarray]) -> Chart:
         Series(f"gradient descent, {d:g}", loops, np.where(row < 1, row, np.nan), style="dashed")
         for d, row in zip(rollouts["dampening"], rollouts["gd"], strict=True)
     ]
-    series.append(over_seeds("trained layer, 0.75", loops, rollouts["trained"].T))
+    trained = np.minimum(rollouts["trained"], 1)  # what diverges leaves the figure at its upper edge
+    series.append(over_seeds("trained layer, 0.75", loops, trained.T))
     return Lines("One layer rolled out, by dampening", "loops", "half-MSE", tuple(series), log_y=True)
 
 
