@@ -40,8 +40,8 @@ from .figures import figures
 __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
-    "bursty contexts, many classes, several labels per class and varied drawings favour learning in context (C1, C3, C4, "
-    "C5), without bursts it does not come (C2); a recurrent network learns the labels alone (C7)"
+    "bursty contexts, many classes, several labels per class and varied drawings favour learning in context (C1, C3, "
+    "C4, C5), without bursts it does not come (C2); a recurrent network learns the labels alone (C7)"
 )
 TIMES = {"smoke": "2 CPU-min", "small": "~35 CPU-min", "full": "~2 CPU-hours",
          "paper": "days (GPU)"}  # fmt: skip

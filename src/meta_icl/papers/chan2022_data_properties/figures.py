@@ -12,7 +12,7 @@ from .experiments import Seeds, final, load, sweep
 
 KINDS = {"ic": "in context", "iw": "in weights", "iw_common": "in weights, common classes"}
 DATA = {"glyphs": "glyphs", "gaussian": "Gaussian vectors"}
-DRAWINGS = {"one": "one drawing", "noise": "one drawing with noise", "all": "all drawings"}
+DRAWINGS = {"one": "one", "noise": "one with noise", "all": "all"}
 
 
 def figures(run: Run) -> dict[str, Chart]:
@@ -56,18 +56,16 @@ def over_training(found: Mapping[str, Seeds], kind: str) -> Lines:
 def at_the_end(found: Mapping[str, Seeds], field: str) -> list[Chart]:
     """IC and IW accuracy against one property, where two values of it were trained."""
     sweeps = {data: v for data in ("glyphs", "gaussian") if len(v := sweep(found, data, field)) > 1}
+    of = {data: f", {DATA[data]}" if len(sweeps) > 1 else "" for data in sweeps}
     if field == "drawings":
-        names = [
-            f"{KINDS[kind]}, {DATA[data]}, {DRAWINGS[value]}"
-            for data, v in sweeps.items()
-            for value in v
-            for kind in ("ic", "iw")
-        ]
-        values = [final(seeds, kind) for v in sweeps.values() for seeds in v.values() for kind in ("ic", "iw")]
-        return [Bars("Variation within classes", "", "accuracy", names, values)] if sweeps else []
+        return [
+            Bars(f"Variation within classes, {KINDS[kind]}{of[data]}", "drawings of a class", "accuracy",
+                 [DRAWINGS[value] for value in v], [final(seeds, kind) for seeds in v.values()])
+            for data, v in sweeps.items() for kind in ("ic", "iw")
+        ]  # fmt: skip
     kinds = ("ic", "iw", "iw_common") if field == "zipf" else ("ic", "iw")
     series = [
-        Series(f"{KINDS[kind]}, {DATA[data]}", list(v),
+        Series(KINDS[kind] + of[data], list(v),
                [final(seeds, kind) for seeds in v.values()])
         for data, v in sweeps.items() for kind in kinds
     ]  # fmt: skip
