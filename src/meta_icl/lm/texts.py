@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,9 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from meta_icl.analysis.circuits import prefix_matching, previous_token
 from meta_icl.errors import BadInput, require
-from meta_icl.lm.answers import AT_ONCE
+from meta_icl.lm.answers import AT_ONCE, logits_at
 from meta_icl.lm.loaded import LanguageModel
-from meta_icl.models import Intervention, Network
+from meta_icl.models import Intervention
 
 MODULES = ("argparse", "ast", "asyncio", "decimal", "doctest", "inspect", "json", "logging", "pickle", "random")
 AMONG = 16  # the early part of a window begins behind a sixteenth of it
@@ -54,7 +55,7 @@ def windows_of(model: LanguageModel, text: str, length: int, most: int) -> Int[n
 
 
 def token_losses(
-    network: Network,
+    network: Any,
     tokens: Int[np.ndarray, "n t"],
     removed: Bool[np.ndarray, "layers heads"] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -87,7 +88,7 @@ def repeated_tokens(model: LanguageModel, period: int, seeds: Sequence[int]) -> 
 
 
 def head_scores(
-    network: Network, tokens: Int[np.ndarray, "n t"], period: int
+    network: Any, tokens: Int[np.ndarray, "n t"], period: int
 ) -> dict[str, Float[np.ndarray, "n layers heads"]]:
     """Prefix matching, attention to the previous token and to the first of every head on repeated tokens.
 
@@ -117,18 +118,17 @@ def strongest_heads(scores: Float[np.ndarray, "layers heads"], n: int) -> Bool[n
 
 
 @eqx.filter_jit
-def _losses(network: Network, tokens: Int[Array, "b t"], without: tuple[Intervention, ...]) -> Float[Array, "b t-1"]:
+def _losses(network: Any, tokens: Int[Array, "b t"], without: tuple[Intervention, ...]) -> Float[Array, "b t-1"]:
     def one(row: Array) -> Array:
-        stream, _ = network.through(network.embedded(row), without)
-        logs = jax.nn.log_softmax(network.read(stream[:-1]))
+        logs = jax.nn.log_softmax(logits_at(network, row, jnp.arange(row.shape[0] - 1), without)[0])
         return -jnp.take_along_axis(logs, row[1:, None], axis=1)[:, 0]
 
     return jax.vmap(one)(tokens)
 
 
 @eqx.filter_jit
-def _heads(network: Network, row: Int[Array, " t"], period: int) -> dict[str, Float[Array, "layers heads"]]:
-    pattern = network.through(network.embedded(row))[1]["pattern"]
+def _heads(network: Any, row: Int[Array, " t"], period: int) -> dict[str, Float[Array, "layers heads"]]:
+    pattern = network(row)[1]["pattern"]
     start = row.shape[0] - 2 * period
     rest = jnp.maximum(1 - pattern[..., :1], 1e-6)
     return {
