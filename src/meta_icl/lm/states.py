@@ -12,12 +12,14 @@ from jaxtyping import Array, Bool, Float, Int
 from meta_icl.errors import require
 from meta_icl.lm.answers import AT_ONCE, Asked, Told, logits_at, padded
 from meta_icl.models import Intervention, Network
+from meta_icl.models.depth import in_bits
 
 SHORT = 8  # prompts shorter than the shortest padded length are padded to a multiple of this
 
 
 def states_at(network: Any, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, "n layers d"]:
     """The residual stream after every layer at the last token of each sequence."""
+    network = in_bits(network)
     found: list[np.ndarray] = [np.empty(0)] * len(rows)
     for length, members in _by_length([len(row) for row in rows]).items():
         size = max(1, AT_ONCE // length)
@@ -70,7 +72,7 @@ def _passed(
     scores, greedy = np.zeros(len(wanted)), np.zeros(len(wanted), bool)
     lengths = [len(one.asked.before) + len(one.asked.answer) - 1 for one in wanted]
     most = max(len(one.asked.answer) for one in wanted)
-    d, done = len(wanted[0].state), 0
+    d, done, network = len(wanted[0].state), 0, in_bits(network)
     for length, members in _by_length(lengths).items():
         size = max(1, AT_ONCE // length)
         for group in (members[i : i + size] for i in range(0, len(members), size)):

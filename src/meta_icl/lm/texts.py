@@ -17,6 +17,7 @@ from meta_icl.errors import BadInput, require
 from meta_icl.lm.answers import AT_ONCE, logits_at
 from meta_icl.lm.loaded import LanguageModel
 from meta_icl.models import Intervention
+from meta_icl.models.depth import in_bits
 
 MODULES = ("argparse", "ast", "asyncio", "decimal", "doctest", "inspect", "json", "logging", "pickle", "random")
 AMONG = 16  # the early part of a window begins behind a sixteenth of it
@@ -62,7 +63,7 @@ def token_losses(
 ) -> Float[np.ndarray, "n t-1"]:
     """Nats of every token but the first, with the answers of some heads (`z`) set to zero."""
     without = () if removed is None else (Intervention("z", removed[:, :, None, None]),)
-    size, found = max(1, AT_ONCE // tokens.shape[1]), []
+    size, found, network = max(1, AT_ONCE // tokens.shape[1]), [], in_bits(network)
     for i in range(0, len(tokens), size):
         group = np.resize(tokens[i : i + size], (size, tokens.shape[1]))  # a last group is filled up
         found.append(np.asarray(_losses(network, jnp.asarray(group), without))[: len(tokens) - i])
@@ -95,6 +96,7 @@ def head_scores(
     `prefix_corrected` is prefix matching as a share of the attention that does not go to the first token, where heads
     put what has nothing to do.
     """
+    network = in_bits(network)
     found = [jax.tree.map(np.asarray, _heads(network, jnp.asarray(row), period)) for row in tokens]
     return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
