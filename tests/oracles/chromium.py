@@ -58,7 +58,8 @@ def started(downloads: Path | None = None):
     driver.set_page_load_timeout(WAIT)
     try:
         yield driver
-        assert logged(driver) == []
+        errors = logged(driver)
+        assert not errors, errors
     finally:
         driver.quit()
 
@@ -102,18 +103,25 @@ def eventually(ask):
 
 
 class _Page(HTMLParser):
-    """The anchors and the links of a page."""
+    """The anchors, the links and the kinds of elements of a page."""
 
     def __init__(self, text: str):
         super().__init__()
         self.anchors: Counter[str] = Counter()
         self.links: list[str] = []
+        self.kinds: set[tuple[str, str]] = set()
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
+        self.kinds.update((tag, name) for name in (given.get("class") or "").split() or [""])
         self.anchors.update([given["id"]] if given.get("id") else [])
         self.links += [value for name in ("href", "src") if (value := given.get(name))]
+
+
+def kinds(text: str) -> set[tuple[str, str]]:
+    """The kinds of elements that a page has: tag and class."""
+    return _Page(text).kinds
 
 
 def lost_links(folder: Path) -> list[str]:
