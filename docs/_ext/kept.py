@@ -121,7 +121,8 @@ def read(folder: Path) -> Paper:
 def title_of(drawing: Path) -> str:
     """What an SVG file has in its largest letters, which is the title of the figure; its name where it has no text."""
     texts = defaultdict(list)
-    for text in ElementTree.parse(drawing).iter("{http://www.w3.org/2000/svg}text"):
+    drawn = ElementTree.parse(drawing)  # noqa: S314 (a file of this project)
+    for text in drawn.iter("{http://www.w3.org/2000/svg}text"):
         styles = " ".join(part.get("style", "") for part in text.iter())
         sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", styles)]
         texts[max(sizes, default=0.0)].append("".join(text.itertext()))
