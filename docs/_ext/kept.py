@@ -3,11 +3,12 @@
 import ast
 import re
 import tokenize
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from meta_icl.runs import Claim, read_json
 from meta_icl.runs.judged import read_claims
@@ -115,6 +116,18 @@ def read(folder: Path) -> Paper:
         _presets(source, values["PRESETS"]),
         [_result(run, folder.name) for run in runs],
     )
+
+
+def title_of(drawing: Path) -> str:
+    """What an SVG file has in its largest letters, which is the title of the figure; its name where it has no text."""
+    texts = defaultdict(list)
+    drawn = ElementTree.parse(drawing)  # noqa: S314 (a file of this project)
+    for text in drawn.iter("{http://www.w3.org/2000/svg}text"):
+        styles = " ".join(part.get("style", "") for part in text.iter())
+        sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", styles)]
+        texts[max(sizes, default=0.0)].append("".join(text.itertext()))
+    found = " ".join(" ".join(texts[max(texts)]).split()) if texts else ""
+    return found or drawing.stem.replace("_", " ")
 
 
 def _result(folder: Path, name: str) -> Result:

@@ -4,8 +4,9 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from kept import VERDICTS, Paper, Result, told
+from kept import VERDICTS, Paper, Result, title_of, told
 
+from meta_icl.apps.report.facts import devices
 from meta_icl.runs import Claim
 
 MARKS = {"holds": "✓", "fails": "✗", "not decided": "?", "not converged": "~"}
@@ -87,7 +88,7 @@ def _result(result: Result, paper: Paper, root: str) -> list[str]:
         f"## Verdicts of the preset `{result.preset}`",
         "",
         f"{result.told}. Run at commit `{str(code.get('commit'))[:10]}` in {seconds / 60:.0f} minutes "
-        f"({told_versions}; {', '.join(result.provenance.get('devices', ['one device']))}).",
+        f"({told_versions}; {devices(result.provenance.get('devices', ['one device']))}).",
         "",
         "| claim | statement | source | verdict |",
         "|---|---|---|---|",
@@ -103,9 +104,8 @@ def _result(result: Result, paper: Paper, root: str) -> list[str]:
     if result.figures:
         lines += [f"### Figures of `{result.preset}`", ""]
         for path in result.figures:
-            name = path.stem.replace("_", " ")
             where = f"{root}/{path.relative_to(path.parents[3]).as_posix()}"
-            lines += [f"```{{figure}} {where}", f":alt: {name}", ":class: drawing", "", name, "```", ""]
+            lines += [f"```{{figure}} {where}", f":alt: {title_of(path)}", ":class: drawing", "```", ""]
     return lines
 
 

@@ -34,6 +34,17 @@ def test_example_runs(block):
     exec(compile(block, "example", "exec"), {"__name__": "example"})
 
 
+PLANS = [plan for text in TEXTS.values() for plan in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_plan_of_a_sweep_is_understood(plan, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("plan.toml").write_text(plan)
+    assert main(["sweep", "plan.toml", "--dry-run", "--root", "runs"]) == 0
+    assert "4 points" in capsys.readouterr().out
+
+
 def reproduced(capsys, *arguments):
     """The verdicts of a reproduction by the command line."""
     assert main(["reproduce", *arguments, "--root", "runs", "--json"]) == 0

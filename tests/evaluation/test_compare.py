@@ -227,5 +227,7 @@ def test_learning_curves_are_means_over_seeds(swept):
     np.testing.assert_allclose(band.mean, values.mean(1))
     ends = [stats.t.interval(0.95, 2, row.mean(), stats.sem(row)) for row in values.astype(float)]
     np.testing.assert_allclose(np.stack([band.low, band.high], 1), ends, rtol=1e-5)
+    half = (ends[-1][1] - ends[-1][0]) / 2
+    assert str(curves).splitlines()[2].endswith(f", {values[-1].mean():.4g} ± {half:.1g}")
     with pytest.raises(BadInput, match="unknown record 'los'"):
         learning_curves(swept, "los")

@@ -23,7 +23,9 @@ from meta_icl.lm.loaded import tiny
 from meta_icl.lm.names import expected, from_checkpoint
 from meta_icl.lm.prompts import draw_prompt, tokenize
 from meta_icl.lm.tasks import task_of
-from meta_icl.models import Intervention
+from meta_icl.lm.texts import token_losses
+from meta_icl.models import InContextLearner, Intervention, TokenLayout
+from meta_icl.probes import language_subject
 
 CONFIG = CONFIGS["mistral"] | {"num_hidden_layers": 2, "max_position_embeddings": 64, "sliding_window": None}
 WORDS = ("<s>", "\n", "x", "y", "z", "u", "v", "->", "p", "q", "r")
@@ -83,6 +85,13 @@ def test_log_probabilities(folder):
     assert [padded(n) for n in (1, 32, 33, 49, 65, 100)] == [32, 32, 48, 64, 96, 128]
 
 
+@pytest.fixture
+def cheap_steps(monkeypatch):
+    """As if a token by itself cost what it does in a small network, so that short beginnings are kept."""
+    monkeypatch.setattr(answers, "STEP", 4)
+
+
+@pytest.mark.usefixtures("cheap_steps")
 def test_answers_behind_a_long_beginning_go_on_from_what_is_kept(folder, monkeypatch):
     """Equal to whole passes and to float64, in less work; places in the beginning, and answers of several lengths."""
     path, shape, arrays = folder
@@ -100,6 +109,7 @@ def test_answers_behind_a_long_beginning_go_on_from_what_is_kept(folder, monkeyp
     np.testing.assert_allclose(told.scores, [score(shape, arrays, one)[0] for one in asked], rtol=0, atol=2e-4)
 
 
+@pytest.mark.usefixtures("cheap_steps")
 @pytest.mark.parametrize("steps", [True, False])
 def test_answers_of_weights_kept_in_half_of_the_memory(folder, steps):
     """Those of float64 passes with matrices rounded to bfloat16: nothing else is rounded so."""
@@ -119,6 +129,7 @@ def test_answers_of_weights_kept_in_half_of_the_memory(folder, steps):
         load_language_model(path, dtype="float8")
 
 
+@pytest.mark.usefixtures("cheap_steps")
 def test_deep_networks_go_on_from_what_is_kept():
     """Layers that are scanned, with matrices in float32 and in bfloat16, against whole passes."""
     network, begin = tiny(n_layers=7).network, tuple(range(40))
@@ -127,6 +138,13 @@ def test_deep_networks_go_on_from_what_is_kept():
     told = [log_probabilities(net, asked, steps=steps).scores for net in (network, narrow) for steps in (True, False)]
     np.testing.assert_allclose(told[0], told[1], rtol=0, atol=1e-4)
     np.testing.assert_allclose(told[2], told[3], rtol=0, atol=1e-4)
+    rows = np.array([[0, 5, 9, 5], [0, 7, 3, 1]])
+    logs = [np.asarray(jax.nn.log_softmax(narrow(jnp.asarray(row))[0])) for row in rows]
+    losses = [[-log[i, token] for i, token in enumerate(row[1:])] for log, row in zip(logs, rows, strict=True)]
+    np.testing.assert_allclose(token_losses(narrow, rows), losses, rtol=0, atol=1e-4)
+    subject, wanted = language_subject(InContextLearner(TokenLayout(), narrow), rows[0]), narrow(jnp.asarray(rows[0]))
+    found = subject.traced(lambda trace: trace["pattern"])[0]
+    np.testing.assert_allclose(found, wanted[1]["pattern"], rtol=0, atol=1e-5)
     (family,) = families_of([(*one.before, *one.answer[:-1]) for one in asked])
     assert family.spares and np.abs(told[0] - told[2]).max() > 1e-5
 

@@ -41,15 +41,25 @@ def test_a_corpus(folder):
     assert [found.tokenizer.decode(part[1:]) for part in np.split(found.tokens, starts[1:])] == texts
     again = corpus(folder, n_tokens=300)
     np.testing.assert_array_equal(again.tokens, found.tokens)
-    held = found.held_out(9, 4)
+    held = found.held_out(9, 1000)
     assert held.shape[1] == 9 and (held[:, 0] == found.tokenizer.opening).all()
     joined = np.concatenate([found.training, held[:, 1:].ravel()])
     np.testing.assert_array_equal(joined, found.tokens[: len(joined)])  # nothing twice
+    np.testing.assert_array_equal(found.held_out(9, 2), held[[0, -1]])  # of few, from everywhere
     (folder / "none").mkdir()
     with pytest.raises(BadInput, match="holds no text"):
         corpus(folder / "none", n_tokens=300)
     with pytest.raises(BadInput, match="n_tokens must be from 300"):
         corpus(folder, n_tokens=10)
+
+
+def test_texts_are_mixed(tmp_path):
+    """Always in one order, which is not that of their names: what is held out at the end is of all kinds."""
+    names = [f"{i:02}" for i in range(12)]
+    for name in names:
+        (tmp_path / f"{name}.txt").write_text(name)
+    found = list(documents(tmp_path))
+    assert found == list(documents(tmp_path)) and sorted(found) == names != found
 
 
 def test_python_library_is_there():
@@ -67,12 +77,12 @@ def test_windows_are_pieces_of_the_text():
         TextWindows(tokens, 0, 41)
 
 
-@pytest.mark.parametrize("shape", ["attention2", "gpt2"])
-def test_exports_and_loads_back(shape, tmp_path):
-    """A checkpoint of the family GPT-2 gives the logits of the network, whose attention may stand alone."""
+@pytest.mark.parametrize(("shape", "family"), [("attention2", "gpt_neox"), ("gpt2", "gpt2")])
+def test_exports_and_loads_back(shape, family, tmp_path):
+    """A checkpoint gives the logits of the network, whose attention may stand alone."""
     network = architecture_named(shape, 30, 16, 8, 2)(key=jax.random.key(1))
     save_language_model(InContextLearner(TokenLayout(), with_idle_mlps(network)), tmp_path / "m", n_positions=16)
-    assert json.loads((tmp_path / "m" / "config.json").read_text())["model_type"] == "gpt2"
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["model_type"] == family
     loaded = load_language_model(tmp_path / "m").network
     tokens = jnp.arange(12) % 7
     np.testing.assert_allclose(loaded(tokens)[0], network(tokens)[0], rtol=0, atol=1e-5)

@@ -131,6 +131,15 @@ def test_cells_hold_numbers_only_where_two_decimals_tell_them():
     assert [len(axes.texts) for axes in maps] == [9, 0, 0]
 
 
+def test_rows_without_names_are_numbered_by_whole_numbers():
+    chart = Heatmaps("h", (Panel("a", np.ones((3, 30))),))
+    layout = tree(chart)["cells"][0]["node"]["layout"]
+    (axes,) = [axes for axes in draw(chart).axes if axes.get_images()]
+    for ticks, n in ((layout["xaxis"]["tickvals"], 30), (layout["yaxis"]["tickvals"], 3)):
+        assert len(ticks) <= 12 and set(ticks) <= set(range(n))
+    assert list(axes.get_xticks()) == layout["xaxis"]["tickvals"] and list(axes.get_yticks()) == [0, 1, 2]
+
+
 def test_charts_of_different_kinds_keep_their_own_axes():
     charts = [lines(), Bars("b", "x", "y", ["a", "b"], [1, 2], [0.5, 1], [2, 4])]
     assert trees_on_common_axes(charts) == [tree(chart) for chart in charts]

@@ -38,8 +38,8 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         if np.isnan(self.mean):
             return "-"
-        prompts = f"{self.mean:.4g} ± {self.over_prompts[1] - self.mean:.1g}"
-        return prompts if len(self.members) < 2 else f"{prompts} | {self.over_seeds[1] - self.mean:.1g}"
+        known = [high - self.mean for _, high in (self.over_prompts, self.over_seeds) if not np.isnan(high)]
+        return f"{self.mean:.4g}" + (f" ± {' | '.join(f'{half:.1g}' for half in known)}" if known else "")
 
 
 def covered(n_prompts: int, n_seeds: Sequence[int]) -> str:

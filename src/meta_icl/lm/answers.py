@@ -21,11 +21,11 @@ from meta_icl.models.depth import in_bits
 from meta_icl.models.mixers.attention import AttentionLayer
 from meta_icl.models.mixers.patterns import Cache
 from meta_icl.models.network import NetworkState
-from meta_icl.models.trace import Tap
+from meta_icl.models.trace import Tap, Trace
 
 AT_ONCE = 512  # tokens that pass the network together, or are kept for sequences that go on together
 LONGEST_TAIL = 32  # tokens that are taken in one by one
-STEP = 4  # what a token costs by itself, in tokens of a pass
+STEP = 24  # what a token costs by itself, in tokens of a pass: 26 for SmolLM2 on a CPU, all weights being read for it
 
 
 class Asked(NamedTuple):
@@ -271,7 +271,7 @@ def _told(
     """Log-probabilities of tokens at places, and the most probable token there."""
 
     def one(row: Array, places: Array, asked: Array) -> tuple[Array, Array]:
-        logs = jax.nn.log_softmax(_logits(network, row, places, interventions))
+        logs = jax.nn.log_softmax(logits_at(network, row, places, interventions)[0])
         return jnp.take_along_axis(logs, asked, axis=1), jnp.argmax(logs, axis=1)
 
     return jax.vmap(one)(tokens, at, columns)
@@ -288,14 +288,15 @@ def most_probable(network: Any, tokens: Int[np.ndarray, " t"], n: int = 5) -> li
 
 @eqx.filter_jit
 def _next(network: Any, row: Int[Array, " t"], last: Int[Array, ""]) -> Float[Array, " v"]:
-    return jax.nn.softmax(_logits(network, row, last[None])[0])
+    return jax.nn.softmax(logits_at(network, row, last[None])[0][0])
 
 
-def _logits(
+def logits_at(
     network: Any, row: Int[Array, " t"], places: Int[Array, " n"], interventions: tuple[Intervention, ...] = ()
-) -> Float[Array, "n v"]:
-    """The logits at some places; of a network of the house nothing else is read out."""
+) -> tuple[Float[Array, "n v"], Trace]:
+    """The logits at some places, and the trace; of a network of the house nothing else is read out."""
     if not isinstance(network, Network):
-        return network(row, interventions)[0][places]
-    stream, _ = network.through(network.embedded(row), interventions)
-    return network.read(stream[places])
+        logits, trace = network(row, interventions)
+        return logits[places], trace
+    stream, trace = network.through(network.embedded(row), interventions)
+    return network.read(stream[places]), trace

@@ -24,7 +24,8 @@ from meta_icl.lm.tokenizer import OPENINGS, Tokenizer, read_tokenizer
 from meta_icl.prompt import TokenPrompt, TokenTask
 
 KINDS = (".txt", ".md", ".rst", ".py")
-LEFT_OUT = ("test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__")  # of Python's library
+# Of Python's library; `encodings` and `pydoc_data` are tables.
+LEFT_OUT = ("test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "site-packages", "__pycache__")
 MOST_BYTES = 4_000_000  # of text that is read, unless said otherwise
 HELD_OUT = 0.05  # the share at the end that is never trained on
 
@@ -43,12 +44,14 @@ class Corpus:
         return self.tokens[: -max(1, int(len(self.tokens) * HELD_OUT))]
 
     def held_out(self, length: int, most: int) -> Int[np.ndarray, "windows t"]:
-        """Up to so many windows of what is not trained on, each of `length` tokens with the opening one."""
+        """Up to so many windows spread over what is not trained on, each of `length` tokens with the opening one."""
         rest = self.tokens[-max(1, int(len(self.tokens) * HELD_OUT)) :]
-        n = min(most, len(rest) // (length - 1))
-        require(n >= 2, "text", f"one of {len(self.tokens)} tokens", f"at least {int(2 * length / HELD_OUT)} tokens")
-        rows = np.asarray(rest[: n * (length - 1)], int).reshape(n, length - 1)
-        return np.concatenate([np.full((n, 1), self.tokenizer.opening), rows], axis=1)
+        there = len(rest) // (length - 1)
+        enough = f"at least {int(2 * length / HELD_OUT)} tokens"
+        require(there >= 2, "text", f"one of {len(self.tokens)} tokens", enough)
+        rows = np.asarray(rest[: there * (length - 1)], int).reshape(there, length - 1)
+        rows = rows[np.linspace(0, there - 1, min(most, there)).astype(int)]
+        return np.concatenate([np.full((len(rows), 1), self.tokenizer.opening), rows], axis=1)
 
 
 class TextWindows(TokenTask):
@@ -69,14 +72,19 @@ class TextWindows(TokenTask):
 
 
 def documents(folder: str | Path | None, most_bytes: int = MOST_BYTES) -> Iterator[str]:
-    """The texts of a folder's files (.txt, .md, .rst, .py) in the order of their names, or of Python's library.
+    """The texts of a folder's files (.txt, .md, .rst, .py), or of Python's library, always in the same order.
 
-    Files that are no text are left out. Raises `BadInput` for a place that is no folder.
+    The order is that of hashes of their names, so that what is read first, and what is held out at the end, is of all
+    kinds. Files that are no text are left out. Raises `BadInput` for a place that is no folder.
     """
     place = Path(folder or sysconfig.get_paths()["stdlib"])
     require(place.is_dir(), "text", str(place), "a folder with files .txt, .md, .rst or .py")
     total = 0
-    for path in sorted(place.rglob("*")):
+
+    def shuffled(path: Path) -> bytes:
+        return hashlib.sha256(path.relative_to(place).as_posix().encode()).digest()
+
+    for path in sorted(place.rglob("*"), key=shuffled):
         inside = path.relative_to(place).parts[:-1]
         kinds = KINDS if folder else (".py",)
         if path.suffix not in kinds or not path.is_file() or (not folder and set(inside) & set(LEFT_OUT)):

@@ -108,8 +108,8 @@ def few_shot(
     The answer counts as a whole. An open one is right where each of its tokens is the most probable and then the
     separator. `opening` is a token put first; no prompt may have more than `longest` tokens. With `content_free`,
     labels are also scored behind the same examples and a question without content (Zhao et al., 2021), a pass more per
-    number of examples. Raises `BadInput` for a control or number of shots that the task does not allow, and for
-    `content_free` where answers are open.
+    number of examples. Raises `BadInput` for a control or number of shots that the task does not allow, for a
+    separator without tokens, and for `content_free` where answers are open.
     """
     require(bool(task.labels) or not content_free, "content_free", content_free, f"false: {task.name} has no labels")
     require(len(shots) > 0 and min(shots) >= 0, "shots", list(shots), "numbers from 0 on")
@@ -118,7 +118,9 @@ def few_shot(
     asked: list[Asked] = []
     keys: dict[str, list[list[tuple[list[int], int]]]] = {}  # per control, prompt, shots: answers asked, which is right
     empty: dict[str, list[list[list[int]]]] = {}  # the same of answers to the question without content
-    end = tokenizer.numbers(task.separator)[0]
+    ends = tokenizer.numbers(task.separator)
+    require(len(ends) > 0, "separator", task.separator, "a text of which the tokenizer makes at least one token")
+    end = ends[0]
     most = 0
     for control in controls:
         choose("control", control, CONTROLS)

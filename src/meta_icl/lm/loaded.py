@@ -28,7 +28,7 @@ TINY = "tiny"
 class LanguageModel:
     """A network of tokens, its tokenizer, the token that opens its prompts, and how many tokens it takes."""
 
-    network: Network
+    network: Any  # a `Network`, or a `TransformersNetwork` as far as that goes
     tokenizer: Tokenizer
     opening: int | None
     longest: int
@@ -62,6 +62,8 @@ class Opened(NamedTuple):
     network: Network | TransformersNetwork
     longest: int | None
     notes: tuple[str, ...]
+    family: str
+    heads: int  # of a layer
 
 
 def any_network(name: str | Path, *, dtype: str = "float32") -> Opened:
@@ -74,7 +76,8 @@ def any_network(name: str | Path, *, dtype: str = "float32") -> Opened:
     kind = read_config(path).get("model_type") if (path / "config.json").is_file() else None
     if kind is None or kind in (*FAMILIES, "gemma3"):
         checkpoint = read_checkpoint(path)
-        return Opened(network_of(checkpoint, dtype=dtype), checkpoint.shape.n_positions, checkpoint.notes)
+        shape, network = checkpoint.shape, network_of(checkpoint, dtype=dtype)
+        return Opened(network, shape.n_positions, checkpoint.notes, shape.family, shape.n_heads)
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise BadInput(
             f"{kind} is none of the families that are read here ({', '.join(FAMILIES)}): the library transformers may "
@@ -82,8 +85,9 @@ def any_network(name: str | Path, *, dtype: str = "float32") -> Opened:
         )
     require(dtype == "float32", "dtype", dtype, f"float32 for {kind}, which goes through transformers")
     network = TransformersNetwork.load(path)
-    note = f"{kind} is read through the library transformers"
-    return Opened(network, getattr(network.model.config, "max_position_embeddings", None), (note,))
+    note, stated = f"{kind} is read through the library transformers", network.model.config
+    longest = getattr(stated, "max_position_embeddings", None)
+    return Opened(network, longest, (note,), str(kind), stated.num_attention_heads)
 
 
 def tiny(*, seed: int = 0, n_layers: int = 3) -> LanguageModel:

@@ -10,14 +10,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from meta_icl.errors import require
-from meta_icl.lm.answers import AT_ONCE, Asked, Told, padded
+from meta_icl.lm.answers import AT_ONCE, Asked, Told, logits_at, padded
 from meta_icl.models import Intervention, Network
+from meta_icl.models.depth import in_bits
 
 SHORT = 8  # prompts shorter than the shortest padded length are padded to a multiple of this
 
 
-def states_at(network: Network, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, "n layers d"]:
+def states_at(network: Any, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, "n layers d"]:
     """The residual stream after every layer at the last token of each sequence."""
+    network = in_bits(network)
     found: list[np.ndarray] = [np.empty(0)] * len(rows)
     for length, members in _by_length([len(row) for row in rows]).items():
         size = max(1, AT_ONCE // length)
@@ -47,7 +49,7 @@ class Replaced(NamedTuple):
 
 
 def replaced_answers(
-    network: Network,
+    network: Any,
     wanted: Sequence[Replaced],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Told:
@@ -63,14 +65,14 @@ def replaced_answers(
 
 
 def _passed(
-    network: Network, wanted: Sequence[Replaced], progress: Callable[[int, int], None], *, states: bool = False
+    network: Any, wanted: Sequence[Replaced], progress: Callable[[int, int], None], *, states: bool = False
 ) -> tuple[Told, np.ndarray]:
     """Answers with states in place, where the layer is not -1, and the stream before each answer if it is wanted."""
     found: list[np.ndarray] = [np.empty(0)] * len(wanted)
     scores, greedy = np.zeros(len(wanted)), np.zeros(len(wanted), bool)
     lengths = [len(one.asked.before) + len(one.asked.answer) - 1 for one in wanted]
     most = max(len(one.asked.answer) for one in wanted)
-    d, done = network.config.d_model, 0
+    d, done, network = len(wanted[0].state), 0, in_bits(network)
     for length, members in _by_length(lengths).items():
         size = max(1, AT_ONCE // length)
         for group in (members[i : i + size] for i in range(0, len(members), size)):
@@ -102,16 +104,16 @@ def _by_length(lengths: Sequence[int]) -> dict[int, list[int]]:
 
 
 @eqx.filter_jit
-def _states(network: Network, tokens: Int[Array, "b t"], last: Int[Array, " b"]) -> Float[Array, "b layers d"]:
+def _states(network: Any, tokens: Int[Array, "b t"], last: Int[Array, " b"]) -> Float[Array, "b layers d"]:
     def one(row: Array, at: Array) -> Array:
-        return network.through(network.embedded(row))[1]["resid_post"][:, at]
+        return network(row)[1]["resid_post"][:, at]
 
     return jax.vmap(one)(tokens, last)
 
 
 @eqx.filter_jit
 def _answers(
-    network: Network,
+    network: Any,
     tokens: Int[Array, "b t"],
     starts: Int[Array, " b"],
     answers: Int[Array, "b answer"],
@@ -126,9 +128,9 @@ def _answers(
         at = jnp.arange(network.n_layers)[:, None, None] == layer
         at &= jnp.arange(row.shape[0])[None, :, None] == start
         replaced = () if states else (Intervention("resid_post", at, state),)
-        stream, trace = network.through(network.embedded(row), replaced)
         places = jnp.minimum(start + jnp.arange(answer.shape[0]), row.shape[0] - 1)
-        logs = jax.nn.log_softmax(network.read(stream[places]))
+        logits, trace = logits_at(network, row, places, replaced)
+        logs = jax.nn.log_softmax(logits)
         own = jnp.take_along_axis(logs, answer[:, None], axis=1)[:, 0]
         asked = jnp.arange(answer.shape[0]) < count
         right = jnp.argmax(logs, axis=1) == answer

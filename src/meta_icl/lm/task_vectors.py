@@ -7,6 +7,7 @@ the network answer as after the examples, if the vector holds the task.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,7 +18,6 @@ from meta_icl.lm.prompts import TextPrompt, answer_tokens, draw_prompt, tokenize
 from meta_icl.lm.states import Replaced, replaced_answers, states_at
 from meta_icl.lm.tasks import TextTask
 from meta_icl.lm.tokenizer import Tokenizer
-from meta_icl.models import Network
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Contexts:
 
 
 def contexts_of(
-    network: Network,
+    network: Any,
     tokenizer: Tokenizer,
     task: TextTask,
     *,
@@ -98,7 +98,7 @@ class Carried:
 
 
 def carried(
-    network: Network,
+    network: Any,
     found: Contexts,
     layers: Sequence[int],
     vectors: Float[np.ndarray, "prompts layers d"] | None = None,

@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,9 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from meta_icl.analysis.circuits import prefix_matching, previous_token
 from meta_icl.errors import BadInput, require
-from meta_icl.lm.answers import AT_ONCE
+from meta_icl.lm.answers import AT_ONCE, logits_at
 from meta_icl.lm.loaded import LanguageModel
-from meta_icl.models import Intervention, Network
+from meta_icl.models import Intervention
+from meta_icl.models.depth import in_bits
 
 MODULES = ("argparse", "ast", "asyncio", "decimal", "doctest", "inspect", "json", "logging", "pickle", "random")
 AMONG = 16  # the early part of a window begins behind a sixteenth of it
@@ -54,14 +56,14 @@ def windows_of(model: LanguageModel, text: str, length: int, most: int) -> Int[n
 
 
 def token_losses(
-    network: Network,
+    network: Any,
     tokens: Int[np.ndarray, "n t"],
     removed: Bool[np.ndarray, "layers heads"] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Float[np.ndarray, "n t-1"]:
     """Nats of every token but the first, with the answers of some heads (`z`) set to zero."""
     without = () if removed is None else (Intervention("z", removed[:, :, None, None]),)
-    size, found = max(1, AT_ONCE // tokens.shape[1]), []
+    size, found, network = max(1, AT_ONCE // tokens.shape[1]), [], in_bits(network)
     for i in range(0, len(tokens), size):
         group = np.resize(tokens[i : i + size], (size, tokens.shape[1]))  # a last group is filled up
         found.append(np.asarray(_losses(network, jnp.asarray(group), without))[: len(tokens) - i])
@@ -87,13 +89,14 @@ def repeated_tokens(model: LanguageModel, period: int, seeds: Sequence[int]) -> 
 
 
 def head_scores(
-    network: Network, tokens: Int[np.ndarray, "n t"], period: int
+    network: Any, tokens: Int[np.ndarray, "n t"], period: int
 ) -> dict[str, Float[np.ndarray, "n layers heads"]]:
     """Prefix matching, attention to the previous token and to the first of every head on repeated tokens.
 
     `prefix_corrected` is prefix matching as a share of the attention that does not go to the first token, where heads
     put what has nothing to do.
     """
+    network = in_bits(network)
     found = [jax.tree.map(np.asarray, _heads(network, jnp.asarray(row), period)) for row in tokens]
     return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
@@ -117,18 +120,17 @@ def strongest_heads(scores: Float[np.ndarray, "layers heads"], n: int) -> Bool[n
 
 
 @eqx.filter_jit
-def _losses(network: Network, tokens: Int[Array, "b t"], without: tuple[Intervention, ...]) -> Float[Array, "b t-1"]:
+def _losses(network: Any, tokens: Int[Array, "b t"], without: tuple[Intervention, ...]) -> Float[Array, "b t-1"]:
     def one(row: Array) -> Array:
-        stream, _ = network.through(network.embedded(row), without)
-        logs = jax.nn.log_softmax(network.read(stream[:-1]))
+        logs = jax.nn.log_softmax(logits_at(network, row, jnp.arange(row.shape[0] - 1), without)[0])
         return -jnp.take_along_axis(logs, row[1:, None], axis=1)[:, 0]
 
     return jax.vmap(one)(tokens)
 
 
 @eqx.filter_jit
-def _heads(network: Network, row: Int[Array, " t"], period: int) -> dict[str, Float[Array, "layers heads"]]:
-    pattern = network.through(network.embedded(row))[1]["pattern"]
+def _heads(network: Any, row: Int[Array, " t"], period: int) -> dict[str, Float[Array, "layers heads"]]:
+    pattern = network(row)[1]["pattern"]
     start = row.shape[0] - 2 * period
     rest = jnp.maximum(1 - pattern[..., :1], 1e-6)
     return {

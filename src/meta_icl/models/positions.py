@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from meta_icl.errors import choose, require
@@ -125,7 +127,7 @@ class Rotary:
     def __call__(self, x: Float[Array, "h t k"], positions: Int[Array, " t"]) -> Float[Array, "h t k"]:
         """The rows of every head, turned by their places."""
         r = self.turned_channels(x.shape[-1])
-        angles = (positions[:, None].astype(x.dtype) * jnp.asarray(self.rates(x.shape[-1]), x.dtype)[None])[None]
+        angles = turned_by(positions, self.rates(x.shape[-1]), x.dtype)[None]
         cos, sin = jnp.cos(angles), jnp.sin(angles)
         if self.pairs == "halves":
             a, b = x[..., : r // 2], x[..., r // 2 : r]
@@ -134,3 +136,16 @@ class Rotary:
             a, b = x[..., :r:2], x[..., 1:r:2]
             turned = jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(*x.shape[:-1], r)
         return turned if r == x.shape[-1] else jnp.concatenate([turned, x[..., r:]], axis=-1)
+
+
+def turned_by(positions: Int[Array, " t"], rates: Float[np.ndarray, " half"], dtype: Any) -> Float[Array, "t half"]:
+    """The angles p rate less whole turns, from -pi to pi, whose product of floats would be off by 2^-24 of itself.
+
+    Whole turns drop out of a product of integers modulo 2^32; what a rate leaves beside them is added as floats.
+    """
+    turns = rates / (2 * math.pi)
+    whole = np.round(turns * 2**32)
+    rest = (turns * 2**32 - whole).astype(dtype)
+    fixed = positions[:, None].astype(jnp.uint32) * jnp.asarray((whole % 2**32).astype(np.uint32))[None]
+    parts = lax.bitcast_convert_type(fixed, jnp.int32).astype(dtype)
+    return (parts + positions[:, None].astype(dtype) * jnp.asarray(rest)[None]) * (2 * math.pi / 2**32)

@@ -53,6 +53,11 @@ def read_with_two_decimals(limits: tuple[float, float]) -> bool:
     return 0.05 <= max(map(abs, limits)) < 1000
 
 
+def counted(n: int) -> list[int]:
+    """Ticks of rows or columns that have numbers for names: whole ones, a dozen at most."""
+    return list(range(0, n, math.ceil(n / 12)))
+
+
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Ticks of a logarithmic axis from 10^low to 10^high: (number, text), read as numbers (0.01, 100), else as 10^k.
 

@@ -18,6 +18,7 @@ from meta_icl.plotting import draw_parallel
 from meta_icl.plotting.axes import (
     Range,
     band_segments,
+    counted,
     log_ticks,
     named_ends,
     read_with_two_decimals,
@@ -328,6 +329,8 @@ def _heatmap(axes: "Axes", panel: Any, limits: tuple[float, float], stops: Seque
         if labels is not None:  # as many of them as can be read
             every = math.ceil(n / 24)
             set_ticks(range(0, n, every), [mathtext(label) for label in labels[::every]])
+        else:  # numbers of rows and columns, of which none is a half
+            set_ticks(counted(n))
     if panel.x_labels is not None and sum(map(len, panel.x_labels)) > 30:
         axes.tick_params(axis="x", labelrotation=90)
     beside = max(map(len, panel.y_labels or ("",)))

@@ -23,6 +23,7 @@ from meta_icl.plotting import draw_parallel
 from meta_icl.plotting.axes import (
     Range,
     band_segments,
+    counted,
     log_ticks,
     named_ends,
     read_with_two_decimals,
@@ -281,10 +282,10 @@ def _heatmaps(chart: Heatmaps, limits: Sequence[tuple[float, float]]) -> Node:
             trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 11}, "xgap": 1, "ygap": 1}
         layout = {
             "xaxis": {"showgrid": False, "zeroline": False, "constrain": "domain", "side": "bottom"}
-            | ({"type": "category"} if panel.x_labels is not None else {}),
+            | ({"type": "category"} if panel.x_labels is not None else {"tickvals": counted(columns)}),
             "yaxis": {"showgrid": False, "zeroline": False, "constrain": "domain", "autorange": "reversed"}
             | {"scaleanchor": "x"}
-            | ({"type": "category"} if panel.y_labels is not None else {}),
+            | ({"type": "category"} if panel.y_labels is not None else {"tickvals": counted(rows)}),
             "showlegend": False,
         }
         node = {"kind": "plot", "data": plain([trace]), "layout": plain(layout)}

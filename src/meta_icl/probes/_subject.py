@@ -14,6 +14,7 @@ from meta_icl.analysis.weights import shuffled
 from meta_icl.errors import BadInput, require
 from meta_icl.lm.prompts import TokenizedPrompt
 from meta_icl.models import InContextLearner, Intervened, Intervention, Network, Trace
+from meta_icl.models.depth import in_bits
 from meta_icl.prompt import LabelledTokens, Prompt, TokenPrompt
 
 
@@ -67,7 +68,7 @@ class Subject:
     def traced(self, read: Callable[[Any], Any], interventions: Sequence[Intervention] = (), tokens: Any = None) -> Any:
         """What `read(trace)` makes of the trace of every prompt, stacked; a few prompts at a time."""
         tokens = self.tokens() if tokens is None else tokens
-        found = _traced(self.network, tokens, tuple(interventions), read)
+        found = _traced(in_bits(self.network), tokens, tuple(interventions), read)
         return jax.tree.map(np.asarray, found)
 
     def losses(self, interventions: Sequence[Intervention] = ()) -> Float[Array, " prompts"]:

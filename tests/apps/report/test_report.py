@@ -164,7 +164,7 @@ def test_facts_and_provenance(page):
         "seeds": "3",
         "computed in": "11 min 52 s",
         "on": "2026-01-02 03:04 UTC",
-        "device": "cpu: cpu",
+        "device": "cpu",
         "commit": "0123456789, with local changes",
         "meta_icl": "0.1.0",
     }

@@ -38,6 +38,12 @@ const next = document.querySelector(".mount:not([data-mounted])")
 if (next) next.scrollIntoView({ behavior: "instant" })
 return !next
 """
+HELD = """
+// Whether every figure is drawn for the present width and stays within its place.
+const all = (selector, holds) => [...document.querySelectorAll(selector)].every(holds)
+return all(".mi-plot", (e) => Math.abs(e._fullLayout.width - e.clientWidth) <= 1)
+  && all(".mount", (e) => e.scrollHeight <= e.clientHeight + 1)
+"""
 CLIPBOARD = """
 window.copied = []
 Object.defineProperty(navigator, "clipboard", { value: { writeText: async (text) => copied.push(text) } })
@@ -142,6 +148,8 @@ def test_no_width_and_no_scheme_has_an_overflow_or_a_barrier(page):
             eventually(lambda width=width: page.execute_script("return innerWidth") == width)
             found = overflow(page) + barriers(page)
             assert found == [], (width, scheme)
+    show_at(page, WIDTHS[0])
+    eventually(lambda: page.execute_script(HELD))
 
 
 def test_the_explorer_shows_the_map_that_is_chosen(page):

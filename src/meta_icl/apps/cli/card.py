@@ -17,6 +17,7 @@ from meta_icl.runs.files import plain, write_json
 from meta_icl.sweeps import use_compilation_cache
 
 SCHEMA = 1  # of the JSON: raised when a name in it changes its meaning
+LENGTH = 2048  # tokens that a model is taken to be for where its checkpoint does not say
 EXAMPLES = (
     "smollm2",
     "smollm2 --task antonym --prompts 32 --out antonym.html",
@@ -176,9 +177,7 @@ Card = tuple[str, str, dict[str, Any], str, list[Any], dict[str, str]]
 def of_language_model(subject: str, options: Options) -> Card:
     """Name, kind, settings, introduction and sections of a language model, and what does not fit."""
     from meta_icl.apps.cli.card_of_language import Asking, sections
-    from meta_icl.lm.files import read_checkpoint
-    from meta_icl.lm.loaded import LanguageModel
-    from meta_icl.lm.networks import network_of
+    from meta_icl.lm.loaded import LanguageModel, any_network
     from meta_icl.lm.task_files import read_task
     from meta_icl.lm.texts import text_of
     from meta_icl.lm.tokenizer import read_tokenizer
@@ -186,21 +185,21 @@ def of_language_model(subject: str, options: Options) -> Card:
     task, tokenizer = read_task(options.task), read_tokenizer(subject)
     opening, told = checkpoints.opening_of(tokenizer, options.opening)
     text = text_of(options.text)
-    checkpoint = read_checkpoint(subject)
-    own = LanguageModel(network_of(checkpoint), tokenizer, opening, checkpoint.shape.n_positions)
-    found = list(sections(Asking(own, task, options.prompts, text)))
+    opened = any_network(subject)
+    own = LanguageModel(opened.network, tokenizer, opening, opened.longest or LENGTH)
+    found, left_out = sections(Asking(own, task, options.prompts, text))
     settings = {
-        "family": checkpoint.shape.family,
-        "layers": checkpoint.shape.n_layers,
-        "heads": checkpoint.shape.n_heads,
+        "family": opened.family,
+        "layers": opened.network.n_layers,
+        "heads": opened.heads,
         "task": task.name,
         "prompts": options.prompts,
         "opening": told,
         "text": "docstrings of Python's library" if options.text is None else str(options.text),
-        "notes": list(checkpoint.notes),
+        "notes": list(opened.notes),
     }
     name = checkpoints.name_of(subject)
-    return name, "language model", settings, LANGUAGE.format(opening=told), found, {}
+    return name, "language model", settings, LANGUAGE.format(opening=told), found, left_out
 
 
 def of_run(subject: str, options: Options) -> Card:

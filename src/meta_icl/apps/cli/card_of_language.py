@@ -1,6 +1,6 @@
 """The sections of a language model's card: each asks one question of it, reads the numbers and names its limits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from meta_icl.analysis.circuits import heads_copying
 from meta_icl.apps.cli import fewshot
+from meta_icl.errors import BadInput
 from meta_icl.evaluation.by_position import bootstrap
 from meta_icl.lm.answers import Asked, log_probabilities
 from meta_icl.lm.few_shot import few_shot
@@ -26,7 +27,7 @@ from meta_icl.lm.texts import (
     token_losses,
     windows_of,
 )
-from meta_icl.models import Intervention
+from meta_icl.models import Intervention, Network
 from meta_icl.plotting import Chart, Heatmaps, Lines, Panel, Series
 from meta_icl.probes import Subject, circuits, implicit_updates, prompt_subject
 from meta_icl.probes._shared import layer_names, strongest
@@ -35,6 +36,7 @@ CONTROLS = ("right", "random", "permuted")
 SHOTS = (0, 1, 2, 4, 8)
 PERIOD, SEQUENCES, WINDOW = 50, 4, 256
 REMOVED, DRAWS = (4, 8, 16), 4
+LACKING = "its blocks do not show"
 VECTOR_SHOTS, LAYERS = 5, 10  # examples behind a task vector; layers at which it is tried
 
 
@@ -60,18 +62,35 @@ class Asking:
     text: str
 
 
-def sections(asking: Asking) -> Iterator[Section]:
-    """The sections one after another, the cheapest to read first."""
-    yield from_examples(asking)
-    yield by_position(asking)
-    scores, heads = heads_of(asking)
-    yield heads
-    yield without_heads(asking, scores)
-    yield vectors_of(asking)
+def sections(asking: Asking) -> tuple[list[Section], dict[str, str]]:
+    """The sections, the cheapest to read first, and why each of the others, or a column of one, is left out."""
+    found, left_out = [from_examples(asking), by_position(asking)], {}
     subject = examples_subject(asking)
-    yield of_probe(circuits, "circuits", {"model": subject})
-    twins = {"model": subject, "shuffled weights": subject.twin(key=jax.random.key(0))}
-    yield of_probe(implicit_updates, "implicit_updates", twins)
+    shown = subject.shape_of_trace()
+    if "pattern" in shown:
+        scores, heads = heads_of(asking)
+        found.append(heads)
+        if not isinstance(asking.own.network, Network):
+            left_out["copying"] = "it is read off matrices, of which the library transformers has no one form"
+        if "z" in shown:
+            found.append(without_heads(asking, scores))
+        else:
+            left_out["without_heads"] = f"{LACKING} `z`, what every head answers"
+    else:
+        left_out |= dict.fromkeys(("heads", "without_heads"), f"{LACKING} `pattern`, what every head looks at")
+    if "resid_post" in shown:
+        found.append(vectors_of(asking))
+    else:
+        left_out["task_vectors"] = f"{LACKING} `resid_post`, the stream behind a block"
+    for name, module in (("circuits", circuits), ("implicit_updates", implicit_updates)):
+        try:
+            module.check(subject)
+        except BadInput as error:
+            left_out[name] = str(error)
+            continue
+        twin = {"shuffled weights": subject.twin(key=jax.random.key(0))} if module is implicit_updates else {}
+        found.append(of_probe(module, name, {"model": subject} | twin))
+    return found, left_out
 
 
 def from_examples(a: Asking) -> Section:
@@ -127,14 +146,16 @@ def heads_of(a: Asking) -> tuple[np.ndarray, Section]:
     tokens, period = repeats_of(a)
     found = {name: scores.mean(0) for name, scores in head_scores(a.own.network, tokens, period).items()}
     prefix, previous, first = (found[name] for name in ("prefix", "previous", "first"))
-    copying = heads_copying(a.own.network, range(a.own.network.n_layers))
+    network = a.own.network
+    copying = heads_copying(network, range(network.n_layers)) if isinstance(network, Network) else None
     losses = token_losses(a.own.network, tokens)
     start, again = float(losses[:, :period].mean()), float(losses[:, -period:].mean())
     chosen = dict.fromkeys([*strongest(prefix, 8), *strongest(previous, 4)])
     rows = [
         {
             "layer": i + 1, "head": h + 1, "prefix matching": float(prefix[i, h]),
-            "without the first token": float(found["prefix_corrected"][i, h]), "copying": float(copying[i, h]),
+            "without the first token": float(found["prefix_corrected"][i, h]),
+            **({} if copying is None else {"copying": float(copying[i, h])}),
             "previous token": float(previous[i, h]), "first token": float(first[i, h]),
         }
         for i, h in chosen
@@ -162,7 +183,8 @@ def heads_of(a: Asking) -> tuple[np.ndarray, Section]:
     }
     limits = (
         f"{SEQUENCES} sequences of {period} distinct random tokens twice, behind the opening token; a head that looks "
-        "need not move the answer, which the next section asks. Copying is by eigenvalues of weights alone."
+        "need not move the answer, which the next section asks."
+        + ("" if copying is None else " Copying is by eigenvalues of weights alone.")
     )
     return prefix, Section("heads", "Induction and previous-token heads", reading, limits, rows, charts)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from meta_icl.apps.cli import tables
 from meta_icl.apps.cli.options import parse, print_json
-from meta_icl.runs import default_root
+from meta_icl.apps.report.facts import devices
+from meta_icl.runs import default_root, provenance
 from meta_icl.runs.provenance import code, versions
 from meta_icl.sweeps import cache_folder, default_workers, use_compilation_cache
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         print_json(told)
         return 0
     rows = [("code", _words(told["code"])), ("versions", _words(told["versions"]))]
-    rows += [("devices", ", ".join(told["devices"])), ("workers", told["workers"])]
+    rows += [("devices", devices(told["devices"])), ("workers", told["workers"])]
     rows += [("first program", f"{told['first_program_seconds']:.2f} s"), ("precision", told["precision"])]
     rows += [("compilation cache", f"{told['cache']['folder']}, {told['cache']['megabytes']:.1f} MB")]
     rows += [("runs", told["runs"])]
@@ -73,7 +74,7 @@ def examine() -> dict:
     return {
         "code": code(),
         "versions": versions(PACKAGES),
-        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "devices": provenance.devices(),
         "workers": default_workers(),
         "first_program_seconds": time.perf_counter() - began,
         "precision": "float32 (JAX_ENABLE_X64=1 for float64)" if single else "float64",

@@ -87,9 +87,9 @@ def main(arguments: Sequence[str]) -> int:
     require(max(shots) < len(task.examples), "shots", max(shots), f"between 0 and {len(task.examples) - 1}")
     tokenizer = read_tokenizer(options.checkpoint)
     opening, told = checkpoints.opening_of(tokenizer, options.opening)
-    network, longest, notes = any_network(options.checkpoint, dtype=options.dtype)
+    opened = any_network(options.checkpoint, dtype=options.dtype)
     found = few_shot(
-        network,
+        opened.network,
         tokenizer,
         task,
         shots=shots,
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         prompts=options.prompts,
         seed=options.seed,
         opening=opening,
-        longest=longest,
+        longest=opened.longest,
         content_free=options.content_free,
         progress=progress,
     )
@@ -128,9 +128,9 @@ def main(arguments: Sequence[str]) -> int:
         kind="few-shot",
     )
     if options.json:
-        print_json(settings | {"report": path, "rows": rows, "worth": worth, "notes": list(notes)})
+        print_json(settings | {"report": path, "rows": rows, "worth": worth, "notes": list(opened.notes)})
         return 0
-    for note in notes:
+    for note in opened.notes:
         say(f"note: {note}")
     cells = [[_cell(row, column) for column in short(columns)] for row in rows]
     tables.show(tables.plain_table(short(columns), cells, f"{task.name}, {options.prompts} prompts, opened by {told}"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from meta_icl.apps.cli import tables
+from meta_icl.apps.cli import streams, tables
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root
@@ -181,7 +181,7 @@ def _train(options: Options) -> None:
     if options.json:
         print_json({"folder": str(folder), "report": report, "run": run.folder} | measured)
         return
-    say(", ".join(f"{name} {value:.3f}" for name, value in measured.items()))
+    say(streams.paragraphs(", ".join(f"{name} {value:.3f}" for name, value in measured.items())))
     say(f"wrote {folder}: config.json, model.safetensors, tokenizer.json\nreport  {report}\nrun     {run.folder}")
 
 

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     for probe in names:
         module = modules[probe]
         measured = {label: module.measure(subject) for label, subject in subjects.items()}
-        found[probe] = {label: module.rows(arrays) for label, arrays in measured.items()}
+        found[probe] = {label: known(module.rows(arrays)) for label, arrays in measured.items()}
         charts |= {f"{probe}-{key}": chart for key, chart in module.figures(measured).items()}
         intro.append((module.__doc__ or probe).strip())
     from meta_icl.apps.report import Table, write_report
@@ -115,9 +115,9 @@ def main(arguments: Sequence[str]) -> int:
                 table = tables.plain_table(list(rows[0]), [list(row.values()) for row in rows], f"{probe}, {label}")
                 tables.show(table)
         if answer:
-            say(answer_told(answer))
+            tables.show_text(answer_told(answer))
         for probe, why in refused.items():
-            say(f"{probe} does not fit: {why}")
+            tables.show_text(f"{probe} does not fit: {why}")
         say(f"report  {path}")
     return 0
 
@@ -136,6 +136,12 @@ def probes(names: Sequence[str]) -> dict[str, Any]:
         else:
             found[name] = importlib.import_module(f"meta_icl.probes.{name}")
     return found
+
+
+def known(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without the columns of which nothing is known, such as the errors of a single prompt."""
+    columns = [name for name in rows[0] if any(row[name] is not None and row[name] == row[name] for row in rows)]
+    return [{name: row[name] for name in columns} for row in rows]
 
 
 def fitting(modules: Mapping[str, Any], subject: Any, asked: bool = False) -> tuple[list[str], dict[str, str]]:

@@ -19,12 +19,17 @@ def facts_line(provenance: Mapping[str, Any]) -> str:
         ("seeds", config.get("seeds") if isinstance(config, Mapping) else None),
         ("computed in", duration(provenance.get("wall_seconds"))),
         ("on", moment(starts[-1].get("started"))),
-        ("device", ", ".join(provenance.get("devices") or [])),
+        ("device", devices(provenance.get("devices") or [])),
         ("commit", commit(code)),
         ("meta_icl", code.get("version")),
     ]
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts if value)
     return f'<dl class="facts">{items}</dl>' if items else ""
+
+
+def devices(names: Sequence[str]) -> str:
+    """Devices `platform: kind` in words; just `cpu` where jax knows no more of the kind than that."""
+    return ", ".join(name.partition(": ")[0] if len(set(name.split(": "))) == 1 else name for name in names)
 
 
 def in_short(provenance: Mapping[str, Any]) -> str:

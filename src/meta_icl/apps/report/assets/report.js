@@ -104,7 +104,7 @@ const mounts = {
       const shown = (value) => `${Number(value.toPrecision(3))}`.replace("-", "−");
       make("p", "mi-scale", element, `${shown(low)} <i style="background:linear-gradient(90deg,${colours.join(",")})"></i> ${shown(high)}`);
     }
-    const grid = make("div", "mi-grid", element);
+    const grid = make("div", node.columns > 1 ? "mi-grid mi-abreast" : "mi-grid", element);
     grid.style.setProperty("--columns", node.columns);
     const cells = node.cells.map((cell) => {
       const box = make("div", "mi-cell", grid);
