@@ -12,13 +12,14 @@ from .config import RECURRENT
 from .experiments import Seeds, final, load, sweep
 
 LEARNED = 0.6
+NOT_TRAINED = "this preset does not train the settings: `full` does, all of them in some 2 CPU-hours"
 LONG = 200_000  # steps from which on a missing transience means something
 
 
 def unlearned(values: Mapping[Any, Seeds], least: int = 2) -> str | None:
     """Why a sweep decides nothing, if so."""
     if len(values) < least:
-        return "this preset does not train the settings"
+        return NOT_TRAINED
     below = [f"{value} ({final(seeds, 'train'):.2f})" for value, seeds in values.items()
              if not final(seeds, "train") >= LEARNED]  # fmt: skip
     return f"accuracy on the training law below {LEARNED} at {', '.join(below)}" if below else None
@@ -73,7 +74,7 @@ def judged(found: Mapping[str, Seeds], *, steps: int, n_eval: int) -> list[Claim
     no_zipf = unlearned(zipf, least=3)
     if no_zipf is None and max(final(s, "ic") for s in zipf.values()) < 0.7:
         no_zipf = "no exponent led to in-context learning (IC accuracy below .7)"
-    no_lstm = "this preset does not train the settings"
+    no_lstm = NOT_TRAINED
     if lstm is not None:
         learned = final(lstm, "iw") >= 0.5
         no_lstm = None if learned else "the recurrent network has not learned the labels (IW accuracy below .5)"

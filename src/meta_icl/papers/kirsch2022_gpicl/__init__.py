@@ -41,7 +41,7 @@ FINDING = (
 TIMES = {
     "smoke": "3 CPU-min",
     "small": "~27 CPU-min",
-    "full": "~30 CPU-min",
+    "full": "~1 CPU-hour",
     "paper": "weeks (GPU)",
 }
 IDS = tuple(f"G{i}" for i in range(1, 15))

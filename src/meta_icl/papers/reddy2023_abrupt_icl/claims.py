@@ -12,7 +12,7 @@ from meta_icl.runs.claims import Check, Claim, Converged, absolute, at_least, at
 from .config import SETTINGS, SWEPT
 from .experiments import seeds_of
 
-NOT_TRAINED = "this preset does not train the settings"
+NOT_TRAINED = "this preset does not train the settings: `sweeps` does in part (12 CPU-min), `full` wholly (2 CPU-hours)"
 LEARNED = 0.6  # accuracy on the training law from which on a sweep means something
 MARGIN = 0.05  # two standard errors of the difference of two accuracies of 1,024 prompts
 LONG = 200_000  # steps from which on a missing competition means something
