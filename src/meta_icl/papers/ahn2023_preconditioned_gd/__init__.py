@@ -35,7 +35,7 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "r
 
 FINDING = (
     "one layer learns a step of gradient descent preconditioned by the inverse covariance (A-1, A-3) and deeper ones "
-    "several (A-5, A-9); that their lead grows with the context did not show (not A-10)"
+    "several (A-5, A-9), the more ahead of preconditioned descent the longer the context (A-10)"
 )
 TIMES = {"smoke": "30 s", "small": "16 CPU-min", "paper": "1 day"}
 IDS = tuple(f"A-{i}" for i in range(1, 12))

@@ -32,7 +32,7 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "r
 
 FINDING = (
     "forgetting, momentum and convolution each lower the loss (T-2), and the delta rule overwrites where sums cannot "
-    "(F-5); at this size deeper memories do not help, and the memory does not lead on long needles (not T-1, T-3)"
+    "(F-5); deeper memories, long needles and hybrids take the three hours of `full` (open: T-1, T-3, T-4)"
 )
 TIMES = {"smoke": "2 min", "small": "~20 CPU-min", "full": "~3 CPU-hours", "paper": "hours (GPU)"}
 IDS = (*(f"T-{i}" for i in range(1, 9)), "F-1", "F-5")
