@@ -77,12 +77,12 @@ def test_windows_are_pieces_of_the_text():
         TextWindows(tokens, 0, 41)
 
 
-@pytest.mark.parametrize(("shape", "family"), [("attention2", "gpt_neox"), ("gpt2", "gpt2")])
-def test_exports_and_loads_back(shape, family, tmp_path):
-    """A checkpoint gives the logits of the network, whose attention may stand alone."""
+@pytest.mark.parametrize("shape", ["attention2", "gpt2"])
+def test_exports_and_loads_back(shape, tmp_path):
+    """A checkpoint of the family GPT-2 gives the logits of the network, whose attention may stand alone."""
     network = architecture_named(shape, 30, 16, 8, 2)(key=jax.random.key(1))
     save_language_model(InContextLearner(TokenLayout(), with_idle_mlps(network)), tmp_path / "m", n_positions=16)
-    assert json.loads((tmp_path / "m" / "config.json").read_text())["model_type"] == family
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["model_type"] == "gpt2"
     loaded = load_language_model(tmp_path / "m").network
     tokens = jnp.arange(12) % 7
     np.testing.assert_allclose(loaded(tokens)[0], network(tokens)[0], rtol=0, atol=1e-5)

@@ -9,7 +9,7 @@ from meta_icl.models import Rotary
 
 @pytest.mark.parametrize("fields", [{}, {"base": 5e5, "scaling": "linear", "factor": 0.1}])
 def test_angles_far_into_a_text(fields):
-    """A float32 keeps 24 bits of p rate, whole turns included: that product is off by up to 4e-3 at place 100,000."""
+    """A float32 keeps 24 bits of p rate, whole turns included: that product is off by more than 1e-4 here."""
     positions, k = np.array([0, 1, 511, 8191, 100_003]), 8
     x = np.random.default_rng(0).normal(size=(2, len(positions), k)).astype(np.float32)
     rates = fields.get("base", 1e4) ** (-np.arange(k // 2) / (k // 2)) / fields.get("factor", 1)

@@ -20,6 +20,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 AXE = Path(os.environ.get("META_ICL_AXE", ROOT / ".cache/node_modules/axe-core/axe.min.js"))
 WAIT = 300  # seconds, of a machine that a dozen others use
 WIDTHS, SCHEMES = (1400, 800, 400), ("light", "dark")
+JUDGED = {(WIDTHS[-1], "light"), (WIDTHS[0], "dark")}  # where axe looks, which takes a second or more
 BLOCKED = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
 needs_chromium = [
     pytest.mark.slow,
@@ -91,6 +92,22 @@ def barriers(driver) -> list[str]:
         return []
     driver.execute_script(AXE.read_text("utf-8"))
     return driver.execute_async_script(ASKED)
+
+
+def faults(driver, *, axe: bool = True) -> dict[tuple[int, str], list[str]]:
+    """What is wrong with the open page, by width and scheme: overflow in all of them, barriers in two.
+
+    Without `axe` pages are looked at in one scheme, since no width hangs on it. In the end the page is wide and light.
+    """
+    found = {}
+    for scheme in SCHEMES if axe else SCHEMES[:1]:
+        for width in WIDTHS:
+            show_at(driver, width, scheme)
+            eventually(lambda width=width: driver.execute_script("return innerWidth") == width)
+            judged = axe and (width, scheme) in JUDGED
+            found[width, scheme] = overflow(driver) + (barriers(driver) if judged else [])
+    show_at(driver, WIDTHS[0])
+    return {place: told for place, told in found.items() if told}
 
 
 def eventually(ask):

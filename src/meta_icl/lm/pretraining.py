@@ -1,8 +1,7 @@
 """Small language models trained here: attention alone in one or two layers, and GPT-2's shape, on any text.
 
 While they learn, their in-context score on text that is held out and the heads that match prefixes are recorded, since
-both appear together, at a bump of the loss (Olsson et al., 2022). Trained, each is a checkpoint of the family GPT-2 or,
-with attention alone, GPT-NeoX.
+both appear together, at a bump of the loss (Olsson et al., 2022). Trained, each is a checkpoint of the family GPT-2.
 """
 
 import json
@@ -23,7 +22,7 @@ from meta_icl.lm.corpora import TextWindows, corpus
 from meta_icl.lm.loaded import LanguageModel
 from meta_icl.lm.networks import exported
 from meta_icl.lm.texts import repeated_tokens
-from meta_icl.models import Architecture, Dense, InContextLearner, Learner, Network, Rotary, TokenLayout, gpt2, olsson
+from meta_icl.models import Architecture, Dense, InContextLearner, Learner, Network, TokenLayout, gpt2
 from meta_icl.training import Optimiser, next_token_cross_entropy, train
 
 SHAPES = {
@@ -36,30 +35,21 @@ WINDOWS, SEQUENCES = 32, 8  # of held-out text, and of repeated random tokens
 
 
 def architecture_named(shape: str, n_tokens: int, length: int, width: int, heads: int) -> Architecture:
-    """GPT-2's shape, or attention alone with rotary positions; `BadInput` for another name.
-
-    Positions reach queries and keys alone, as in the networks of Olsson et al.: with GPT-2's learned ones, which are
-    added to the stream, no head finds the previous token within 8,000 steps.
-    """
+    """GPT-2's shape with learned positions, its MLPs left out for attention alone; `BadInput` for another name."""
     layers = {"attention1": 1, "attention2": 2, "gpt2": 4}[choose("shape", shape, SHAPES)]
     require(heads >= 1 and width % heads == 0, "heads", heads, f"a divisor of the width {width}")
-    if shape == "gpt2":
-        return gpt2(n_tokens, width, layers, heads, length)
-    even = width // heads % 2 == 0
-    require(even, "heads", heads, f"such that each has an even number of the width {width}, for rotary positions")
-    whole = olsson(n_tokens, length, width, layers, heads, rotary=True)
+    whole = gpt2(n_tokens, width, layers, heads, length)
     (block,) = whole.blocks
-    return replace(whole, block=replace(block, mixer=replace(block.mixer, rotary=Rotary())))  # as checkpoints turn them
+    return whole if shape == "gpt2" else replace(whole, block=replace(block, feed_forward=None))
 
 
 def with_idle_mlps(network: Network) -> Network:
-    """The same map from tokens to logits, with MLPs that write nothing where there were none: checkpoints have them."""
+    """The same map from tokens to logits, with MLPs that write nothing where there were none: GPT-2 has them."""
     (block,) = network.config.blocks
     if block.feed_forward is not None:
         return network
     half = Dense(WRITES_NOTHING, "gelu", True)
-    whole = replace(block, feed_forward=half, norm_feed_forward=True)
-    filled = replace(network.config, block=whole)(key=jax.random.key(0))
+    filled = replace(network.config, block=replace(block, feed_forward=half))(key=jax.random.key(0))
     (layers,) = filled.blocks
     idle = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, layers.feed_forward)
     (own,) = network.blocks

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from chromium import SCHEMES, WIDTHS, barriers, eventually, needs_chromium, overflow, show_at, started
+from chromium import eventually, faults, needs_chromium, started
 
 from meta_icl.runs import Run
 
@@ -70,16 +70,6 @@ def element(browser, text, selector):
     return eventually(lambda: browser.execute_script(WALK, text, selector))
 
 
-def assert_fits(browser):
-    """No width and no scheme has an overflow or a serious finding of axe; the page is wide again afterwards."""
-    for scheme in SCHEMES:
-        for width in reversed(WIDTHS):
-            show_at(browser, width, scheme)
-            eventually(lambda width=width: browser.execute_script("return innerWidth") == width)
-            assert overflow(browser) + barriers(browser) == [], (width, scheme)
-    show_at(browser, WIDTHS[0])
-
-
 def test_runs_are_followed_and_the_playground_answers(server, browser, tmp_path):
     with Run.open(tmp_path / "runs" / "live", {}) as run:
         run.log({"step": 1, "loss": 0.5})
@@ -88,11 +78,11 @@ def test_runs_are_followed_and_the_playground_answers(server, browser, tmp_path)
         eventually(lambda: [0.5] in browser.execute_script(SOURCES, "y"))
         run.log({"step": 2, "loss": 0.25})
         eventually(lambda: [0.5, 0.25] in browser.execute_script(SOURCES, "y"))
-    assert_fits(browser)
+    assert faults(browser) == {}
 
     element(browser, "Playground", "button[role=tab]").click()
     element(browser, "at the query", "th")
-    assert_fits(browser)
+    assert faults(browser) == {}
     element(browser, "layer 1, head 2", "button").click()
     element(browser, "network, whole", "span")
     element(browser, "layer 1, head 2", "button").click()
