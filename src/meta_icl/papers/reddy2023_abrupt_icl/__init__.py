@@ -11,10 +11,10 @@ author's code. Evaluation sets: `test`, `ic` (novel classes), `ic2` (labels shif
 
 The reduced model of three parameters is derived here (`three_parameter_loss`); it is not the paper's equation.
 
-Orders in time are asked of the seeds that learn in context; sweeps are decided only where every training has learned
-its own law (accuracy above the half that copying one of two labels gives), up to two standard errors of an accuracy.
-Levels (R7) are asked of seeds whose training law is no longer being learned: its accuracy has risen by no more than
-that over the last half of the steps.
+The jump (R1) and orders in time are asked of the seeds that have learned by the end; sweeps are decided only where
+every training has learned its own law (accuracy above the half that copying one of two labels gives), up to two
+standard errors of an accuracy. Levels (R7) are asked of seeds whose training law is no longer being learned: its
+accuracy has risen by no more than that over the last half of the steps.
 
 Command: `meta-icl reproduce reddy2023`. Times: see `TIMES`.
 """

@@ -41,6 +41,12 @@ def unlearned(settings: Mapping[str, Seeds]) -> str | None:
     return f"accuracy on the training law below {LEARNED}: {below}" if below else None
 
 
+def on_law(seeds: Seeds) -> Converged | None:
+    """The guard of what comes with time: the training law has been learned."""
+    law = [float(a["test"][-1]) for a in seeds]
+    return Converged("accuracy on the training law", at_least(LEARNED), law) if seeds else None
+
+
 def settled(seeds: Seeds) -> Converged | None:
     """The guard of levels of accuracy: the training law is no longer being learned."""
     late = [float(a["test"][-1] - np.median(a["test"][a["step"] >= 0.5 * a["step"][-1]])) for a in seeds]
@@ -93,7 +99,8 @@ def judged(found: Mapping[str, Seeds]) -> list[Claim]:
     return [
         claim(1, "IC accuracy waits near 1/N, then jumps to 1", "Fig. 3", [
             Check("plateau of the IC accuracy", within(0.08, 0.2), [plateau(a) for a in abrupt]),
-            Check("final IC accuracy", at_least(0.95), [a["ic"][-1] for a in abrupt])] if abrupt else []),
+            Check("final IC accuracy", at_least(0.95), [a["ic"][-1] for a in abrupt])] if abrupt else [],
+            converged=on_law(abrupt)),
         claim(2, "The choice among context labels comes first, the induction head with the jump", "Fig. 3", [
             Check("CLA before IC accuracy", is_true(), [float(when(a, "cla") < when(a, "ic")) for a in learned]),
             *(Check(f"{name} later than CLA", is_true(), [float(when(a, name) > when(a, "cla")) for a in learned])
