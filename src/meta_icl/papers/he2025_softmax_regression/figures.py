@@ -44,7 +44,7 @@ def training_figure(run: Run) -> Chart:
     for heads in trained_heads(run):
         found = seeds_of(run, f"heads-{heads}-")
         losses = np.stack([a["test"] for a in found])
-        series.append(over_seeds(f"{heads} heads", found[0]["step"], losses.T))
+        series.append(over_seeds(f"{heads} head{'s' * (heads > 1)}", found[0]["step"], losses.T))
     eta = softmax_heads.best_descent_rate(**GIVEN, debiased=True)
     levels = (
         ("debiased step, exact optimum", float(softmax_heads.descent_loss(eta, **GIVEN, debiased=True))),
@@ -126,7 +126,7 @@ def flow_figure(run: Run) -> Chart:
         if heads != "1":
             end = np.abs(arrays["omega"][0, -1]).max()
             series.append(Series("t^(-1/6)", t[t > 100], end * (t[t > 100] / t[-1]) ** (-1 / 6), style="dashed"))
-        charts.append(Lines(f"{heads} heads", "time", "KQ weight |ω|", series, log_x=True, log_y=True))
+        charts.append(Lines(f"{heads} head{'s' * (heads > 1)}", "time", "KQ weight |ω|", series, log_x=True, log_y=True))
     return Grid("Gradient flow on the paper's loss: omega falls along the valley", tuple(charts), 3)
 
 
@@ -164,5 +164,5 @@ def correlated_figure(run: Run) -> Chart:
     panels = [Panel("best preconditioner", best)]
     for seed, arrays in enumerate(seeds_of(run, "skewed-")):
         learned = np.einsum("h,hde->de", head_numbers(arrays)[1], arrays["kq"][:, :D, :D])
-        panels.append(Panel(f"sum_h mu_h KQ_h, seed {seed}", learned))
+        panels.append(Panel(f"KQ of all heads, weighed by μ, seed {seed}", learned))
     return Heatmaps("Correlated inputs, covariance 0.5^|i-j|", panels, shared_scale=True)
