@@ -126,7 +126,8 @@ def flow_figure(run: Run) -> Chart:
         if heads != "1":
             end = np.abs(arrays["omega"][0, -1]).max()
             series.append(Series("t^(-1/6)", t[t > 100], end * (t[t > 100] / t[-1]) ** (-1 / 6), style="dashed"))
-        charts.append(Lines(f"{heads} head{'s' * (heads > 1)}", "time", "KQ weight |ω|", series, log_x=True, log_y=True))
+        title = "1 head" if heads == "1" else f"{heads} heads"
+        charts.append(Lines(title, "time", "KQ weight |ω|", series, log_x=True, log_y=True))
     return Grid("Gradient flow on the paper's loss: omega falls along the valley", tuple(charts), 3)
 
 
