@@ -1,8 +1,11 @@
 """The guards of the claims of von Oswald et al.: what did not reach its reference's loss is recorded, not judged."""
 
+from fnmatch import fnmatchcase
+
 import numpy as np
 import pytest
 
+from meta_icl.papers.vonoswald2022_gradient_descent import NEEDS, PRESETS
 from meta_icl.papers.vonoswald2022_gradient_descent.claims import claims_deep, claims_shifted
 from meta_icl.papers.vonoswald2022_gradient_descent.measures import (
     DEEP_SCALES,
@@ -11,7 +14,9 @@ from meta_icl.papers.vonoswald2022_gradient_descent.measures import (
     REPLACED,
     TARGET_SCALES,
     least_read,
+    part_of,
 )
+from meta_icl.papers.vonoswald2022_gradient_descent.training import D
 
 REPLACED_LOSSES = (0.206, 0.257, 0.316, 0.384, 0.460)
 
@@ -36,6 +41,11 @@ def test_changed_prompts(stuck, verdict):
     assert {claim.verdict for claim in claims} == {verdict}
     unguarded = {check.quantity for claim in claims for check in claim.checks if check.converged is None}
     assert {"trained / GD, inputs times 1.0", "trained, w times 1", "trained, 0 replaced labels"} <= unguarded
+
+
+def test_every_size_is_trained_when_the_claim_about_sizes_is_asked_for_alone():
+    parts = {part_of(d) for d in (D, *PRESETS["small"].sizes)}
+    assert len(parts) == 5 and all(any(fnmatchcase(part, pattern) for pattern in NEEDS["VO-8"]) for part in parts)
 
 
 def test_the_least_direction_is_that_of_the_answer_as_a_function_of_the_products():
