@@ -65,11 +65,11 @@ def sizes_figure(run: Run) -> Chart:
     sizes = run.load_arrays("sizes")
     stuck = np.stack([reads(run, d) < STUCK for d in sizes["sizes"].tolist()])
     free = np.where(stuck, np.nan, sizes["interpolated"])  # halfway to the construction from elsewhere lies nothing
-    around = [np.nanmedian(free, 1), np.nanmin(free, 1), np.nanmax(free, 1)]
+    middle, low, high = np.nanmedian(free, 1), np.nanmin(free, 1), np.nanmax(free, 1)
     series = (
         Series("one gradient step", sizes["sizes"], sizes["gd"], style="dashed"),
         over_seeds("trained layer", sizes["sizes"], sizes["trained"], "points"),
-        Series("interpolated", sizes["sizes"], *around, "dotted", band="range over the seeds that are not stuck"),
+        Series("interpolated", sizes["sizes"], middle, low, high, "dotted", band="range over seeds that are not stuck"),
     )
     return Lines("Loss for N = d (Fig. 2)", "N = d", "half-MSE", series, log_y=True)
 
