@@ -64,7 +64,7 @@ class Paper:
     @property
     def stated(self) -> dict[str, str]:
         """The verdict that `finding` states of each claim that it names: `(A-1)` holds, `(not A-2, A-3)` fail,
-        `(open: A-4)` is not decided."""
+        `(open: A-4)` is not decided, or its training has not converged."""
         found = {}
         for start, names in re.findall(r"\((not |open: |)([^()]*)\)", self.finding):
             verdict = {"not ": "fails", "open: ": "not decided"}.get(start, "holds")

@@ -48,7 +48,7 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "clai
 
 FINDING = (
     "blocks are learned at different times, from one regression to one for every block (H-1, H-3); the error ends at "
-    "more than twice that of Bayes, so that what states say of the block stays open (not H-2, open: H-4); lists of "
+    "more than twice that of Bayes (not H-2), so that what states say of the block stays open (open: H-4); lists of "
     "word pairs can be told apart by SmolLM2's states, best at layer 21 of 30, but how well does not predict its "
     "accuracy (not H-12, H-13, H-14)"
 )
