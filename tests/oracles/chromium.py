@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 AXE = Path(os.environ.get("META_ICL_AXE", ROOT / ".cache/node_modules/axe-core/axe.min.js"))
 WAIT = 300  # seconds, of a machine that a dozen others use
+FOLLOWS = 20  # seconds that figures may take to be drawn at another width, there
 WIDTHS, SCHEMES = (1400, 800, 400), ("light", "dark")
 JUDGED = {(WIDTHS[-1], "light"), (WIDTHS[0], "dark")}  # where axe looks, which takes a second or more
 BLOCKED = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
@@ -82,8 +83,11 @@ def show_at(driver, width: int, scheme: str = "light", height: int = 1000) -> No
 
 
 def overflow(driver) -> list[str]:
-    """What makes the page wider than the screen."""
-    return driver.execute_script(WIDER)
+    """What makes the page wider than the screen, once its figures have had the time to follow it."""
+    end = time.monotonic() + FOLLOWS
+    while (found := driver.execute_script(WIDER)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
 
 
 def barriers(driver) -> list[str]:

@@ -108,6 +108,8 @@ def serve(
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"cannot listen on {address}, port {port}: {reason}") from None
     names = {address, "localhost", "127.0.0.1"}
+    for module in (pn.reactive, pn.theme.base):  # where a component belongs to no document yet, as they first look
+        module.CDN_DIST = pn.io.resources.LOCAL_DIST  # pyright: ignore[reportAttributeAccessIssue]
     server: Any = pn.io.server.get_server(
         lambda: page(settings),
         port=port,
