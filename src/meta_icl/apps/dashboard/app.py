@@ -13,6 +13,7 @@ from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
+from panel import reactive
 
 from meta_icl.apps.dashboard.claims import ClaimsView
 from meta_icl.apps.dashboard.drawing import text_pane
@@ -108,8 +109,8 @@ def serve(
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"cannot listen on {address}, port {port}: {reason}") from None
     names = {address, "localhost", "127.0.0.1"}
-    for module in (pn.reactive, pn.theme.base):  # where a component belongs to no document yet, as they first look
-        module.CDN_DIST = pn.io.resources.LOCAL_DIST  # pyright: ignore[reportAttributeAccessIssue]
+    for module in (pn.io.resources, reactive):  # both would take the styles of what has no document yet from far away
+        vars(module)["CDN_DIST"] = pn.io.resources.LOCAL_DIST
     server: Any = pn.io.server.get_server(
         lambda: page(settings),
         port=port,
