@@ -109,8 +109,8 @@ def serve(
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"cannot listen on {address}, port {port}: {reason}") from None
     names = {address, "localhost", "127.0.0.1"}
-    for module in (pn.io.resources, reactive):  # both would take the styles of what has no document yet from far away
-        vars(module)["CDN_DIST"] = pn.io.resources.LOCAL_DIST
+    # Styles of what belongs to no document yet, which it would take from a distant server.
+    vars(reactive)["CDN_DIST"] = pn.io.resources.LOCAL_DIST
     server: Any = pn.io.server.get_server(
         lambda: page(settings),
         port=port,
