@@ -110,7 +110,7 @@ def serve(
         raise BadInput(f"cannot listen on {address}, port {port}: {reason}") from None
     names = {address, "localhost", "127.0.0.1"}
     # Styles of what belongs to no document yet, which it would take from a distant server.
-    vars(reactive)["CDN_DIST"] = pn.io.resources.LOCAL_DIST
+    reactive.__dict__["CDN_DIST"] = pn.io.resources.LOCAL_DIST
     server: Any = pn.io.server.get_server(
         lambda: page(settings),
         port=port,
