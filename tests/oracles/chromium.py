@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 AXE = Path(os.environ.get("META_ICL_AXE", ROOT / ".cache/node_modules/axe-core/axe.min.js"))
 WAIT = 300  # seconds, of a machine that a dozen others use
-FOLLOWS = 20  # seconds that figures may take to be drawn at another width, there
+SETTLED = 10  # seconds after which a page that draws itself again for another width has done so
 WIDTHS, SCHEMES = (1400, 800, 400), ("light", "dark")
 JUDGED = {(WIDTHS[-1], "light"), (WIDTHS[0], "dark")}  # where axe looks, which takes a second or more
 BLOCKED = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
@@ -34,7 +34,13 @@ axe.run(document, { resultTypes: ["violations"], preload: false }).then(({ viola
     .map((one) => `${one.id}: ${one.nodes.slice(0, 4).map((node) => node.target.join(" ")).join(" | ")}`)))
 """
 WIDER = """
-// What reaches beyond the right edge and does not stand in something that scrolls by itself.
+// What reaches beyond the right edge and does not stand in something that scrolls by itself, nor fills the screen.
+function* all(root) {
+  for (const e of root.querySelectorAll("*")) { yield e; if (e.shadowRoot) yield* all(e.shadowRoot) }
+}
+const sideways = (e) => e.scrollWidth > e.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(e).overflowX)
+const filling = [...all(document.body)].filter((e) => e.clientWidth >= innerWidth - 16 && sideways(e))
+if (filling.length) return filling.map((e) => `${e.className}: ${e.scrollWidth} > ${e.clientWidth}`)
 const { clientWidth, scrollWidth } = document.documentElement
 if (scrollWidth <= clientWidth) return []
 const hidden = (e) => e && (getComputedStyle(e).overflowX !== "visible" || hidden(e.parentElement))
@@ -83,11 +89,8 @@ def show_at(driver, width: int, scheme: str = "light", height: int = 1000) -> No
 
 
 def overflow(driver) -> list[str]:
-    """What makes the page wider than the screen, once its figures have had the time to follow it."""
-    end = time.monotonic() + FOLLOWS
-    while (found := driver.execute_script(WIDER)) and time.monotonic() < end:
-        time.sleep(0.1)
-    return found
+    """What makes the page wider than the screen."""
+    return driver.execute_script(WIDER)
 
 
 def barriers(driver) -> list[str]:
@@ -108,8 +111,10 @@ def faults(driver, *, axe: bool = True) -> dict[tuple[int, str], list[str]]:
         for width in WIDTHS:
             show_at(driver, width, scheme)
             eventually(lambda width=width: driver.execute_script("return innerWidth") == width)
-            judged = axe and (width, scheme) in JUDGED
-            found[width, scheme] = overflow(driver) + (barriers(driver) if judged else [])
+            end = time.monotonic() + SETTLED
+            while (wide := overflow(driver)) and time.monotonic() < end:
+                time.sleep(0.2)
+            found[width, scheme] = wide + (barriers(driver) if axe and (width, scheme) in JUDGED else [])
     show_at(driver, WIDTHS[0])
     return {place: told for place, told in found.items() if told}
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from chromium import eventually, faults, needs_chromium, started
@@ -70,6 +71,16 @@ def element(browser, text, selector):
     return eventually(lambda: browser.execute_script(WALK, text, selector))
 
 
+def dragged(browser):
+    """The place of the first point after it was pulled down; answers to what was asked before may put it back."""
+    left, top = browser.execute_script(PLACE)[:2]
+    mouse = pytest.importorskip("selenium.webdriver").ActionChains(browser)
+    mouse.w3c_actions.pointer_action.move_to_location(int(left), int(top))
+    mouse.click_and_hold().move_by_offset(0, 20).move_by_offset(0, 20).release().perform()
+    time.sleep(1)
+    return browser.execute_script(PLACE)
+
+
 def test_runs_are_followed_and_the_playground_answers(server, browser, tmp_path):
     with Run.open(tmp_path / "runs" / "live", {}) as run:
         run.log({"step": 1, "loss": 0.5})
@@ -93,10 +104,6 @@ def test_runs_are_followed_and_the_playground_answers(server, browser, tmp_path)
     slider.send_keys(LEFT * 5)
     eventually(lambda: browser.execute_script(SOURCES, "y") != before)
 
-    left, top, x, y = eventually(lambda: browser.execute_script(PLACE))
-    browser.execute_script("window.scrollTo(0, 0)")
-    mouse = pytest.importorskip("selenium.webdriver").ActionChains(browser)
-    mouse.w3c_actions.pointer_action.move_to_location(int(left), int(top))
-    mouse.click_and_hold().move_by_offset(0, 20).move_by_offset(0, 20).release().perform()
-    moved = eventually(lambda: (now := browser.execute_script(PLACE)) and abs(now[3] - y) > 1e-3 and now)
+    x, y = eventually(lambda: browser.execute_script(PLACE))[2:]
+    moved = eventually(lambda: (now := dragged(browser)) and abs(now[3] - y) > 1e-3 and now)
     assert moved[2] == pytest.approx(x, abs=0.1)

@@ -49,7 +49,8 @@ class LinePlot:
     """
 
     def __init__(self, *, height: int = 340, dragged: str = "", moved: Callable[[Any, Any], None] | None = None):
-        self.plot = pn.pane.Bokeh(figure(height=height, toolbar_location=None), sizing_mode="stretch_width")
+        empty = figure(height=height, toolbar_location=None, sizing_mode="stretch_width")  # else 600 wide on any screen
+        self.plot = pn.pane.Bokeh(empty, sizing_mode="stretch_width")
         self.names = text_pane()
         self.view = pn.Column(self.names, self.plot, sizing_mode="stretch_width")
         self._height, self._dragged, self._moved = height, dragged, moved
