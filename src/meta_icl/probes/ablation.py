@@ -78,7 +78,7 @@ def rows(measured: Measured) -> list[dict[str, Any]]:
         mean, error = over_prompts(measured["together"])
         found.append(
             {
-                "removed": f"the strongest {int(size)} heads",
+                "removed": f"the strongest {int(size)} heads" if size > 1 else "the strongest head",
                 "loss added": float(mean[k]),
                 "+-": float(error[k]),
                 "random heads instead": float(measured["control"][:, k].mean()),

@@ -131,11 +131,11 @@ def main(arguments: Sequence[str]) -> int:
         print_json(settings | {"report": path, "rows": rows, "worth": worth, "notes": list(opened.notes)})
         return 0
     for note in opened.notes:
-        say(f"note: {note}")
+        tables.show_text(f"note: {note}")
     cells = [[_cell(row, column) for column in short(columns)] for row in rows]
     tables.show(tables.plain_table(short(columns), cells, f"{task.name}, {options.prompts} prompts, opened by {told}"))
     for line in lines:
-        say(line)
+        tables.show_text(line)
     say(f"report  {path}")
     return 0
 
