@@ -184,7 +184,10 @@ def test_the_plan_is_shown_first(capsys, monkeypatch):
     monkeypatch.setattr(sweep, "probed_seconds", lambda work: (2.0, 0.125))
     assert cli.main(["sweep", "a.toml", "--dry-run", "--workers", "2", "--root", "runs"]) == 0
     out = capsys.readouterr().out
-    assert "2 points in 1 groups of equal shape; 4 runs in 1 parts on 2 processes" in out
+    points, told = out.splitlines()[:2], out.splitlines()[2]
+    swept = "optimiser.learning_rate = {}, task.x_law.half_range = {}"
+    assert points == [swept.format(0.01, 1), swept.format(0.02, 2)]
+    assert told == "2 points in 1 group of equal shape; 4 runs in 1 part on 2 processes"
     assert "about 13 s" in out  # (2 + 4 * 6 * 8 * 0.125) / 2
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "n")

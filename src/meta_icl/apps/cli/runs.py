@@ -114,7 +114,7 @@ def _verify(options: Options) -> int:
     older = len({finding.run for finding in findings} - {finding.run for finding in wrong})
     also = f", {older} of an older format, which is not verifiable" if older else ""
     state = f"{len(wrong)} files or parts are not as they were left" if wrong else "all is as it was left"
-    tables.show_text(f"{len(folders)} run{'s' if len(folders) != 1 else ''}: {state}{also}")
+    tables.show_text(f"{tables.counted(len(folders), 'run')}: {state}{also}")
     return 1 if wrong else 0
 
 

@@ -27,7 +27,7 @@ from meta_icl.runs.trackers import tracked
 from meta_icl.sweeps import PartFailed, compute_like_a_worker, default_workers, run_parts, use_compilation_cache
 from meta_icl.sweeps.cluster import QUEUES, on_dask, queue_cluster
 from meta_icl.sweeps.parts import Executor
-from meta_icl.sweeps.plan import read_plan
+from meta_icl.sweeps.plan import Point, label, read_plan
 
 EXAMPLES = (
     "rates.toml",
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.dry_run or not (options.yes or begun):
         if not (options.dry_run or sys.stdin.isatty()):
             raise BadInput("--yes must be given where nobody can be asked (--dry-run shows the plan)")
-        show_plan(work, workers, folder)
+        show_plan(work, plan.points, workers, folder)
         if where in QUEUES:
             with queue_cluster(where, cluster) as made:
                 say(made.job_script())
@@ -190,17 +190,15 @@ def executor_on(where: str, address: str, cluster: Mapping[str, Any], options: O
             yield on_dask(made.scheduler_address)
 
 
-def show_plan(work: planned.Work, workers: int | None, folder: Path) -> None:
+def show_plan(work: planned.Work, points: Sequence[Point], workers: int | None, folder: Path) -> None:
     """Tell how many runs there are, in which groups, and how long they will take."""
     parts = work.parts(False)
-    told = "\n".join(
-        [*list(parts)[:POINTS_SHOWN], *([f"... {len(parts)} in all"] if len(parts) > POINTS_SHOWN else [])]
-    )
-    cores = "a cluster" if workers is None else f"{workers} process{'es' if workers > 1 else ''}"
-    points = sum(len(group.places) for group in work.groups)
-    n_runs = sum(members(part) for part in parts.values())
-    groups = f"{len(work.groups)} groups of equal shape"
-    say(f"{told}\n{points} points in {groups}; {n_runs} runs in {len(parts)} parts on {cores}")
+    shown = [label(point) for point in points[:POINTS_SHOWN] if point]
+    more = [f"... {len(points)} points in all"] if len(points) > POINTS_SHOWN else []
+    cores = "a cluster" if workers is None else tables.counted(workers, "process", "es")
+    runs = tables.counted(sum(members(part) for part in parts.values()), "run")
+    groups = f"{tables.counted(len(points), 'point')} in {tables.counted(len(work.groups), 'group')} of equal shape"
+    say("\n".join([*shown, *more, f"{groups}; {runs} in {tables.counted(len(parts), 'part')} on {cores}"]))
     say(f"at least {work.bytes_per_process / 1e9:.2g} GB of memory per process; run {folder}")
     if "groups" not in work.config:
         say("times: see `meta-icl papers NAME`")

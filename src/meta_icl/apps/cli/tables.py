@@ -19,6 +19,11 @@ GAP = 2  # columns between two columns
 NARROWEST = 16  # of a column of words that are wrapped
 
 
+def counted(n: int, noun: str, ending: str = "s") -> str:
+    """A number of things: "1 run", "2 runs", with "es" "2 processes"."""
+    return f"{n} {noun}{'' if n == 1 else ending}"
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table of texts: its columns, its rows, which columns stay whole, styles of values, and a title."""
