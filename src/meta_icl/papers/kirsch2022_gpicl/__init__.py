@@ -34,9 +34,9 @@ from .figures import figures
 __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
-    "few tasks are memorised, many make a learner that transfers to other data sets (G1, G3, G4, G6); at this size it is "
-    "not ahead of SGD on the same prompt (not G2), 1,024 tasks are not enough at any batch (not G11), and the weights of "
-    "a network tell its accuracy better than its state does (not G8)"
+    "few tasks are memorised, many make a learner that transfers to other data sets (G1, G3, G4, G6); at this size it "
+    "is not ahead of SGD on the same prompt (not G2), 1,024 tasks are not enough at any batch (not G11), and the "
+    "number of weights tells the accuracy better than the size of the state does (not G8)"
 )
 TIMES = {
     "smoke": "3 CPU-min",
