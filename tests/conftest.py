@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 # Set before anything imports JAX; processes that a test starts inherit them. `make test` sets the same and a cache.
@@ -44,7 +45,19 @@ LONGEST = (
 )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Variants of a test that its mark `variants` does not name are slow; of the rest, the longest come first."""
+    known = defaultdict(set)
+    for item in items:
+        if often := item.get_closest_marker("variants"):
+            known[item.originalname, often.args].add(item.callspec.id)
+            if item.callspec.id not in often.args:
+                item.add_marker("slow")
+    if not any("::" in str(argument) for argument in config.args):  # else not all variants are there
+        for (name, often), ids in known.items():
+            if unknown := set(often) - ids:
+                raise pytest.UsageError(f"{name} has no variants {sorted(unknown)}")
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 

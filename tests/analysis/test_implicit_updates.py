@@ -101,6 +101,7 @@ def errors(network, context, query, subset, through="weights", floor=0.0):
     return off(patched, outputs[-1]), off(without, outputs[-1])
 
 
+@pytest.mark.variants("Gemma", "delta rule")
 @pytest.mark.parametrize("name", EVERY)
 def test_blocks_agree_with_numpy(x64, name):
     """Values and the meaning of `visible`: masked rows are as good as removed."""

@@ -129,6 +129,7 @@ def test_answers_of_weights_kept_in_half_of_the_memory(folder, steps):
         load_language_model(path, dtype="float8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cheap_steps")
 def test_deep_networks_go_on_from_what_is_kept():
     """Layers that are scanned, with matrices in float32 and in bfloat16, against whole passes."""

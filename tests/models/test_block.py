@@ -115,6 +115,7 @@ def test_users_mixers():
     assert m.inner_flops(mixer, T, D) == T * (D + 1 + D + 2 * D * D)  # sums, a count, quotients, a product
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_users_mixers_step_and_hide_rows():
     x, seen = rows(), jnp.asarray([True, False, True, True, False, True, True])
@@ -141,6 +142,7 @@ VISIBLE = {
 }
 
 
+@pytest.mark.variants("softmax", "linear", "lstm")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", VISIBLE)
 def test_hidden_rows_are_missing_ones(name):
@@ -171,6 +173,7 @@ def test_a_row_that_sees_nothing_reads_nothing():
     np.testing.assert_array_equal(network(alone)[0], alone)
 
 
+@pytest.mark.variants("residual", "pre-LN", "Llama")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_patches_are_changed_weights(arrangement):

@@ -96,6 +96,22 @@ def used(architecture, t):
     return jnp.asarray(kept)
 
 
+@pytest.mark.variants(
+    "linear",
+    "looped",
+    "clipped",
+    "last channel",
+    "mixed",
+    "layer norm, restricted",
+    "8 heads",
+    "causal, linear",
+    "two blocks in turn",
+    "grouped, rotary",
+    "window, biases",
+    "none, parallel",
+    "decoder",
+    "lstm",
+)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", CASES)
 def test_lean_is_full(name):

@@ -75,6 +75,7 @@ def sequences(n=3):
     return jax.random.normal(jax.random.key(4), (n, T, D))
 
 
+@pytest.mark.variants("attention", "linear", "mamba2", "deltanet", "longhorn", "ttt linear", "titans")
 @pytest.mark.usefixtures("x64")
 @each(KINDS)
 def test_steps_are_the_parallel_form_which_is_causal_and_keeps_sequences_apart(name):

@@ -63,6 +63,7 @@ VON_OSWALD = {
 }
 
 
+@pytest.mark.variants("linear", "looped", "softmax", "mixed", "causal")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", VON_OSWALD)
 def test_von_oswald(name):
@@ -152,6 +153,7 @@ GPT2 = {
 }
 
 
+@pytest.mark.variants("garg", "untied")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", GPT2)
 def test_gpt2(name):
@@ -194,6 +196,7 @@ MIXERS = {
 CONTEXTUAL = [(name, "softmax") for name in ARRANGEMENTS] + [("pre-LN", name) for name in MIXERS if name != "softmax"]
 
 
+@pytest.mark.variants("residual-softmax", "Llama-softmax", "pre-LN-linear", "pre-LN-recurrent")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("arrangement", "mixer"), CONTEXTUAL)
 def test_contextual(arrangement, mixer):

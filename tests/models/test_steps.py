@@ -88,6 +88,17 @@ ON_DEMAND = (
 )  # fmt: skip
 
 
+@pytest.mark.variants(
+    "window shorter than the text",
+    "grouped, norms, cap",
+    "smeared",
+    "linear",
+    "hybrid",
+    "around",
+    "lstm",
+    "fast weights",
+    "mlp",
+)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ON_DEMAND else []) for name in NETWORKS]

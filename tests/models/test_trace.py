@@ -70,6 +70,7 @@ def by_hand(network, h, interventions):
     return h, found
 
 
+@pytest.mark.variants("in turn, with a rest", "looped")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_layers_are_those_by_hand_under_interventions(name):

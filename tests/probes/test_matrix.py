@@ -102,6 +102,7 @@ def test_every_published_network_is_here():
     assert set(models.NETWORKS) | {"mine"} == set(NETWORKS) == set(RUNS)
 
 
+@pytest.mark.variants("von_oswald", "garg", "lstm", "memories", "mine", "minegishi", "mlp", "llama")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_fits_and_what_refuses(name):
     looked_at, refused = subject(name), {}
@@ -130,6 +131,21 @@ def shown(name, probe):
 PAIRS = [(name, probe) for name, known in RUNS.items() for probe in sorted(known)]
 
 
+@pytest.mark.variants(
+    "garg-attention",
+    "garg-circuits",
+    "garg-decodability",
+    "garg-lens",
+    "garg-weights",
+    "minegishi-ablation",
+    "minegishi-circuits",
+    "olsson-attention",
+    "olsson-decodability",
+    "olsson-induction",
+    "olsson-lens",
+    "olsson-task_vectors",
+    "olsson-weights",
+)
 @pytest.mark.parametrize(("name", "probe"), [pair for pair in PAIRS if pair[0] in MEASURED and pair[1] != "descent"])
 def test_probes_of_three_kinds_of_network(name, probe):
     shown(name, probe)
