@@ -13,7 +13,7 @@ from meta_icl.errors import BadInput
 from meta_icl.lm import load_language_model, read_tokenizer
 from meta_icl.lm.corpora import TextWindows, corpus, documents
 from meta_icl.lm.networks import save_language_model
-from meta_icl.lm.pretraining import architecture_named, with_idle_mlps
+from meta_icl.lm.pretraining import WINDOWS, architecture_named, with_idle_mlps
 from meta_icl.models import InContextLearner, TokenLayout
 
 SENTENCE = "a small house stands by the river, and a small boat lies in the river by the house.\n"
@@ -99,7 +99,7 @@ def test_the_command(folder, tmp_path, capsys):
     source = corpus(folder, n_tokens=300)
     network = load_language_model(tmp_path / "m").network
     assert read_tokenizer(tmp_path / "m").numbers("the river") == source.tokenizer.numbers("the river")
-    rows = source.held_out(16, 32)
+    rows = source.held_out(16, WINDOWS)
     logs = jax.nn.log_softmax(jax.vmap(lambda row: network(row)[0])(jnp.asarray(rows)))
     losses = -np.take_along_axis(np.asarray(logs)[:, :-1], rows[:, 1:, None], -1)
     assert told["loss on held-out text"] == pytest.approx(losses.mean(), abs=1e-4) and losses.mean() < 5 < np.log(300)

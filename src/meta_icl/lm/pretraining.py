@@ -31,7 +31,7 @@ SHAPES = {
     "gpt2": "GPT-2's blocks in four layers",
 }
 WRITES_NOTHING = 4  # units of the MLPs that stand in a checkpoint for those that are not there
-WINDOWS, SEQUENCES = 32, 8  # of held-out text, and of repeated random tokens
+WINDOWS, SEQUENCES = 128, 8  # of held-out text, and of repeated random tokens
 
 
 def architecture_named(shape: str, n_tokens: int, length: int, width: int, heads: int) -> Architecture:
@@ -105,7 +105,8 @@ def pretrain(
         seeds=[seed],
         batch=batch,
         objective=next_token_cross_entropy,
-        optimiser=Optimiser(learning_rate=rate, warmup_steps=min(100, steps // 10), clip_norm=1.0),
+        # With Adam no head matches prefixes in eight thousand steps; with Muon one does in one thousand.
+        optimiser=Optimiser("muon", learning_rate=rate, warmup_steps=min(100, steps // 10), clip_norm=1.0),
         record=max(1, steps // records),
         probes={"text": probe},
         store=part,

@@ -52,7 +52,7 @@ class Options:
     """convert, train: the folder to write, in Hugging Face's format."""
     text: Path | None = None
     """train: a folder of texts (.txt, .md, .rst, .py; default: sources of Python's library)."""
-    n_tokens: int = 2048
+    n_tokens: int = 512
     """train: byte pairs of the tokenizer, which is learned from the text."""
     length: int = 128
     """train: tokens of a window."""
@@ -64,8 +64,8 @@ class Options:
     """train: steps."""
     batch: int = 16
     """train: windows of a step."""
-    rate: float = 2e-3
-    """train: learning rate of Adam, after a short warm-up."""
+    rate: float = 0.02
+    """train: learning rate of Muon, after a short warm-up."""
     seed: int = 0
     """train: number of the seed."""
     root: Path = dataclasses.field(default_factory=default_root)
