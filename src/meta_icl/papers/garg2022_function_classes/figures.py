@@ -34,14 +34,21 @@ def figures(run: Run) -> dict[str, Chart]:
     return drawn(run, makers, decides)
 
 
+ROUNDING = 1e-6  # errors below it would take the axis from all others
+
+
 def error_figure(run: Run, t: Training) -> Chart:
     arrays = part_arrays(run, t.name)
     k, last = np.arange(arrays["error"].shape[2]), arrays["error"][-1]
     series = [Series("decoder", k, np.median(last, 0), arrays["band_low"], arrays["band_high"])]
     for name, label in (("bayes", "Bayes"), ("least_squares", "least squares")):
         if name in arrays and not (t.noise and name == "least_squares"):
-            series.append(Series(label, k, arrays[name], style="dashed"))
-    caption = "Squared error over that of the zero predictor; band: 90 % bootstrap interval over prompts, first seed."
+            exact = arrays[name] < ROUNDING
+            series.append(Series(label, k, np.where(exact, np.nan, arrays[name]), style="dashed"))
+    caption = (
+        "Squared error over that of the zero predictor; band: 90 % bootstrap interval over prompts, first seed. Not "
+        "drawn: errors of reference learners that are those of rounding."
+    )
     return Lines(
         f"Error by number of examples (Fig. {'4b' if t.noise else 2}): {told(t)}",
         "examples k",
