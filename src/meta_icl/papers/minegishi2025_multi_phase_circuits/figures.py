@@ -297,5 +297,7 @@ def at_steps(arrays: Mapping[str, np.ndarray], steps: Sequence[int]) -> np.ndarr
 
 def settings_figure(others: Mapping[str, Mapping[str, np.ndarray]]) -> Chart:
     series = [Series(words(name), a["step"][1:], a["accuracy"][1:]) for name, a in others.items()]
-    return Lines("Other settings, first seed", "training step", "accuracy", series, log_x=True,
-                 caption="Held to: other attention is masked while training.")  # fmt: skip
+    title = "Other settings" if len(series) > 1 else series[0].name.capitalize()  # one curve has no legend
+    masked = any(name.startswith("only ") for name in others)
+    return Lines(f"{title}, first seed", "training step", "accuracy", series, log_x=True,
+                 caption="Held to: other attention is masked while training." if masked else "")  # fmt: skip
