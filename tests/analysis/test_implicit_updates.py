@@ -68,7 +68,6 @@ CASES |= {"norm scale": ("Llama", "softmax", "norm_scale")}
 DEEP = ("pre-LN", "Gemma", "experts", "linear")
 # One of every way to compensate and every way to remember in every run; the others on demand.
 ALWAYS = ("no skip", "Gemma", "experts", "linear", "delta rule", "norm scale")
-EVERY = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in CASES]
 FLOAT32 = ("no skip", "skip around", "residual", "pre-LN", "Llama", "experts", "recurrent")
 
 
@@ -102,7 +101,7 @@ def errors(network, context, query, subset, through="weights", floor=0.0):
 
 
 @pytest.mark.variants("Gemma", "delta rule")
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", CASES)
 def test_blocks_agree_with_numpy(x64, name):
     """Values and the meaning of `visible`: masked rows are as good as removed."""
     _, mixer, through = CASES[name]

@@ -82,11 +82,6 @@ NETWORKS = {
     "mlp": mlp(3, 6),
 }
 
-ON_DEMAND = (
-    "window of one", "one group", "smeared window", "elu with a cache", "linear window", "mixed", "looped and scanned",
-    "gemma2", "neox", "olmo2", "post norm", "gpt2",
-)  # fmt: skip
-
 
 @pytest.mark.variants(
     "window shorter than the text",
@@ -100,9 +95,7 @@ ON_DEMAND = (
     "mlp",
 )
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ON_DEMAND else []) for name in NETWORKS]
-)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_decoding_is_the_full_pass(name):
     architecture = NETWORKS[name]
     network, rng = drawn(architecture), np.random.default_rng(1)

@@ -97,7 +97,6 @@ except BadInput as error:
 """
 
 
-@pytest.mark.slow
 def test_replicas_and_batches_over_four_devices_are_those_of_one():
     flags = f"--xla_force_host_platform_device_count=4 {os.environ.get('XLA_FLAGS', '')}"  # XLA reads the first ones
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_DEFAULT_PRNG_IMPL": "threefry2x32"}
