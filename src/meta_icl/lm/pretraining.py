@@ -105,7 +105,7 @@ def pretrain(
         seeds=[seed],
         batch=batch,
         objective=next_token_cross_entropy,
-        # With Adam no head matches prefixes in eight thousand steps; with Muon one does in one thousand.
+        # With Adam prefix matching comes to .06 in 4,000 steps of the command's defaults, with Muon to .28 in 2,000.
         optimiser=Optimiser("muon", learning_rate=rate, warmup_steps=min(100, steps // 10), clip_norm=1.0),
         record=max(1, steps // records),
         probes={"text": probe},

@@ -29,9 +29,9 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "r
 
 FINDING = (
     "accuracy in context waits near 1/N and jumps with the induction head, after the choice among context labels is "
-    "learned (R1, R2); burstiness and many classes favour it over the weights (R4, R5), and with as many labels as "
-    "pairs it does not come (R3); at a Zipf exponent of 1 all is learned in the weights and nothing in context (not "
-    "R7)"
+    "learned (R1, R2); burstiness and many classes favour it over the weights (R4, R5); with as many labels as pairs "
+    "that choice teaches nothing, and learning in context does not come (R3); at a Zipf exponent of 1 all is learned "
+    "in the weights and nothing in context (not R7)"
 )
 TIMES = {
     "smoke": "1 CPU-min",
