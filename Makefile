@@ -18,14 +18,12 @@ BIN := .venv/bin
 PAPER ?= rossi2024
 PRESET ?= demo
 
-# Tests are many small programs: compile each once, quickly, and keep it for the next time. The tests of a file share
-# programs and fixtures, so they go to one worker (--dist loadfile).
-TEST_ENV := JAX_PLATFORMS=cpu \
+# Tests are many small programs: compile each once, and keep it for the next time (how they are compiled is said in
+# tests/conftest.py). The tests of a file share programs and fixtures, so they go to one worker (--dist loadfile).
+TEST_ENV := OMP_NUM_THREADS=1 \
   JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.cache/jax" \
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
-  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
-  XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 --xla_backend_optimization_level=1" \
-  OMP_NUM_THREADS=1
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 
 # Bytecode is compiled when first imported, which saves minutes where most of it never is; where it is not kept, every
 # process that imports JAX and its neighbours spends 8 seconds on parsing them.

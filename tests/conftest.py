@@ -6,16 +6,20 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-# Set before anything imports JAX; processes that a test starts inherit them. `make test` sets the same and a cache.
+# Set before anything imports JAX; processes that a test starts inherit them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+# Compiling is what tests wait for, and the way that makes the fastest programs takes ten times as long as the way that
+# makes them at once: LLVM's lowest level, fused loops written as LLVM's code (not by way of MLIR, a context and a
+# pipeline for every loop), all of them in one module. XLA reads flags up to the first word that is none.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 --xla_backend_optimization_level=1",
+    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1 intra_op_parallelism_threads=1",
 )
 os.environ.setdefault("MPLBACKEND", "agg")
-# A draw of this generator compiles four times as fast as one of the default, and compiling is what tests wait for. Its
-# keys have 32 bits, which is enough for tests and too few for research.
+# A draw of this generator compiles four times as fast as one of the default. Its keys have 32 bits, which is enough for
+# tests and too few for research.
 os.environ.setdefault("JAX_DEFAULT_PRNG_IMPL", "philox2x32")
 
 import jax

@@ -31,7 +31,8 @@ def test_the_numbers_of_jax_random(name, generator):
         a, b = ours(shape=shape), theirs(shape=shape)
         assert a.shape == b.shape == shape
         assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
+        # The ends of a truncated law go through a product and a sum, which XLA rounds once or twice.
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 if name == "truncated_normal" else 0)
 
 
 @pytest.mark.parametrize("name", ["uniform", "normal"])
