@@ -20,14 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 FAMILIES = ("regression", "circuits", "decoders", "recurrent", "theory", "memories", "peak")
-ONE_THREAD = {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "JAX_ENABLE_COMPILATION_CACHE": "false",  # compilation is measured, too
-}
+MEASURED = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}  # on one thread, compilation too
 Run = Callable[[int], float]
 
 
@@ -122,8 +115,10 @@ def _summed(work: Workload, found: dict[str, dict[str, Any]]) -> dict[str, dict[
 
 
 def _start(name: str, way: str) -> subprocess.Popen:
+    from meta_icl.sweeps.environment import single_threaded  # here: a process that measures imports what is measured
+
     paths = [str(HERE.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = os.environ | single_threaded({}) | MEASURED | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, str(HERE / "harness.py"), name, way]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 

@@ -11,11 +11,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Compiling is what tests wait for, and the way that makes the fastest programs takes ten times as long as the way that
 # makes them at once: LLVM's lowest level, fused loops written as LLVM's code (not by way of MLIR, a context and a
-# pipeline for every loop), all of them in one module. XLA reads flags up to the first word that is none.
+# pipeline for every loop), all of them in one module.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1 intra_op_parallelism_threads=1",
+    " --xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("MPLBACKEND", "agg")
 # A draw of this generator compiles four times as fast as one of the default. Its keys have 32 bits, which is enough for
