@@ -9,14 +9,6 @@ from pathlib import Path
 # Set before anything imports JAX; processes that a test starts inherit them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
-# Compiling is what tests wait for, and the way that makes the fastest programs takes ten times as long as the way that
-# makes them at once: LLVM's lowest level, fused loops written as LLVM's code (not by way of MLIR, a context and a
-# pipeline for every loop), all of them in one module.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1",
-)
 os.environ.setdefault("MPLBACKEND", "agg")
 # A draw of this generator compiles four times as fast as one of the default. Its keys have 32 bits, which is enough for
 # tests and too few for research.
@@ -32,6 +24,11 @@ sys.path.insert(0, str(Path(__file__).parent / "oracles"))
 
 # jaxtyping's annotations of all of meta_icl are checked by beartype from here on; an int is a float, as in PEP 484.
 install_import_hook("meta_icl", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+# Compiling is what tests wait for. jax reads these flags when it first computes.
+from meta_icl.sweeps.environment import AT_ONCE, SINGLE_THREADED  # noqa: E402  (behind the hook)
+
+os.environ.setdefault("XLA_FLAGS", f"{SINGLE_THREADED} {AT_ONCE}")
 
 # The first example of a shape compiles, which no deadline foresees; the same examples on every machine. Each new shape
 # costs a compilation per operation, so a run sees few, and with HYPOTHESIS_PROFILE=many it sees many.

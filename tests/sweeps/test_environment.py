@@ -2,14 +2,15 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import pytest
 
-from meta_icl.sweeps import cache_folder, compute_like_a_worker, use_compilation_cache
-from meta_icl.sweeps.environment import SINGLE_THREADED, backend_problem, single_threaded
+from meta_icl.sweeps import cache_folder, compile_at_once, compute_like_a_worker, use_compilation_cache
+from meta_icl.sweeps.environment import AT_ONCE, SINGLE_THREADED, backend_problem, single_threaded
 
 MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text()
 
@@ -44,6 +45,30 @@ def test_this_process_computes_like_a_worker_unless_jax_has_begun(monkeypatch):
     assert set(flags) == {"--xla_cpu_enable_fast_math=false", *SINGLE_THREADED.split()} and len(flags) == 3
     assert compute_like_a_worker()  # now they are set, and are not set twice
     assert single_threaded(os.environ)["XLA_FLAGS"].split() == flags
+
+
+def test_programs_are_made_at_once_unless_jax_has_begun_or_the_user_wants_others(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
+    jax.numpy.zeros(1).block_until_ready()
+    compile_at_once()
+    assert os.environ["XLA_FLAGS"] == "--xla_backend_optimization_level=2"
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "jax._src.xla_bridge")
+        compile_at_once()
+    flags = os.environ["XLA_FLAGS"].split()
+    assert flags == [*AT_ONCE.split(), "--xla_backend_optimization_level=2"]  # of several the last one holds
+    assert "--xla_cpu_use_fusion_emitters=false" in flags
+
+
+def test_xla_reads_every_flag():
+    """It reads up to the first word that is none, and ends the process at a flag that it does not know."""
+    for unheard in "", "--xla_unheard_of=1":
+        environment = os.environ | {"XLA_FLAGS": f"{SINGLE_THREADED} {AT_ONCE} {unheard}"}
+        command = [sys.executable, "-c", "import jax; jax.devices()"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (ended.returncode == 0) == (unheard == ""), ended.stderr
+        assert unheard in ended.stderr
 
 
 def test_without_a_home_programs_are_compiled_anew(tmp_path, monkeypatch):

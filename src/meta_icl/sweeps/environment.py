@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,20 @@ from meta_icl.data.cache import user_cache
 from meta_icl.errors import require
 from meta_icl.runs.context import ONE_THREAD, SETTINGS, available_cores
 
-# One thread computes, and one compiles: split over threads that there are not, modules only cost (a tenth of the time).
-SINGLE_THREADED = f"{ONE_THREAD} --xla_cpu_parallel_codegen_split_count=1"
 ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin", "libtpu")
+
+
+def known(*flags: str) -> str:
+    """Flags of XLA, if this jaxlib is a version they were tried with: at one that it does not know, XLA aborts."""
+    return " ".join(flags) if version("jaxlib").startswith("0.10.") else ""
+
+
+# One thread computes, and one compiles: split over threads that there are not, modules only cost (a tenth of the time).
+ONE_MODULE = known("--xla_cpu_parallel_codegen_split_count=1")
+SINGLE_THREADED = f"{ONE_THREAD} {ONE_MODULE}".strip()
+# The way to the fastest programs takes eight to twelve times as long as this one: LLVM's lowest level, loops written in
+# LLVM's language rather than by way of MLIR (a context and a pipeline for every loop), and all of them in one module.
+AT_ONCE = f"{known('--xla_backend_optimization_level=0', '--xla_cpu_use_fusion_emitters=false')} {ONE_MODULE}".strip()
 
 
 def cache_folder() -> Path:
@@ -83,11 +95,26 @@ def compute_like_a_worker() -> bool:
     """Have jax compute with the threads of a worker in this process, on which bits depend; false if it is too late."""
     if not on_cpu() or set(SINGLE_THREADED.split()) <= set(os.environ.get("XLA_FLAGS", "").split()):
         return True
-    bridge = sys.modules.get("jax._src.xla_bridge")
-    if bridge is not None and bridge.backends_are_initialized():
+    if _jax_has_begun():
         return False
     os.environ.update(single_threaded(os.environ))
     return True
+
+
+def compile_at_once() -> None:
+    """Have jax make programs soon rather than fast, where small ones run a few times each; unless it has begun.
+
+    A probe of a small network takes 13 s of CPU time in place of 30; a training would take more. Flags that the user
+    set are kept, and win.
+    """
+    if on_cpu() and not _jax_has_begun():
+        os.environ["XLA_FLAGS"] = f"{AT_ONCE} {os.environ.get('XLA_FLAGS', '')}".strip()
+
+
+def _jax_has_begun() -> bool:
+    """Whether jax has read its flags."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bridge.backends_are_initialized()
 
 
 def worker_threads() -> AbstractContextManager[Any]:
