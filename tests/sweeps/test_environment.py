@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from meta_icl.sweeps import cache_folder, compile_at_once, compute_like_a_worker, use_compilation_cache
+from meta_icl.sweeps import cache_folder, compile_soon, compute_like_a_worker, use_compilation_cache
 from meta_icl.sweeps.environment import AT_ONCE, SINGLE_THREADED, backend_problem, single_threaded
 
 MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text()
@@ -51,11 +51,11 @@ def test_programs_are_made_at_once_unless_jax_has_begun_or_the_user_wants_others
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
     jax.numpy.zeros(1).block_until_ready()
-    compile_at_once()
+    compile_soon()
     assert os.environ["XLA_FLAGS"] == "--xla_backend_optimization_level=2"
     with monkeypatch.context() as patch:
         patch.delitem(sys.modules, "jax._src.xla_bridge")
-        compile_at_once()
+        compile_soon()
     flags = os.environ["XLA_FLAGS"].split()
     assert flags == [*AT_ONCE.split(), "--xla_backend_optimization_level=2"]  # of several the last one holds
     assert "--xla_cpu_use_fusion_emitters=false" in flags

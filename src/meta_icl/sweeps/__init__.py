@@ -2,7 +2,7 @@
 
 from meta_icl.sweeps.environment import (
     cache_folder,
-    compile_at_once,
+    compile_soon,
     compute_like_a_worker,
     default_workers,
     use_compilation_cache,
@@ -12,7 +12,7 @@ from meta_icl.sweeps.parts import PartFailed, run_parts
 __all__ = [
     "PartFailed",
     "cache_folder",
-    "compile_at_once",
+    "compile_soon",
     "compute_like_a_worker",
     "default_workers",
     "run_parts",

@@ -26,9 +26,10 @@ def known(*flags: str) -> str:
 # One thread computes, and one compiles: split over threads that there are not, modules only cost (a tenth of the time).
 ONE_MODULE = known("--xla_cpu_parallel_codegen_split_count=1")
 SINGLE_THREADED = f"{ONE_THREAD} {ONE_MODULE}".strip()
-# The way to the fastest programs takes eight to twelve times as long as this one: LLVM's lowest level, loops written in
-# LLVM's language rather than by way of MLIR (a context and a pipeline for every loop), and all of them in one module.
-AT_ONCE = f"{known('--xla_backend_optimization_level=0', '--xla_cpu_use_fusion_emitters=false')} {ONE_MODULE}".strip()
+# The way to the fastest programs is long. Loops written in LLVM's language, not by way of MLIR (a context and a
+# pipeline for every loop), take two thirds of the time; at LLVM's lowest level, too, an eighth to a twelfth.
+SOON = f"{known('--xla_cpu_use_fusion_emitters=false')} {ONE_MODULE}".strip()
+AT_ONCE = f"{known('--xla_backend_optimization_level=0')} {SOON}".strip()
 
 
 def cache_folder() -> Path:
@@ -101,14 +102,14 @@ def compute_like_a_worker() -> bool:
     return True
 
 
-def compile_at_once() -> None:
-    """Have jax make programs soon rather than fast, where small ones run a few times each; unless it has begun.
+def compile_soon(flags: str = AT_ONCE) -> None:
+    """Have jax make programs soon rather than fast, where small ones run for moments; unless it has begun.
 
-    A probe of a small network takes 13 s of CPU time in place of 30; a training would take more. Flags that the user
-    set are kept, and win.
+    A probe of a small network takes 11 s of CPU time `AT_ONCE`, 30 otherwise; short trainings want `SOON`, long ones
+    neither. Flags that the user set are kept, and win.
     """
     if on_cpu() and not _jax_has_begun():
-        os.environ["XLA_FLAGS"] = f"{AT_ONCE} {os.environ.get('XLA_FLAGS', '')}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 
 def _jax_has_begun() -> bool:

@@ -14,7 +14,7 @@ from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.errors import BadInput, first_line, require
 from meta_icl.runs import default_root
 from meta_icl.runs.files import plain, write_json
-from meta_icl.sweeps import compile_at_once, use_compilation_cache
+from meta_icl.sweeps import compile_soon, use_compilation_cache
 
 SCHEMA = 1  # of the JSON: raised when a name in it changes its meaning
 LENGTH = 2048  # tokens that a model is taken to be for where its checkpoint does not say
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         if not is_card(subject):
             checkpoints.require_subject(subject)
     if not any(checkpoints.is_language_model(subject) for subject in options.subjects):
-        compile_at_once()
+        compile_soon()
     cards = [read_card(subject) if is_card(subject) else made(subject, options) for subject in options.subjects]
     name = "-".join(card["subject"] for card, _, _ in cards)
     path = options.out or options.root / f"card-{name}.html"

@@ -16,7 +16,7 @@ from meta_icl.apps.cli.training_config import check_again, point_label
 from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run, default_root
-from meta_icl.sweeps import compile_at_once, use_compilation_cache
+from meta_icl.sweeps import compile_soon, use_compilation_cache
 
 EXAMPLES = (
     "first",
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     require(config["kind"] == REALS, "the run's task", config["task"]["name"], f"one of {REALS}, which references know")
     names = split_names(options.references)
     use_compilation_cache()
-    compile_at_once()
+    compile_soon()
     import jax
 
     from meta_icl.evaluation import compare, loss_by_context, loss_by_task

@@ -16,7 +16,7 @@ from meta_icl.apps.cli.train import checked
 from meta_icl.apps.cli.which import find_run
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import Run, default_root
-from meta_icl.sweeps import compile_at_once, use_compilation_cache
+from meta_icl.sweeps import compile_soon, use_compilation_cache
 
 EXAMPLES = (
     "blocks",
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
         name, subjects, provenance, answer = language_model(options)
         path = options.out or options.root / f"probe-{name}.html"
     else:
-        compile_at_once()
+        compile_soon()
         run, subjects = trained_run(options)
         name, provenance = run.name, dict(run.provenance) | {"config": run.config}
         path = options.out or run.folder / "probe.html"

@@ -15,8 +15,10 @@ from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root
 from meta_icl.runs.claims_json import claims_to_json
-from meta_icl.sweeps import compute_like_a_worker, use_compilation_cache
+from meta_icl.sweeps import compile_soon, compute_like_a_worker, use_compilation_cache
+from meta_icl.sweeps.environment import AT_ONCE, SOON
 
+BRIEF = {"smoke": AT_ONCE, "demo": SOON}  # presets that wait for compilation more than for training
 EXAMPLES = (
     "rossi2024",
     "rossi2024 --preset smoke",
@@ -65,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.workers is not None:
         os.environ["META_ICL_WORKERS"] = str(options.workers)
     use_compilation_cache()
+    if options.preset in BRIEF:
+        compile_soon(BRIEF[options.preset])
     compute_like_a_worker()
     name, paper, record = listing.load_paper(options.paper)
     config = configured(paper, options)
