@@ -15,8 +15,9 @@ import pytest
 from meta_icl.errors import BadInput
 from meta_icl.runs import Run, verify
 from meta_icl.runs.lock import holder
-from meta_icl.sweeps import PartFailed, run_parts
+from meta_icl.sweeps import PartFailed, cluster, run_parts
 from meta_icl.sweeps.cluster import on_dask, queue_cluster
+from meta_icl.sweeps.progress import Progress
 
 distributed = pytest.importorskip("distributed")
 ADDRESS = re.compile(r"tcp://[\d.]+:\d+")
@@ -49,15 +50,30 @@ def scheduler_and_workers(tmp_path: Path, n: int = 2):
         assert address is not None
         yield address[0], started, worker
     finally:
-        for process in started:
+        for process in reversed(started):  # workers first: without a scheduler they try for minutes to find it
             process.terminate()
-        for process in started:
             process.wait(240)
 
 
 def test_nobody_answers():
     with pytest.raises(BadInput, match="no Dask scheduler answers at 'nonsense://"):
         on_dask("nonsense://127.0.0.1:1")
+
+
+@pytest.mark.slow
+def test_who_waits_for_a_worker_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+    monkeypatch.setattr(cluster, "ALONE_SECONDS", 0.1)
+    with scheduler_and_workers(tmp_path, n=0) as (address, _, worker), Run.open(tmp_path / "run", {"a": 1}) as run:
+
+        def note(self, text):
+            told.append(text)
+            worker()
+
+        told: list[str] = []
+        monkeypatch.setattr(Progress, "note", note)
+        results = run_parts(run, jobs.slow_sum, {"a": {"x": 1.0, "steps": 2}}, executor=on_dask(address))
+    assert set(results) == {"a"} and told == ["the cluster has no worker: parts wait until one comes"]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -209,10 +210,14 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self.folder, self.file, self.started = folder, folder / "scheduler.json", {}
-        self.port = 0
+        self.port, self.mending = 0, threading.Lock()
 
     def mend(self) -> None:
         """Start whoever is not there; a scheduler at the address of the first one."""
+        with self.mending:
+            self._mend()
+
+    def _mend(self) -> None:
         names = ("scheduler", "dask worker 1", "dask worker 2")
         for name in names:
             if name in self.started and self.started[name].poll() is None:
@@ -249,11 +254,20 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    made = Cluster(folder)
+    made, ended = Cluster(folder), threading.Event()
+
+    def watch() -> None:  # a worker may also end by itself, when its scheduler was killed before
+        while not ended.wait(1.0):
+            made.mend()
+
+    watching = threading.Thread(target=watch)
     try:
         made.mend()
+        watching.start()
         yield made
     finally:
+        ended.set()
+        watching.join()
         for process in made.started.values():
             process.kill()
             process.wait(60)

@@ -30,3 +30,10 @@ def test_the_bar_moves_with_the_steps(tmp_path):
         shown.running({"a": a.folder})
         shown.now()
         assert shown._bar.tasks[0].completed == 2.5
+
+
+def test_a_note_is_a_line_where_progress_is_shown(capsys):
+    for show, told in (None, "no worker\n"), (False, ""), (True, "no worker"):
+        Progress(2, 0, show).note("no worker")
+        found = capsys.readouterr()
+        assert (told in found.err) and bool(found.err) == bool(told) and not found.out

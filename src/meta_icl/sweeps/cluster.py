@@ -27,6 +27,7 @@ from meta_icl.sweeps.work import GRACE_SECONDS, failed, find_function, function_
 QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
 CONNECT_SECONDS = 20.0
 POLL_SECONDS = 0.5
+ALONE_SECONDS = 10.0  # without any worker, after which the one who waits is told
 MISSING = "sweeps on a cluster need dask, distributed and dask-jobqueue: install the extra `cluster`"
 
 
@@ -149,7 +150,7 @@ def _run_tasks(
     mark = os.urandom(4).hex()  # Dask would take a task of the same name for the one of before
     keys = {name: f"{run.name}/{name}/{mark}" for name in names}
     futures = {client.submit(compute_part, told[0], name, told[1], time_limit, key=keys[name]): name for name in names}
-    open_, reasons = set(futures), {}
+    open_, reasons, company = set(futures), {}, _Company(client, progress)
     try:
         while open_:
             if stop_requested():
@@ -163,6 +164,7 @@ def _run_tasks(
                 if is_done(folders[name]):
                     progress.finished(name)
             progress.running({name: folder for name, folder in folders.items() if holder(folder) is not None})
+            company.look()
             time.sleep(POLL_SECONDS / 5)
     finally:
         with suppress(Exception):  # the scheduler may be gone, and then so are its tasks
@@ -171,6 +173,28 @@ def _run_tasks(
         if not is_done(folder):
             raise_kept_error(name, folder)
             raise BadInput(f"part {name} was not finished ({reasons[name]}); the same command goes on where it was")
+
+
+class _Company:
+    """Whether the cluster has workers: who waits for parts is told once, each time that for a while it has none."""
+
+    def __init__(self, client: Any, progress: Progress):
+        self._client, self._progress = client, progress
+        self._looked = self._seen = time.monotonic()
+        self._told = False
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < min(1.0, ALONE_SECONDS):
+            return
+        self._looked, workers = now, True
+        with suppress(Exception):  # the scheduler may be gone, which is told elsewhere
+            workers = bool(self._client.scheduler_info(n_workers=1)["workers"])
+        if workers:
+            self._seen, self._told = now, False
+        elif now - self._seen >= ALONE_SECONDS and not self._told:
+            self._progress.note("the cluster has no worker: parts wait until one comes")
+            self._told = True
 
 
 def _reason(future: Any, distributed: Any) -> str | None:

@@ -46,6 +46,13 @@ class Progress:
             seconds = time.monotonic() - self._began
             print(f"{self._done}/{self._total} {name} done after {seconds:.0f} s", file=sys.stderr, flush=True)
 
+    def note(self, text: str) -> None:
+        """Say what whoever waits should know, in a line that stays."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
+        if self._lines:
+            print(text, file=sys.stderr, flush=True)
+
     def running(self, folders: Mapping[str, Path]) -> None:
         """Show what the parts in these folders log, from now on."""
         self._folders = dict(folders)
