@@ -31,8 +31,9 @@ def test_the_numbers_of_jax_random(name, generator):
         a, b = ours(shape=shape), theirs(shape=shape)
         assert a.shape == b.shape == shape
         assert a.dtype == b.dtype
-        # The ends of a truncated law go through a product and a sum, which XLA rounds once or twice.
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 if name == "truncated_normal" else 0)
+        # A product and a sum lead to a truncated law; XLA rounds them once or twice, as programs are made and fused.
+        twice = written_out and name == "truncated_normal" and shape == MANY
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 if twice else 0)
 
 
 @pytest.mark.parametrize("name", ["uniform", "normal"])

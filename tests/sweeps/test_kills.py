@@ -261,9 +261,9 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             made.mend()
 
     watching = threading.Thread(target=watch)
+    watching.start()
     try:
         made.mend()
-        watching.start()
         yield made
     finally:
         ended.set()
