@@ -28,6 +28,8 @@ class Config:
     rate_two: float = 1e-3
     rate_five: float = 5e-4
     rates_sine: tuple[float, float] = (1e-3, 3e-4)  # transformer; MLP before a fixed gradient step
+    optimiser_sizes: str = "adam"
+    rate_sizes: float = 1e-3
     optimiser_separate: str = "adam"
     rate_separate: float = 1e-3
     init_separate: float = 0.02

@@ -11,12 +11,11 @@ from .training import D, train_part
 def run(config: Config, run: Run) -> None:
     """Train everything, then measure on the trained weights."""
     c = config
-    stack = {"kind": "stack", "d": D, "looped": True, "rate": 1e-3, "decay": False}
+    stack = {"kind": "stack", "d": D, "looped": True, "optimiser": "adam", "rate": 1e-3, "decay": False}
     one = stack | {"layers": 1, "steps": c.steps, "batch": c.batch}
-    sizes = {
-        f"K1-d{d}": one | {"d": d, "steps": c.steps_sizes, "batch": c.batch_sizes}
-        for d in sorted(c.sizes, reverse=True)
-    }
+    other = one | {"optimiser": c.optimiser_sizes, "rate": c.rate_sizes, "decay": c.decay}
+    other |= {"steps": c.steps_sizes, "batch": c.batch_sizes}
+    sizes = {f"K1-d{d}": other | {"d": d} for d in sorted(c.sizes, reverse=True)}
     two = stack | {"layers": 2, "rate": c.rate_two, "decay": c.decay, "steps": c.steps_two, "batch": c.batch_two}
     five = stack | {"layers": 5, "looped": False, "rate": c.rate_five, "decay": c.decay}
     five |= {"steps": c.steps_five, "batch": c.batch_five}

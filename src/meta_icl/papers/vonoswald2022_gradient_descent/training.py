@@ -20,13 +20,13 @@ D = N = 10
 
 
 def train_stack(
-    part: Run, *, d: int, layers: int, looped: bool, rate: float, decay: bool, steps: int, batch: int, seeds: int,
-    n_eval: int,
+    part: Run, *, d: int, layers: int, looped: bool, optimiser: str, rate: float, decay: bool, steps: int, batch: int,
+    seeds: int, n_eval: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """K layers of linear attention on d = N; loss on the fixed evaluation set during training."""
     network = von_oswald(d + 1, layers, looped=looped, activation_clip=10.0 if layers > 3 else None)
-    optimiser = _adam(rate, 1e-3 if layers < 3 else 10.0, steps, decay)
-    return _train(part, regression(d), Learner(network), optimiser, steps, batch, seeds, n_eval)
+    described = _adam(rate, 1e-3 if layers < 3 else 10.0, steps, decay, optimiser)
+    return _train(part, regression(d), Learner(network), described, steps, batch, seeds, n_eval)
 
 
 def train_softmax(part: Run, *, heads: int, steps: int, batch: int, seeds: int, n_eval: int) -> dict[str, np.ndarray]:
