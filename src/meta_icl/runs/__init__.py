@@ -7,6 +7,7 @@ from meta_icl.runs.files import read_json, write_atomically, write_json
 from meta_icl.runs.interrupts import graceful_interrupts, stop_requested
 from meta_icl.runs.lock import Locked
 from meta_icl.runs.query import RunInfo, Table, collect, default_root, find_run, list_runs, query
+from meta_icl.runs.reuse import reuse_parts, reused
 from meta_icl.runs.run import Run
 from meta_icl.runs.verify import Finding, verify
 
@@ -36,6 +37,8 @@ __all__ = [
     "query",
     "read_json",
     "relative",
+    "reuse_parts",
+    "reused",
     "stop_requested",
     "those_there",
     "verify",

@@ -1,7 +1,8 @@
 """What is told of a run that was asked for some claims only: these, and the figures that decide them.
 
 `meta-icl reproduce PAPER --claims ID` keeps the ids under `claims` of the run's configuration, and under `experiments`
-the parts that they need; a run of everything has neither.
+the parts that they need; a run of everything has neither. Parts that another such run has finished are not computed
+again (`runs.reuse`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from meta_icl.runs.run import Run
 
 T = TypeVar("T")
+ASKED = ("claims", "experiments")  # the fields of a run's configuration that say what it was asked for
 
 
 class LeftOut(BadInput):

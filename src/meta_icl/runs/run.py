@@ -62,6 +62,7 @@ class Run:
     def __init__(self, folder: Path, config: dict[str, Any], lock: Lock | None):
         self.folder = folder
         self.config = config
+        self.lenders: tuple[Path, ...] = ()  # runs whose finished parts are taken, whatever code made them
         self._lock = lock
         self._journal = Journal(folder, config)
         self._session: origin.Session | None = None

@@ -1,5 +1,7 @@
 """Runs the parts of a run: finished ones are loaded, the others computed on worker processes or in this one."""
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from meta_icl.errors import BadInput, require
-from meta_icl.runs import Run, graceful_interrupts, stop_requested
+from meta_icl.runs import Run, graceful_interrupts, reuse_parts, stop_requested
 from meta_icl.runs.config import write_config
 from meta_icl.runs.manifest import is_done
 from meta_icl.runs.run import ERROR
@@ -47,7 +49,7 @@ def run_parts(
     seconds to reach a checkpoint; those that need longer are stopped, and go on from their last one. A part that takes
     longer than `time_limit` seconds has failed. An `executor` computes the parts elsewhere, in place of `workers`.
     Of a run that was asked for some `experiments` only, patterns of names as `fnmatch` reads them, other parts are left
-    out.
+    out; what another run has finished is taken from there (`runs.reuse`).
 
     Raises `PartFailed` with the end of the traceback if a part fails, `BadInput` for bad input, and
     `KeyboardInterrupt` after Ctrl-C, once the workers have saved their checkpoints.
@@ -62,6 +64,11 @@ def run_parts(
     unfinished = [name for name in parts if not is_done(run.part_folder(name))]
     if cost is not None:
         unfinished.sort(key=lambda name: -cost.get(name, 0.0))
+    taken = reuse_parts(run, unfinished)
+    unfinished = [name for name in unfinished if name not in taken]
+    for source, n in Counter(taken.values()).items():
+        if progress is not False:
+            print(f"{n} of {len(parts)} parts reused from {source}", file=sys.stderr, flush=True)
     if unfinished:
         if find_function(name_of_function) is not function:
             raise BadInput(f"{name_of_function} is not the function given: parts need a top-level function of a module")

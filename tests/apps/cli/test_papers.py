@@ -110,6 +110,24 @@ def test_a_paper_of_the_user_s_own_trains_what_its_claims_need(folder, capsys):
     assert status == 2 and "my_paper has changed since this run was made" in err
 
 
+def test_what_a_run_that_is_named_has_finished_is_reused(folder, capsys):
+    mine = ("reproduce", "./my_paper", "--workers", "0")
+    first = json.loads(call(capsys, *mine, "--claims", "M-1", "--json")[1])["run"]
+    status, _, err = call(
+        capsys, *mine, "--claims", "M-2", "M-1", "--reuse", Path(first).name[:-2], "--results", "kept"
+    )
+    assert status == 0 and f"1 of 2 parts reused from {Path(first).name}" in err
+    (kept,) = Path("kept").glob("*/provenance.json")
+    assert list(json.loads(kept.read_text())["seconds_of_reused_parts"]) == ["small"]
+    commit = str(Run.load(first).part("small").provenance["code"].get("commit"))[:10]
+    assert f"1 of 2 parts reused from runs of `{commit}`, 0 minutes." in Path("kept/README.md").read_text()
+
+    status, out, _ = call(capsys, *mine, "--seeds", "3", "--reuse", first)
+    assert status == 0 and f"nothing reused from {first}: none of its finished parts is one of this run's" in out
+    status, _, err = call(capsys, *mine, "--seeds", "4", "--reuse", "nobody")
+    assert status == 2 and "unknown run 'nobody'" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("./none", "there is no file"), ("./no_paper.py", "got a file without IDS, PRESETS, run, claims, figures")],

@@ -13,8 +13,9 @@ from meta_icl.apps.cli import listing, report, results, tables
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
-from meta_icl.runs import Claim, Run, default_root
+from meta_icl.runs import Claim, Run, default_root, reused
 from meta_icl.runs.claims_json import claims_to_json
+from meta_icl.runs.query import named_run
 from meta_icl.sweeps import compile_soon, compute_like_a_worker, use_compilation_cache
 from meta_icl.sweeps.environment import AT_ONCE, SOON
 
@@ -54,6 +55,9 @@ class Options:
     """Folder of the runs."""
     workers: int | None = None
     """Worker processes (default: one per core; 0: train in this process)."""
+    reuse: tuple[str, ...] = ()
+    """Runs, or the beginnings of their names, whose finished parts are taken over where they are the same, whatever
+    code made them. Runs of the same preset asked for other claims lend theirs by themselves, if this code made them."""
     results: Path | None = None
     """Also keep claims, provenance and figures in this folder, by paper and preset, and tell of them in its README."""
     json: bool = False
@@ -75,12 +79,17 @@ def main(arguments: Sequence[str]) -> int:
     ids = asked_for(paper, options.claims)
     described = {"paper": name, "preset": options.preset, "config": config} | ({"own": record} if record else {})
     needed = needed_by(paper, ids, config)
+    lenders = [named_run(run, options.root) for run in options.reuse]
     if needed is not None:  # another run than one of everything
         described |= {"claims": ids, "experiments": needed}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
             run.begin_again()
+            run.lenders = tuple(lenders)
             paper.run(config, run)
+            for lender in lenders:
+                if not any(source.startswith(f"{lender.name}, ") for source in reused(run).values()):
+                    say(f"nothing reused from {lender}: none of its finished parts is one of this run's")
             run.finish()
         claims = [claim for claim in paper.claims(run) if needed is None or claim.id.rpartition("/")[2] in ids]
         run.save_claims(claims)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_icl.apps.cli import listing
-from meta_icl.runs import Claim, Run, read_json, write_atomically
+from meta_icl.runs import Claim, Run, read_json, reused, write_atomically
 from meta_icl.runs.judged import read_claims
 
 INTRODUCTION = """# Results
@@ -36,7 +36,8 @@ def keep(run: Run, figures: Mapping[str, Any], folder: Path) -> None:
     # Where the run stood is of no interest to others; what was asked for is in config.json.
     starts = [{key: value for key, value in start.items() if key != "command"} for start in provenance["starts"]]
     commits = {name: part.provenance["code"].get("commit") for name, part in run.parts().items()}
-    kept = provenance | {"starts": starts, "commits_of_parts": commits}
+    seconds = {name: run.part(name).provenance["wall_seconds"] for name in reused(run)}
+    kept = provenance | {"starts": starts, "commits_of_parts": commits, "seconds_of_reused_parts": seconds}
     write_atomically(folder / "provenance.json", json.dumps(kept, indent=2).encode())
     for name, chart in figures.items():
         save(chart, folder / "figures" / f"{name}.svg")
@@ -66,10 +67,16 @@ def _section(folder: Path) -> str:
     if counts["not converged"]:
         verdicts += f", {counts['not converged']} not converged"
     commit, minutes = str(provenance["code"].get("commit"))[:10], provenance["wall_seconds"] / 60
+    times = f"{minutes:.0f} minutes"
+    if lent := provenance.get("seconds_of_reused_parts"):
+        commits = sorted({str(provenance["commits_of_parts"][name])[:10] for name in lent})
+        earlier = " and ".join(f"`{one}`" for one in commits)
+        several = f"{len(lent)} of {len(provenance['commits_of_parts'])} parts"
+        times += f"; {several} reused from runs of {earlier}, {sum(lent.values()) / 60:.0f} minutes"
     drawn = sorted((folder / "figures").glob("*.svg"))
     links = ", ".join(f"[{path.stem.replace('_', ' ')}]({folder.name}/figures/{path.name})" for path in drawn)
     rows = [f"| {claim.id} | {_told(claim)} | {claim.verdict} |" for claim in claims]
-    head = [f"## {folder.name}", "", f"{verdicts}; commit `{commit}`, {minutes:.0f} minutes.", "", f"Figures: {links}."]
+    head = [f"## {folder.name}", "", f"{verdicts}; commit `{commit}`, {times}.", "", f"Figures: {links}."]
     return "\n".join([*head, "", "| claim | statement, and what missed | verdict |", "|---|---|---|", *rows, ""])
 
 
