@@ -45,7 +45,7 @@ demo-lm: .venv/lm.stamp
 	$(BIN)/meta-icl models get smollm2
 	$(BIN)/meta-icl card smollm2
 
-# Style and types take one core for most of a minute, beside the tests; what they say stands at the end.
+# Style and types take a quarter of a minute of one core, beside the tests; what they say stands at the end.
 test: .venv/dev.stamp
 	@mkdir -p .cache
 	@$(MAKE) --no-print-directory lint > .cache/lint.log 2>&1 & lint=$$!; \
@@ -63,7 +63,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --cache-dir .cache/import_linter
-	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python --min-severity error --summary=none
 
 verdicts: .venv/core.stamp
 	$(BIN)/python -m meta_icl.apps.cli.results results src/meta_icl/papers/verdicts.json

@@ -72,7 +72,7 @@ def _flat(draw: Callable[..., Array], key: Key[Array, ""], shape: Shape, *argume
 
 def _written_out(key: Key[Array, ""], dtype: Any, shape: Shape) -> bool:
     """Whether the draw is one of Threefry in float32, whose counter fits into a word."""
-    partitionable = jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
+    partitionable = jax.config.jax_threefry_partitionable  # pyrefly: ignore[missing-attribute]
     threefry = str(jax.random.key_impl(key)) == "threefry2x32" and partitionable
     return threefry and jax.dtypes.canonicalize_dtype(dtype) == np.float32 and math.prod(shape) < 2**32
 

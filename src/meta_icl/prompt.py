@@ -184,12 +184,12 @@ class BatchTask(Task):
 class TokenTask(Task):
     """A distribution over problems made of discrete tokens."""
 
-    def sample(self, *, key: Key[Array, ""]) -> TokenPrompt:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def sample(self, *, key: Key[Array, ""]) -> TokenPrompt:  # pyrefly: ignore[bad-override]
         """Draw ONE problem."""
         raise TypeError(f"{type(self).__name__} does not define sample(*, key)")
 
     @eqx.filter_jit
-    def sample_batch(self, n: int, *, key: Key[Array, ""]) -> TokenPrompt:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def sample_batch(self, n: int, *, key: Key[Array, ""]) -> TokenPrompt:  # pyrefly: ignore[bad-override]
         """Draw `n` independent problems, stacked on a leading axis."""
         return jax.vmap(lambda k: self.sample(key=k))(jax.random.split(key, n))
 

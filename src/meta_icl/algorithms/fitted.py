@@ -88,10 +88,10 @@ def boosted_trees(inputs: str = "raw", n_trees: int = 50, max_depth: int = 4, ra
             learning_rate=rate,
             max_iter=n_trees,
             max_depth=max_depth,
-            max_leaf_nodes=None,  # pyright: ignore[reportArgumentType]
+            max_leaf_nodes=None,
             min_samples_leaf=1,
             l2_regularization=1.0,
-            early_stopping=False,  # pyright: ignore[reportArgumentType]
+            early_stopping=False,
             random_state=0,
         )
 

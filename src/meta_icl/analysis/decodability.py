@@ -119,4 +119,4 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
     if np.ptp(a) == 0 or np.ptp(b) == 0:  # of which scipy would warn
         return float("nan")
-    return float(stats.spearmanr(a, b)[0])  # pyright: ignore[reportArgumentType]
+    return float(stats.spearmanr(a, b)[0])

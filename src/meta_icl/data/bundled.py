@@ -1,5 +1,7 @@
 """Sets that come with scikit-learn, or are drawn: handwritten digits, three tables, and Gaussian blobs."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -13,7 +15,8 @@ def digits(*, test_share: float = 1 / 3) -> ImageSet:
     """1,797 handwritten digits of 8 x 8 pixels, 0 .. 1 (UCI; scikit-learn), a third of every class kept for tests."""
     from sklearn.datasets import load_digits  # half a second to import
 
-    x, y = load_digits(return_X_y=True)
+    read: Any = load_digits(return_X_y=True)
+    x, y = read
     images, labels = (x / 16).astype(np.float32).reshape(-1, 8, 8), np.asarray(y, np.int32)
     return ImageSet("digits", images, labels, stratified_split(labels, test_share), tuple("0123456789"))
 

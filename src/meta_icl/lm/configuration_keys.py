@@ -48,7 +48,7 @@ class Keys:
         whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
         require(whole, self._name(key), value, "a positive integer")
         most = MOST_LAYERS if key == "num_hidden_layers" else MOST
-        number = int(value)  # pyright: ignore[reportArgumentType]
+        number = int(value)  # pyrefly: ignore[bad-argument-type]
         require(number <= most, self._name(key), number, f"at most {most}")
         return number
 

@@ -91,10 +91,10 @@ def shape_of(config: Mapping[str, Any]) -> tuple[Shape, list[str]]:
     notes: list[str] = []
     kind = config.get("model_type")
     if kind == "gemma3":  # with a vision tower: its text model by itself
-        text = config.get("text_config")
+        text: Any = config.get("text_config")
         require(isinstance(text, Mapping), "text_config in the model's configuration", text, "an object")
         notes.append("the vision tower is ignored: only the text model is read")
-        config = {"tie_word_embeddings": config.get("tie_word_embeddings"), **text, "model_type": "gemma3_text"}  # pyright: ignore[reportGeneralTypeIssues]
+        config = {"tie_word_embeddings": config.get("tie_word_embeddings"), **text, "model_type": "gemma3_text"}
         kind = "gemma3_text"
     if config.get("quantization_config") is not None:
         method = config["quantization_config"]

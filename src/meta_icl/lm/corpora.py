@@ -117,7 +117,8 @@ def corpus(folder: str | Path | None = None, *, n_tokens: int = 2048, most_bytes
         tokenizer = learned_pairs(texts, n_tokens)
         write_bytes(place / "tokenizer.json", json.dumps(json.loads(tokenizer.library.to_str())).encode())
         rows = [found.ids for found in tokenizer.library.encode_batch(texts, add_special_tokens=False)]
-        flat = np.concatenate([[tokenizer.opening, *row] for row in rows]).astype(np.uint16)
+        begun = [np.array([tokenizer.opening, *row]) for row in rows]
+        flat = np.concatenate(begun).astype(np.uint16)
         buffer = io.BytesIO()
         np.save(buffer, flat, allow_pickle=False)
         write_bytes(place / "tokens.npy", buffer.getvalue())  # last, so that what is there is whole

@@ -140,16 +140,16 @@ def _weight_files(folder: Path) -> tuple[dict[Path, list[str] | None], list[str]
     if SINGLE in present:  # as the Hugging Face library chooses
         files: dict[Path, list[str] | None] = {folder / SINGLE: None}
     elif index.is_file():
-        files = {}
-        placed = read_object(index).get("weight_map")
+        named: dict[Path, list[str]] = {}
+        placed: Any = read_object(index).get("weight_map")
         good = isinstance(placed, dict) and bool(placed) and all(isinstance(f, str) for f in placed.values())
         require(good, f"weight_map of {index}", placed, "an object of file names")
-        for name, file in sorted(placed.items()):  # pyright: ignore[reportOptionalMemberAccess]
+        for name, file in sorted(placed.items()):
             require(Path(file).name == file, f"file of {name!r} in {index}", file, "a name in the same folder")
             if file not in present:
                 raise BadInput(f"{folder} is incomplete: {file} is missing, which {INDEX} names")
-            files.setdefault(folder / file, [])
-            files[folder / file].append(name)  # pyright: ignore[reportOptionalMemberAccess]
+            named.setdefault(folder / file, []).append(name)
+        files = {**named}
     else:
         require(len(present) == 1 and not present[0].startswith("adapter_"), f"weights in {folder}", present,
                 f"{SINGLE}, or shards with {INDEX}")  # fmt: skip
@@ -165,7 +165,7 @@ def _weight_files(folder: Path) -> tuple[dict[Path, list[str] | None], list[str]
 
 def _stored(files: Mapping[Path, list[str] | None]) -> dict[str, Stored]:
     """The tensors of safetensors files, unread."""
-    found = {}
+    found: dict[str, Stored] = {}
     for path, wanted in files.items():
         try:
             opened = safe_open(path, framework="numpy")

@@ -76,10 +76,10 @@ def _pairs(metadata: Mapping[str, Any], numbers: dict[str, int], name: str) -> A
     if stated is None and metadata.get("general.architecture") == "gpt2":
         stated = "gpt-2"
     cut = CUTS[choose(f"tokenizer.ggml.pre of {name}", str(stated), CUTS)]
-    pairs = [tuple(merge.split(" ")) for merge in _listed(metadata, "tokenizer.ggml.merges", name)]
+    pairs: list[Any] = [tuple(merge.split(" ")) for merge in _listed(metadata, "tokenizer.ggml.merges", name)]
     wrong = next((pair for pair in pairs if len(pair) != 2 or not all(part in numbers for part in pair)), None)
     require(wrong is None, f"pair of tokenizer.ggml.merges of {name}", wrong, "two tokens of the vocabulary")
-    found = Tokenizer(models.BPE(numbers, pairs, ignore_merges=cut == "llama-bpe"))  # pyright: ignore[reportArgumentType]
+    found = Tokenizer(models.BPE(numbers, pairs, ignore_merges=cut == "llama-bpe"))
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=cut in ("gpt-2", "smollm"))
     if cut == "smollm":
         words = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])

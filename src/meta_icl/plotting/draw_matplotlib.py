@@ -126,8 +126,8 @@ def save(chart: Chart, path: str | os.PathLike[str]) -> None:
 def show(chart: Chart) -> None:
     """Show the chart: as an image in a notebook, elsewhere as a file in the browser."""
     if "IPython" in sys.modules:  # a notebook has loaded it before anything else
-        from IPython.core.getipython import get_ipython  # pyright: ignore[reportMissingImports]
-        from IPython.display import Image, display  # pyright: ignore[reportMissingImports]
+        from IPython.core.getipython import get_ipython
+        from IPython.display import Image, display
 
         shell = get_ipython()
         if shell is not None and shell.has_trait("kernel"):
@@ -212,7 +212,7 @@ def _lines(axes: "Axes", chart: Lines, named: bool) -> None:
     ranges = shared_range([chart], "x"), shared_range([chart], "y")
     for i, (label, start, end) in enumerate(chart.spans):
         axes.axvspan(start, end, color=INK[SPANS[i % len(SPANS)]], alpha=0.13, linewidth=0, zorder=0)
-        turned = {} if room_for(label, start, end, ranges[0], chart.log_x) else {"rotation": 90}
+        turned: dict[str, Any] = {} if room_for(label, start, end, ranges[0], chart.log_x) else {"rotation": 90}
         axes.annotate(mathtext(label), (start, 1), (3, -3), up, "offset points", va="top", **turned, **write)
     for rank, (series, look) in enumerate(zip(chart.series, styled, strict=True)):
         _curve(axes, series, look, floor, rank, len(chart.series))

@@ -262,7 +262,7 @@ def _bars(chart: Bars, y_range: Range | None = None) -> Node:
 
 
 def _heatmaps(chart: Heatmaps, limits: Sequence[tuple[float, float]]) -> Node:
-    cells = []
+    cells: list[dict[str, Any]] = []
     stops = DIVERGING if chart.diverging else SEQUENTIAL
     for panel, (low, high) in zip(chart.panels, limits, strict=True):
         matrix = np.asarray(panel.matrix)

@@ -23,10 +23,10 @@ class Session:
 
     def __init__(self, folder: Path):
         self._path, self._began = folder / "provenance.json", time.monotonic()
-        starts = read_versioned(self._path).get("starts") if os.path.lexists(self._path) else []
+        starts: Any = read_versioned(self._path).get("starts") if os.path.lexists(self._path) else []
         if not isinstance(starts, list) or not all(map(_is_start, starts)):
             raise BadInput(f"{self._path} holds no starts of a run; nothing was changed")
-        self._told = {"format": FORMAT, **provenance(), "devices": [], "generator": None}
+        self._told: dict[str, Any] = {"format": FORMAT, **provenance(), "devices": [], "generator": None}
         self._told |= {"resumed": len(starts), "wall_seconds": 0.0, "starts": [*starts, start()]}
         write_json(self._path, self._told)
 

@@ -42,7 +42,7 @@ class TensorBoard:
     """Event files in RUN/tensorboard, a folder per series, for `tensorboard --logdir`."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
-        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+        from tensorboardX import SummaryWriter
 
         del config
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # NaN is what a training that diverged has to tell
@@ -65,7 +65,7 @@ class WeightsAndBiases:
     """A run of W&B per series, offline in RUN/wandb unless WANDB_MODE says otherwise; `wandb sync` sends it later."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
-        import wandb  # pyright: ignore[reportMissingImports]
+        import wandb
 
         mode = os.environ.get("WANDB_MODE", "offline")
         common = {"project": "meta_icl", "group": folder.name, "dir": str(folder), "config": plain(dict(config))}
@@ -88,7 +88,7 @@ class MLflow:
     """A run of MLflow per series, in RUN/mlflow.db unless MLFLOW_TRACKING_URI says otherwise."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
-        from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
+        from mlflow.tracking import MlflowClient
 
         uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').resolve()}")
         self._client, self._command = MlflowClient(tracking_uri=uri), str(config.get("command", "reproduce"))

@@ -3,6 +3,8 @@
 Burstiness: classes come several times in a context, and the query is one of them.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -95,9 +97,9 @@ class BurstyGaussian(BatchTask):
         )  # fmt: skip
 
 
-def bursty_gaussian(n_classes: int = 256, d: int = 63, *, key: Key[Array, ""], **fields: float | int) -> BurstyGaussian:
+def bursty_gaussian(n_classes: int = 256, d: int = 63, *, key: Key[Array, ""], **fields: Any) -> BurstyGaussian:
     """Draw a world of class means with entries N(0, 1/d); `fields` are those of `BurstyGaussian`."""
-    return BurstyGaussian(draws.normal(key, (n_classes, d)) / jnp.sqrt(float(d)), **fields)  # pyright: ignore[reportArgumentType]
+    return BurstyGaussian(draws.normal(key, (n_classes, d)) / jnp.sqrt(float(d)), **fields)
 
 
 class BurstyImages(BatchTask):

@@ -99,7 +99,7 @@ class Normal(Law):
             require(fair, "covariance", matrix.tolist(), "symmetric and positive semi-definite")
 
     @property
-    def independent_zero_mean(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def independent_zero_mean(self) -> bool:  # pyrefly: ignore[bad-override]
         """True without `covariance`."""
         return self.covariance is None
 

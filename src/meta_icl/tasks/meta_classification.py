@@ -4,7 +4,7 @@ Minegishi et al. (ICML 2025). A world has K class means and T maps from classes 
 kept in array leaves. A prompt shows N items of distinct classes with their labels under one map, then a query.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -94,7 +94,7 @@ def meta_classification(
     *,
     key: Key[Array, ""],
     assign: str = "shift",
-    **fields: float | int | bool,
+    **fields: Any,
 ) -> MetaClassification:
     """Draw a world, with means of entries N(0, 1/d); `fields` are those of `MetaClassification`.
 
@@ -115,7 +115,7 @@ def meta_classification(
             require(n_labels == n_classes, "n_labels", n_labels, f"n_classes = {n_classes} for a bijection")
             base = jnp.argsort(draws.uniform(label_key, (n_classes,)))
         labels = (base[None] + jnp.arange(n_tasks)[:, None]) % n_labels
-    return MetaClassification(means, labels, **fields)  # pyright: ignore[reportArgumentType]
+    return MetaClassification(means, labels, **fields)
 
 
 def rank_law(n: int, exponent: Float[Array, ""]) -> Float[Array, " n"]:

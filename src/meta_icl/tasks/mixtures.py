@@ -102,7 +102,7 @@ class FamilyMixture(FunctionClass):
         require(len(widths) == 1, "families", widths, "one or more, all of one input width d")
 
     @property
-    def d(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def d(self) -> int:  # pyrefly: ignore[bad-override]
         """Width of the inputs."""
         return self.families[0].d
 

@@ -99,17 +99,17 @@ class LinearRegression(BatchTask):
     def x_variance(self) -> Float[Array, "*sweep"]:
         """Variance of an entry of the inputs, sigma^2."""
         require(self.x_law.independent_zero_mean, "x_law", type(self.x_law).__name__, CLOSED_FORM_LAWS)
-        return self.x_scale**2 * self.x_law.variance  # pyright: ignore[reportAttributeAccessIssue]
+        return self.x_scale**2 * self.x_law.variance  # pyrefly: ignore[missing-attribute]
 
     @property
     def x_kurtosis(self) -> float:
         """Kurtosis of an entry of the inputs, E x^4 / sigma^4."""
         require(self.x_law.independent_zero_mean, "x_law", type(self.x_law).__name__, CLOSED_FORM_LAWS)
-        return self.x_law.kurtosis  # pyright: ignore[reportAttributeAccessIssue]
+        return self.x_law.kurtosis  # pyrefly: ignore[missing-attribute]
 
     @property
     def w_variance(self) -> Float[Array, "*sweep"]:
         """Variance of an entry of w."""
         require(self.w_law.independent_zero_mean, "w_law", type(self.w_law).__name__, CLOSED_FORM_LAWS)
         require(self.pool is None, "pool", "a finite pool", "left out for a closed form, which averages over w_law")
-        return self.w_scale**2 * self.w_law.variance  # pyright: ignore[reportAttributeAccessIssue]
+        return self.w_scale**2 * self.w_law.variance  # pyrefly: ignore[missing-attribute]

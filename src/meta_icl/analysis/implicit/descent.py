@@ -109,7 +109,7 @@ def fine_tune(learner: Any, prompt: Prompt, rate: float | Float[Array, ""]) -> F
         return w + update, (update[0], loss(w + update, *prompt.query))
 
     w = where(learner)
-    _, (updates, losses) = lax.scan(step, w, tuple(prompt.context))  # pyright: ignore[reportArgumentType]
+    _, (updates, losses) = lax.scan(step, w, tuple(prompt.context))
     return FineTuning(jnp.append(loss(w, *prompt.query), losses), updates)
 
 
@@ -151,7 +151,7 @@ def _non_zero(readings: Array, rows: slice) -> Array:
     """The readings, if those that are divided by are not zero."""
     reason = "no chain exists: the block reads a zero vector at one of its steps"
     fine = jnp.all(jnp.any(readings[rows] != 0, axis=-1))
-    if isinstance(fine, jax.core.Tracer):  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(fine, jax.core.Tracer):
         return eqx.error_if(readings, ~fine, reason)
     if not bool(fine):
         raise BadInput(reason)

@@ -59,7 +59,7 @@ def checked(network: Network, context: Any, query: Any) -> Any:
 def _require_numbers(field: str, numbers: Any, size: int) -> None:
     integers = isinstance(numbers, jax.Array) and jnp.issubdtype(numbers.dtype, jnp.integer)
     require(integers, field, getattr(numbers, "dtype", type(numbers).__name__), "integers: the network reads tokens")
-    if not isinstance(numbers, jax.core.Tracer):  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(numbers, jax.core.Tracer):
         fine = bool(jnp.all((numbers >= 0) & (numbers < size)))
         require(fine, field, np.asarray(numbers).tolist(), f"below {size} and not negative")
 

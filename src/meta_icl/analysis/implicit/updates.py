@@ -270,7 +270,7 @@ def reachable(patch: Patch, fine: Bool[Array, "... 3"], through: str) -> Patch:
     }
     for side, reason in reasons.items():
         held = jnp.all(fine[..., side])
-        if isinstance(held, jax.core.Tracer):  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(held, jax.core.Tracer):
             patch = eqx.error_if(patch, ~held, reason)
         elif not bool(held):
             raise BadInput(reason)

@@ -164,7 +164,7 @@ def _say(message: str, status: int) -> int:
     return status
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """One line per warning; those of libraries about themselves (deprecations) are none of the user's business."""
     if not issubclass(category, DeprecationWarning | PendingDeprecationWarning):
         print(f"meta-icl: warning: {streams.visible(str(message))}", file=sys.stderr)

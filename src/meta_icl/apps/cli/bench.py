@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def race(options: Options, kept: Path | None) -> int:
     """Steps to a given loss; by the module `optimisers` of the folder `benchmarks`."""
-    import optimisers  # pyright: ignore[reportMissingImports]  # load_harness has put its folder on the path
+    import optimisers  # load_harness has put its folder on the path
 
     known = optimisers.RACES
     chosen = [choose("family", name, known) for name in options.only] or list(known)
@@ -132,7 +132,7 @@ def load_harness() -> ModuleType:
     if not (folder / "harness.py").is_file():
         raise BadInput("meta-icl bench needs a checkout of the project: its folder benchmarks is not installed")
     sys.path.append(str(folder))
-    import harness  # pyright: ignore[reportMissingImports]
+    import harness
 
     return harness
 

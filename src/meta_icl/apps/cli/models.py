@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
 def _list(options: Options) -> None:
     from meta_icl.lm.packages import PACKAGES, place
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, package in PACKAGES.items():
         where = place(name)
         there = where.is_file()

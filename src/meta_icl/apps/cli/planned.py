@@ -202,7 +202,8 @@ def _options(settings: Mapping[str, Any], point: Point) -> training_config.Optio
     require(isinstance(rate, int | float) and not isinstance(rate, bool), "learning_rate", rate, "a number")
     texts = {o: tuple(f"{field}={as_text(value)}" for field, value in fields.items()) for o, fields in tables.items()}
     layout = asked.pop("layout", None)
-    given = {"layout": None if layout is None else as_text(layout), "learning_rate": rate, **texts, **asked}
+    given: dict[str, Any] = {"layout": None if layout is None else as_text(layout), "learning_rate": rate}
+    given |= {**texts, **asked}
     return dataclasses.replace(training_config.Options(task_name=names[0], model_name=names[1]), **given)
 
 

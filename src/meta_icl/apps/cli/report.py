@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         from meta_icl.apps.report import Reported, write_comparison
 
         path = options.out or options.root / "report.html"
-        runs = [Reported(**{**content, "title": run.name}) for run, content in zip(found, told, strict=True)]
+        runs = [Reported(**(content | {"title": run.name})) for run, content in zip(found, told, strict=True)]
         write_comparison(path, runs=runs)
     if options.json:
         print_json({"report": path, "runs": [run.folder for run in found]})

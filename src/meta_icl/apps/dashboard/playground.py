@@ -39,7 +39,7 @@ class HeadsView:
         options = options if many else {ALL_LAYERS: tuple(layers)} | options
         start = next(iter(options.values()), ())
         self.layer = pmui.Select(label="layers", options=options, value=start, width=160, visible=len(layers) > 1)
-        self.removed = pmui.CheckButtonGroup(label="removed heads", options={}, value=[], size="small")
+        self.removed: Any = pmui.CheckButtonGroup(label="removed heads", options={}, value=[], size="small")
         self._maps: dict[Head, HeadMap] = {}
         self._boxes = pn.FlexBox(gap="6px")
         self.layer.param.watch(lambda event: self.arrange(), "value")

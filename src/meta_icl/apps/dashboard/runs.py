@@ -101,7 +101,7 @@ class RunsView:
         self._followers: dict[str, Follower] = {}
         self.text = pmui.TextInput(label="name", placeholder="part of a name", width=200)
         self.state = pmui.Select(label="state", options=list(STATES), value=ALL, width=150)
-        self.chosen = pmui.MultiChoice(label="runs to draw", options=[], value=[], sizing_mode="stretch_width")
+        self.chosen: Any = pmui.MultiChoice(label="runs to draw", options=[], value=[], sizing_mode="stretch_width")
         self.column = pmui.Select(label="curve of", options=["loss"], value="loss", width=200)
         self.log = pmui.Checkbox(label="logarithmic", value=True)
         self.listed = text_pane(css_classes=["tall"])

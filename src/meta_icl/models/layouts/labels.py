@@ -33,14 +33,14 @@ class LabelLayout(Layout):
     every_item: bool = eqx.field(static=True, default=False)
 
     @property
-    def reads_last_token(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def reads_last_token(self) -> bool:  # pyrefly: ignore[bad-override]
         return not self.every_item
 
     @property
-    def rows_read(self) -> slice | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def rows_read(self) -> slice | None:  # pyrefly: ignore[bad-override]
         return slice(None, None, 2) if self.every_item else None
 
-    def encode(self, prompt: Prompt) -> LabelTokens:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def encode(self, prompt: Prompt) -> LabelTokens:  # pyrefly: ignore[bad-override]
         return LabelTokens(self.vectors(prompt), interleaved_labels(prompt.y))
 
     def vectors(self, prompt: Prompt) -> Float[Array, "t d"]:

@@ -13,9 +13,9 @@ class TokenLayout(Layout):
 
     reads_last_token: ClassVar[bool] = False
 
-    def encode(self, prompt: TokenPrompt) -> Int[Array, " t"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def encode(self, prompt: TokenPrompt) -> Int[Array, " t"]:
         return prompt.tokens
 
-    def read(self, output: Float[Array, "t v"], prompt: TokenPrompt) -> Float[Array, "t v"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def read(self, output: Float[Array, "t v"], prompt: TokenPrompt) -> Float[Array, "t v"]:
         del prompt
         return output

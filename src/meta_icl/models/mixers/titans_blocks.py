@@ -51,7 +51,7 @@ class TitansBlock(MixerDescription):
         require(whole, "segment", self.segment, f"a multiple of the memory's chunk_size = {self.memory.chunk_size}")
 
     def __call__(self, d_model: int, *, key: Key[Array, ""]) -> "MemoryAsContext | MemoryAsGate | MemoryAsLayer":
-        kinds = {"context": MemoryAsContext, "gate": MemoryAsGate, "layer": MemoryAsLayer}
+        kinds: dict[str, Any] = {"context": MemoryAsContext, "gate": MemoryAsGate, "layer": MemoryAsLayer}
         return kinds[self.variant](self, d_model, key=key)
 
 

@@ -43,7 +43,8 @@ def references(part: Run, *, lengths: list[int], depths: list[int], contexts: in
                 )
                 out[f"{name}_{layers}_{n}"] = np.array([on(float(best.x), test), best.x])
             if n == N and layers > 1:
-                eigenvalues = [np.linalg.eigvalsh(np.moveaxis(data.moments, -1, 0)) * n for data in sets["whitened"]]
+                moments = [np.moveaxis(np.asarray(data.moments), -1, 0) for data in sets["whitened"]]
+                eigenvalues = [np.linalg.eigvalsh(each) * n for each in moments]
                 for name, with_gammas in (("per_step", False), ("plus", True)):
                     fit = spectral.fit(
                         jnp.asarray(eigenvalues[0]),

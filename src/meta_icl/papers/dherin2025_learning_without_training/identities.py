@@ -79,7 +79,8 @@ def random_identity(c: Config, kind: str, depth: int = 1) -> dict[str, Array]:
         answers = jax.vmap(lambda subset, patch: answer(network, context, query, subset, patch))(removed, patches)
         wanted = answer(network, context, query)
         errors = jnp.linalg.norm(answers - wanted[None], axis=-1)
-        found = dict(zip(tried, errors / jnp.linalg.norm(wanted), strict=True)) | {"absolute": errors[0]}
+        found: dict[str, Any] = {"absolute": errors[0]}
+        found |= zip(tried, errors / jnp.linalg.norm(wanted), strict=True)
         if depth == 1:
             readings = prefix_readings(network, context, query)
             a_0, a_1, w = readings.mlp_in[0], readings.mlp_in[-1], first_matrix(network)

@@ -73,7 +73,7 @@ def functions_of(mixture: str, d: int, rank: int) -> FunctionClass:
                 "leaky": LeakyUnit(d),
                 "quadratic": Quadratic(d),
             }
-            return FamilyMixture(families=tuple(families[name] for name in FAMILIES))  # pyright: ignore[reportCallIssue]  (d is a property here)
+            return FamilyMixture(families=tuple(families[name] for name in FAMILIES))  # pyrefly: ignore[missing-argument]  (d is a property)
 
 
 def members_of(functions: FunctionClass) -> list[FunctionClass]:

@@ -128,7 +128,7 @@ def reference_lengths(part: Run, *, n_eval: int, eval_sets: int) -> dict[str, np
         for name, value in formulas.items():
             exact.setdefault(name, []).append(float(value))
         for name, kept in approximate.items():
-            heads = predictors[name]
+            heads: Any = predictors[name]
             kept.append(float(softmax_heads.approximate_heads_loss(heads.omega, heads.mu, **given)))
     kinds = {"sampled": sampled, "exact": exact, "approximate": approximate}
     return {f"{kind}/{name}": np.array(values) for kind, table in kinds.items() for name, values in table.items()}

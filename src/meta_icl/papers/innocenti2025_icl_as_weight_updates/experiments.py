@@ -51,8 +51,8 @@ def part_name(variant: str) -> str:
 def train_variant(part: Run, *, variant: str, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One variant of the setting: errors in float32 along the training, in float64 at its start and end."""
     c = Config(**config)
-    default = {"depth": 5, "d": 2, "heads": None, "arrangement": "residual", "causal": True, "rate": None}
-    setting = default | VARIANTS[variant]
+    setting: dict[str, Any] = {"depth": 5, "d": 2, "heads": None, "arrangement": "residual", "causal": True}
+    setting |= {"rate": None} | VARIANTS[variant]
     d, depth = setting["d"], setting["depth"]
     width = d + 1
     mixer = Attention(

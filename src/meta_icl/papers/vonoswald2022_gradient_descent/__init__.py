@@ -26,8 +26,8 @@ from .figures import figures
 __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
-    "training finds the construction: one layer is a gradient step at every size (VO-4, VO-6, VO-8), two looped ones are "
-    "GD++ (VO-14), and five follow it near their training law (VO-16)"
+    "training finds the construction: one layer is a gradient step at every size (VO-4, VO-6, VO-8), two looped ones "
+    "are GD++ (VO-14), and five follow it near their training law (VO-16)"
 )
 TIMES = {"smoke": "2 min", "small": "~12 CPU-min", "paper": "2 h (GPU)"}
 IDS = tuple(f"VO-{i}" for i in range(1, 25))
