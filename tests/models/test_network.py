@@ -15,6 +15,7 @@ from meta_icl.models import (
     Attention,
     Block,
     Dense,
+    Items,
     Learned,
     Learner,
     Linear,
@@ -24,6 +25,7 @@ from meta_icl.models import (
     Tied,
     Tokens,
     Vectors,
+    embeddings,
     memories,
     von_oswald,
 )
@@ -61,6 +63,22 @@ def test_a_description_that_cannot_be_hashed_draws_as_well():
     plain, listed = (Learner(network)(key=KEY) for network in (von_oswald(4), Sized([4])))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(listed), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [embeddings.FEW, embeddings.FEW + 1])
+def test_rows_of_labels_and_their_gradient(n):
+    """By a loop over the tokens, however many labels there are: what is no label has no row, and moves none."""
+    embedding = Items(n, d_label=3)(4, key=KEY)
+    labels = np.array([[0, -1, n - 1, n], [n // 2, 0, -7, 0]])
+    weights = np.random.default_rng(0).standard_normal((2, 4, 4))
+    rows, gradient = np.zeros((2, 4, 4)), np.zeros((n, 3))
+    for place in np.ndindex(labels.shape):
+        if 0 <= (label := labels[place]) < n:
+            rows[place][:3] = embedding.labels[label]
+            gradient[label] += weights[place][:3]
+    np.testing.assert_array_equal(embedding.label_rows(jnp.asarray(labels)), rows.astype(np.float32))
+    found = jax.grad(lambda e: jnp.sum(e.label_rows(jnp.asarray(labels)) * weights))(embedding).labels
+    np.testing.assert_allclose(found, gradient, rtol=1e-6, atol=1e-6)
 
 
 def test_weights_under_a_changed_description():

@@ -16,6 +16,8 @@ from meta_icl.models.initialisation import LECUN, Init, widened
 from meta_icl.models.layouts.labels import LabelTokens
 from meta_icl.models.readouts import LinearLayer, linear
 
+FEW = 64  # labels up to which the product with their table is as fast as looking its rows up, and adding to them
+
 
 @dataclass(frozen=True)
 class Vectors:
@@ -153,7 +155,11 @@ class ItemEmbedding(eqx.Module):
 
     def label_rows(self, labels: Int[Array, "*b t"]) -> Float[Array, "*b t d"]:
         """The rows of the table, zero where a token is no label."""
-        return (self.one_hot(labels).reshape(-1, self.labels.shape[0]) @ self.table).reshape(*labels.shape, -1)
+        n, table = self.labels.shape[0], self.table
+        if n <= FEW:
+            return (self.one_hot(labels).reshape(-1, n) @ table).reshape(*labels.shape, -1)
+        there = (labels >= 0) & (labels < n)
+        return jnp.where(there[..., None], table[jnp.where(there, labels, 0)], 0)
 
     def one_hot(self, labels: Int[Array, "*b t"]) -> Float[Array, "*b t labels"]:
         """Which row of the table a token has, nothing where it is no label."""
