@@ -32,4 +32,5 @@ class Config:
     lstm_batch: int = 64
     lstm_optimiser: str = "adam"
     lstm_rate: float = 1e-3
+    lstm_decay: bool = False  # whether this rate falls to zero
     d_hidden: int = 64

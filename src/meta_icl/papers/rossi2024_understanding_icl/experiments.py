@@ -102,8 +102,9 @@ def _decay(steps: int) -> dict[str, Any]:
 def train_lstm(part: Run, *, n_layers: int, bidirectional: bool, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """An LSTM on the same tokens (D = C = 10), with its alignment to the best gradient step."""
     network = lstm(11, config["d_hidden"], n_layers, bidirectional)
-    optimiser = Optimiser(name=config["lstm_optimiser"], learning_rate=config["lstm_rate"], clip_norm=1.0)
-    sizes = config["lstm_steps"], config["lstm_batch"]
+    sizes = steps, _ = config["lstm_steps"], config["lstm_batch"]
+    falling = _decay(steps) if config["lstm_decay"] else {}
+    optimiser = Optimiser(config["lstm_optimiser"], learning_rate=config["lstm_rate"], clip_norm=1.0, **falling)
     return _final_losses(part, 10, 10, network, optimiser, *sizes, config, aligned=1_000)
 
 
