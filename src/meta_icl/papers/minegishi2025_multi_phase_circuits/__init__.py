@@ -51,7 +51,7 @@ FINDING = (
     "items delays the phases, but removes none (not M18); skewed classes are learned in one rise (M19), of skewed "
     "maps the frequent one first (M20), and repeats shorten the first phase (M22); burstiness takes the plateaus "
     "away, from two to none, but with it the steepest rise grows (not M21); a standard transformer ends with the same "
-    "circuit, ten times sooner (M30)"
+    "circuit (M30)"
 )
 TIMES = {
     "smoke": "2 CPU-min",
