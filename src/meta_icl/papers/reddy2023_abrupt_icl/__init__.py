@@ -37,6 +37,7 @@ TIMES = {
     "smoke": "1 CPU-min",
     "small": "15 CPU-min",
     "sweeps": "12 CPU-min",
+    "noise": "~20 CPU-min",
     "full": "2 CPU-hours",
     "paper": "days of CPU (GPU)",
 }
@@ -58,6 +59,8 @@ PRESETS = {
     "small": Config(),
     # The ends of the other sweeps, as long; nothing else.
     "sweeps": Config(main=(), extra=ENDS),
+    # The ends of the noise for three times as long: after 20,000 steps neither has learned its law.
+    "noise": Config(main=(), extra=("eps=0.0", "eps=0.75"), extra_steps=60_000),
     # Also L = N, every value of the sweeps, and at the published length what competes for long (R7, R8).
     "full": Config(main=("abrupt", "L=N"), extra=tuple(name for name in SWEPT if name != "alpha=1.0"),
                    long=("alpha=1.0", "long")),

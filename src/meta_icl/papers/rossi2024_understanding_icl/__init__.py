@@ -102,7 +102,7 @@ PRESETS = {
     "full": replace(
         _SMALL,
         lstms=((1, False), (2, False), (1, True), (2, True), (4, True)),
-        lstm_steps=12_000,
+        lstm_steps=8_000,
         lstm_decay=True,
     ),
     "paper": Config(
