@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
             paper.run(config, run)
             for lender in lenders:
                 if not any(source.startswith(f"{lender.name}, ") for source in reused(run).values()):
-                    say(f"nothing reused from {lender}: none of its finished parts is one of this run's")
+                    say(f"nothing reused from {lender}: it has finished no part that this run needed")
             run.finish()
         claims = [claim for claim in paper.claims(run) if needed is None or claim.id.rpartition("/")[2] in ids]
         run.save_claims(claims)

@@ -47,11 +47,11 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "clai
 FINDING = (
     "three of four seeds learn in three phases: the accuracy hangs first on the query, then on the labels as a set, "
     "in the end on items with their labels (M3, M5, M6, M7, M8), and these change where it jumps (M9); one seed never "
-    "rests on the labels as a set, so that permuted labels tell nothing of it there (not M11); noise as large as the "
-    "items delays the phases, but removes none (not M18); skewed classes are learned in one rise (M19), of skewed "
-    "maps the frequent one first (M20), and repeats shorten the first phase (M22); burstiness takes the plateaus "
-    "away, from two to none, but with it the steepest rise grows (not M21); a standard transformer ends with the same "
-    "circuit (M30)"
+    "rests on the labels as a set, so that permuted labels tell nothing of it there (not M11); noise of half to all "
+    "of the items' size delays the phases, but removes none (not M17, M18); skewed classes are learned in one rise "
+    "(M19), of skewed maps the frequent one first (M20), and repeats shorten the first phase (M22); burstiness takes "
+    "the plateaus away, from two to none, but with it the steepest rise grows (not M21); a standard transformer ends "
+    "with the same circuit (M30)"
 )
 TIMES = {
     "smoke": "2 CPU-min",
