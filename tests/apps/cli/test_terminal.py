@@ -1,5 +1,6 @@
 """What a terminal shows at any width and in any encoding, and what a broken output or Ctrl-C does."""
 
+import itertools
 import os
 import re
 import signal
@@ -181,6 +182,10 @@ def test_help_is_as_wide_as_the_terminal(width, capsys, columns, command):
     lines = capsys.readouterr().out.splitlines()
     too_long = [line for line in lines if len(line) > columns and len(line.split()) > 1 and '"' not in line]
     assert not too_long
+    column = max(line.find("show this help") for line in lines)
+    for line, below in itertools.pairwise(lines) if column > 0 else ():  # a text goes on until the line is full
+        if line[column:] and line[:column].endswith("  ") and below[column:] and not below[:column].strip():
+            assert len(line) + 1 + len(below.split()[0]) > columns, line
 
 
 def test_papers_at_every_width(width, capsys, tmp_path, monkeypatch):

@@ -51,8 +51,23 @@ def _help(text: str, about: str, examples: Sequence[str]) -> str:
     usage, _, listed = text.partition(_HERE)
     usage = textwrap.fill(" ".join(usage.split()), streams.columns(), subsequent_indent="    ", break_on_hyphens=False)
     told = "\n".join(map(streams.command, examples))
-    listed = "\n".join(line.rstrip() for line in listed.splitlines())
-    return f"{usage}\n\n{streams.paragraphs(about)}\n\nexamples:\n{told}\n\n{listed.strip()}"
+    return f"{usage}\n\n{streams.paragraphs(about)}\n\nexamples:\n{told}\n\n{_refilled(listed).strip()}"
+
+
+def _refilled(listed: str) -> str:
+    """The options with their texts filled: the library keeps the breaks of the lines in which they were written."""
+    column = max((line.find("show this help") for line in listed.splitlines()), default=0)
+    lines: list[str] = []
+
+    def has_text(line: str) -> bool:
+        return line[column:] != "" and line[:column].endswith("  ")
+
+    for line in map(str.rstrip, listed.splitlines()):
+        if has_text(line) and not line[:column].strip() and lines and has_text(lines[-1]):
+            lines[-1] += f" {line[column:]}"
+        else:
+            lines.append(line)
+    return "\n".join(streams.entry(line[:column], line[column:]) if has_text(line) else line for line in lines)
 
 
 def print_json(value: Any) -> None:
