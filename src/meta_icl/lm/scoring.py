@@ -67,18 +67,28 @@ def auc(scores: Float[np.ndarray, "prompts labels"], targets: Int[np.ndarray, " 
     With two labels: the probability that a prompt of label 1 has a greater score of 1 less score of 0 than one of label
     0. With more: the mean over labels of each against the rest, by its log-probability among the labels.
     """
-    if scores.shape[1] == 2:
-        return _area(scores[:, 1] - scores[:, 0], targets == 1)
+    return float(_areas(scores, targets))
+
+
+def _areas(
+    scores: Float[np.ndarray, "*sets prompts labels"], targets: Int[np.ndarray, "*sets prompts"]
+) -> Float[np.ndarray, "*sets"]:
+    """The areas of several sets of prompts at once."""
+    if scores.shape[-1] == 2:
+        return _in_order(scores[..., 1] - scores[..., 0], targets == 1)
     among = log_softmax(scores, axis=-1)
-    return float(np.mean([_area(among[:, label], targets == label) for label in range(scores.shape[1])]))
+    each = [_in_order(among[..., label], targets == label) for label in range(scores.shape[-1])]
+    return np.asarray(np.mean(each, axis=0))
 
 
-def _area(values: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
+def _in_order(
+    values: Float[np.ndarray, "*sets n"], positive: Bool[np.ndarray, "*sets n"]
+) -> Float[np.ndarray, "*sets"]:
     """The share of pairs of a positive and a negative that are in order, by the sum of ranks (Mann and Whitney)."""
-    n, m = int(positive.sum()), int((~positive).sum())
-    if not n or not m:
-        return float("nan")
-    return float((rankdata(values)[positive].sum() - n * (n + 1) / 2) / (n * m))
+    n = positive.sum(-1)
+    pairs = np.asarray(n * (positive.shape[-1] - n), np.float64)
+    ranks = np.where(positive, rankdata(values, axis=-1), 0).sum(-1)
+    return np.asarray((ranks - n * (n + 1) / 2) / np.where(pairs > 0, pairs, np.nan))
 
 
 def auc_band(
@@ -96,7 +106,7 @@ def auc_band(
     require(0 < level < 1, "level", level, "between 0 and 1")
     rng, n = np.random.default_rng(seed), len(targets)
     drawn = rng.integers(n, size=(resamples, n))
-    areas = np.array([auc(scores[i], targets[i]) for i in drawn])
+    areas = _areas(scores[drawn], targets[drawn])
     areas = areas[~np.isnan(areas)]
     ends = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2]) if len(areas) else [np.nan, np.nan]
     return Band(np.array(auc(scores, targets)), np.array(ends[0]), np.array(ends[1]))
