@@ -37,7 +37,7 @@ TIMES = {
     "smoke": "1 CPU-min",
     "small": "15 CPU-min",
     "sweeps": "12 CPU-min",
-    "noise": "~20 CPU-min",
+    "noise": "12 CPU-min",
     "full": "2 CPU-hours",
     "paper": "days of CPU (GPU)",
 }
