@@ -85,7 +85,7 @@ def test_one_paper(folder, capsys):
     status, out, _ = call(capsys, "papers", "minegishi")
     assert status == 0 and "preset sweeps" in out and "smoke" in out
     told = json.loads(call(capsys, "papers", "rossi2024", "--json")[1])
-    (run,) = told["kept"].values()
+    run = told["kept"]["rossi2024_understanding_icl"]
     assert told["times"]["small"] and {"id", "verdict", "statement"} == set(run["claims"][0])
     status, _, err = call(capsys, "papers", "rosi2024")
     assert status == 2 and "did you mean 'rossi2024'" in err
