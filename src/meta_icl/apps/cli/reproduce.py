@@ -15,6 +15,7 @@ from meta_icl.apps.cli.spec import replaced
 from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root, reused
 from meta_icl.runs.claims_json import claims_to_json
+from meta_icl.runs.config import parts_in
 from meta_icl.runs.query import named_run
 from meta_icl.sweeps import compile_soon, compute_like_a_worker, use_compilation_cache
 from meta_icl.sweeps.environment import AT_ONCE, SOON
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
             run.lenders = tuple(lenders)
             paper.run(config, run)
             for lender in lenders:
-                if not any(source.startswith(f"{lender.name}, ") for source in reused(run).values()):
+                if not reused(run).keys() & parts_in(lender).keys():
                     say(f"nothing reused from {lender}: it has finished no part that this run needed")
             run.finish()
         claims = [claim for claim in paper.claims(run) if needed is None or claim.id.rpartition("/")[2] in ids]
