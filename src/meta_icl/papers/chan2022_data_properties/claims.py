@@ -45,9 +45,14 @@ def largest_fall(arrays: Mapping[str, np.ndarray]) -> float:
     return float(smooth.max() - smooth[-1]) if smooth.max() >= 0.7 else 0.0
 
 
-def claim(number: int, statement: str, source: str, checks: Sequence[Check], why_not: str | None) -> Claim:
-    """A claim; where there is a reason why it is undecided, without checks."""
-    return Claim(f"chan2022/C{number}", statement, source, () if why_not else tuple(checks), why_not)
+def claim(
+    number: int, statement: str, source: str, checks: Sequence[Check], why_not: str | None, note: str | None = None
+) -> Claim:
+    """A claim; where there is a reason why it is undecided, without checks and note."""
+    id = f"chan2022/C{number}"
+    return (
+        Claim(id, statement, source, (), why_not) if why_not else Claim(id, statement, source, tuple(checks), note=note)
+    )
 
 
 def claims(run: Run) -> list[Claim]:
@@ -82,6 +87,12 @@ def judged(found: Mapping[str, Seeds], *, steps: int, n_eval: int) -> list[Claim
         "p_bursty": {"ic": 1, "iw": -1}, "n_classes": {"ic": 1, "iw": -1}, "drawings": {"ic": 1}
     }  # fmt: skip
     stand_in = {field: sweep(found, "gaussian", field) for field in gaussian}
+    by_exponent = "; ".join(f"{a:g}: {final(s, 'ic'):.2f}, {final(s, 'iw_common'):.2f}" for a, s in zipf.items())
+    memorised = "; ".join(
+        f"{name.removeprefix('gaussian ')}: {final(s, 'ic'):.2f}, {final(s, 'iw'):.2f}"
+        for name, s in found.items()
+        if name.startswith("gaussian")
+    )
     reasons = [f"{field}: {why}" for field, values in stand_in.items() if (why := unlearned(values))]
     return [
         ordered(1, "Burstiness: IC up, IW down", "Fig. 3", "p_bursty", ic=1, iw=-1),
@@ -96,7 +107,7 @@ def judged(found: Mapping[str, Seeds], *, steps: int, n_eval: int) -> list[Claim
                   final(zipf[min(zipf)], "ic") - final(zipf[max(zipf)], "ic")),
             Check("exponent at which the smaller of 2 IC - 1 and IW (common classes) is largest", within(0.8, 1.2),
                   max(best, key=lambda a: best[a])),
-        ] if not no_zipf else [], no_zipf),
+        ] if not no_zipf else [], no_zipf, f"IC and IW (common classes) by exponent: {by_exponent}"),
         claim(7, "A recurrent network learns the labels, but not in context", "Sec. 4",
               [Check("IC accuracy", at_most(0.6), [a["ic"][-1] for a in lstm])] if lstm else [], no_lstm),
         claim(8, "In-context learning can be transient", "Sec. 3",
@@ -104,5 +115,5 @@ def judged(found: Mapping[str, Seeds], *, steps: int, n_eval: int) -> list[Claim
               None if fall >= 0.1 or steps >= LONG else f"a fall may come later than {steps} steps"),
         claim(9, "Gaussian vectors in the place of images: the directions of C1, C3 and C5", "Sec. 3",
               [check for field, signs in gaussian.items() for check in trend(stand_in[field], field, margin, **signs)]
-              if not reasons else [], "; ".join(reasons) or None),
+              if not reasons else [], "; ".join(reasons) or None, f"IC and IW at the end: {memorised}"),
     ]  # fmt: skip
