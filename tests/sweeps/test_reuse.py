@@ -150,7 +150,6 @@ def test_a_kill_while_a_part_is_taken_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_a_copy_by_hand_is_still_told(tmp_path):
-
     first = finished(tmp_path, 3)
     with opened(tmp_path) as everything:
         shutil.copytree(first.part_folder("x=3"), everything.part_folder("x=3"))

@@ -25,7 +25,7 @@ PROVENANCE = "provenance.json"
 
 
 def reuse_parts(run: Run, names: Sequence[str]) -> dict[str, str]:
-    """Take those of a run's parts, none of them begun, that others have finished; the names of these runs by part.
+    """Take those of a run's unfinished parts that others have finished, unless begun; the names of these runs by part.
 
     A lender that is damaged lends nothing; of one that was named (`run.lenders`) it is a `BadInput`.
     """
@@ -73,7 +73,7 @@ def _lent(run: Run, names: Sequence[str], lender: Run) -> Iterator[tuple[str, Ru
     there = parts_in(lender.folder)
     for name in names:
         own = run.part_folder(name)
-        begun = (own / PROVENANCE).exists() and not is_done(own)
+        begun = (own / PROVENANCE).exists()
         if name not in there or not is_done(there[name]) or begun or parts_in(there[name]):
             continue
         if canonical(stated_config(there[name])) == canonical(stated_config(own)):
