@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from meta_icl.apps.cli import listing
 from meta_icl.runs import Claim, read_json
 from meta_icl.runs.judged import read_claims
 
@@ -132,7 +133,8 @@ def title_of(drawing: Path) -> str:
 
 def _result(folder: Path, name: str) -> Result:
     preset = folder.name.removeprefix(name).removeprefix("-") or "small"
-    return Result(preset, folder, read_claims(folder), read_json(folder / "provenance.json"))
+    claims = listing.explained(read_claims(folder), listing.reasons(PAPERS / name))
+    return Result(preset, folder, claims, read_json(folder / "provenance.json"))
 
 
 def _presets(source: str, node: ast.expr) -> dict[str, tuple[str, str]]:

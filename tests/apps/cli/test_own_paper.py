@@ -44,6 +44,8 @@ def folder(tmp_path, monkeypatch):
         ({"p.py": "x = 1\nimport no_such_thing"}, "p.py", "ModuleNotFoundError: No module named 'no_such_thing' ("),
         ({"p.py": "x = 1\nx = = 1"}, "p.py", "paper 'p.py' cannot be imported: SyntaxError"),
         ({"p/__init__.py": WHOLE}, "p", "unknown paper 'p'; for the one that is in this folder, write ./p"),
+        ({"p/__init__.py": WHOLE, "p/reasons.toml": "T-1 = 3"}, "./p", "/p/reasons.toml: the reason of T-1 must be a"),
+        ({"p/__init__.py": WHOLE, "p/reasons.toml": "T-1 ="}, "./p", "cannot read "),
         ({"p.py": WHOLE}, "p.py --preset smal", "unknown preset 'smal'; did you mean 'small'"),
         ({"p.py": WHOLE}, "p.py --claims T-2", "unknown claim 'T-2'"),
     ],

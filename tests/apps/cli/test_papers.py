@@ -1,5 +1,6 @@
 """What `papers` tells of results, and papers of the user's own from end to end."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from commands import call
 
 from meta_icl.apps.cli import listing, results
-from meta_icl.runs import Run
+from meta_icl.runs import Check, Claim, Run, at_least
 
 ROOT = Path(__file__).parents[3]
 
@@ -159,3 +160,15 @@ def test_which_run(folder, capsys):
     assert status == 2 and "there is no folder" in err and "to probe" in err
     status, _, err = call(capsys, "probe", "./my_paper")
     assert status == 2 and "holds neither a run nor a language model: it has no config.json" in err
+
+
+def test_a_failing_claim_is_told_with_the_reason_that_is_known(tmp_path):
+    """Only those that fail, each reason once, behind what the run itself noted."""
+    (tmp_path / "reasons.toml").write_text('F-1 = """\n the step\n is too long"""\nF-2 = "never told"\n')
+    known = listing.reasons(tmp_path)
+    fails = Claim("one2024/F-1", "s", "f", (Check("x", at_least(2), [1.0]),), note="seen")
+    holds = Claim("one2024/F-2", "s", "f", (Check("x", at_least(2), [3.0]),))
+    told = listing.explained([fails, holds, dataclasses.replace(fails, id="one2024/F-3")], known)
+    assert [claim.note for claim in told] == ["seen; the step is too long", None, "seen"]
+    assert listing.explained(told, known) == told
+    assert listing.reasons(tmp_path / "none") == {}

@@ -5,17 +5,20 @@ import dataclasses
 import importlib
 import importlib.resources
 import json
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from meta_icl.apps.cli import own
 from meta_icl.errors import BadInput, choose
-from meta_icl.runs import read_json
+from meta_icl.runs import Claim, read_json
 from meta_icl.runs.judged import read_claims
 
 NEEDED = ("IDS", "PRESETS", "run", "claims", "figures")
 PAPER = own.Kind("paper", f"a file or folder that defines {', '.join(NEEDED)}", bool)
+REASONS = "reasons.toml"  # in the folder of a paper: why claims fail in the kept runs, as far as that was measured
 SHORT = "verdicts.json"  # of all kept results, in the folder of the papers; `make verdicts` writes it
 
 
@@ -75,6 +78,35 @@ def _by_topic(name: str) -> set[str]:
     """Such as `titans2025` of `behrouz2025_titans`."""
     first, *topic = name.split("_")
     return {f"{word}{first[-4:]}" for word in topic}
+
+
+def reasons(folder: Path) -> dict[str, str]:
+    """Why claims of the paper in a folder fail in its kept runs, as far as it was measured: {id, such as "F-7": text}.
+
+    Raises `BadInput` if its `reasons.toml` cannot be read as lines of texts.
+    """
+    file = folder / REASONS
+    if not file.exists():
+        return {}
+    try:
+        found = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {file}: {error}") from None
+    if wrong := [id for id, text in found.items() if not isinstance(text, str)]:
+        raise BadInput(f'{file}: the reason of {wrong[0]} must be a text: {wrong[0]} = "..."')
+    return {id: " ".join(text.split()) for id, text in found.items()}
+
+
+def explained(claims: Sequence[Claim], known: Mapping[str, str]) -> list[Claim]:
+    """The same claims; the notes of those that fail end with the reason that is known of the kept runs."""
+
+    def one(claim: Claim) -> Claim:
+        reason = known.get(claim.id.rpartition("/")[2])
+        if claim.verdict != "fails" or reason is None or reason in (claim.note or ""):
+            return claim
+        return dataclasses.replace(claim, note=f"{claim.note}; {reason}" if claim.note else reason)
+
+    return [one(claim) for claim in claims]
 
 
 def results(folder: Path, paper: str) -> dict[str, Any] | None:

@@ -78,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     name, paper, record = listing.load_paper(options.paper)
     config = configured(paper, options)
     ids = asked_for(paper, options.claims)
+    file = Path(paper.__file__)
+    known = listing.reasons(file.parent) if file.stem == "__init__" else {}
     described = {"paper": name, "preset": options.preset, "config": config} | ({"own": record} if record else {})
     needed = needed_by(paper, ids, config)
     lenders = [named_run(run, options.root) for run in options.reuse]
@@ -92,7 +94,8 @@ def main(arguments: Sequence[str]) -> int:
                 if not reused(run).keys() & parts_in(lender).keys():
                     say(f"nothing reused from {lender}: it has finished no part that this run needed")
             run.finish()
-        claims = [claim for claim in paper.claims(run) if needed is None or claim.id.rpartition("/")[2] in ids]
+        judged = [claim for claim in paper.claims(run) if needed is None or claim.id.rpartition("/")[2] in ids]
+        claims = listing.explained(judged, known)
         run.save_claims(claims)
         content = report.told_by(run, claims)
         path = run.folder / "report.html"

@@ -1,5 +1,6 @@
 """Kept results: what of a run is worth keeping under version control, and the page that tells of all of them."""
 
+import importlib.resources
 import json
 import sys
 from collections import Counter
@@ -60,7 +61,8 @@ def write_short(folder: Path, file: Path) -> None:
 
 
 def _section(folder: Path) -> str:
-    claims = read_claims(folder)
+    paper = Path(str(importlib.resources.files("meta_icl.papers"))) / folder.name.partition("-")[0]
+    claims = listing.explained(read_claims(folder), listing.reasons(paper))
     provenance = read_json(folder / "provenance.json")
     counts = Counter(claim.verdict for claim in claims)
     verdicts = f"{counts['holds']} hold, {counts['fails']} fail, {counts['not decided']} not decided"
@@ -81,7 +83,7 @@ def _section(folder: Path) -> str:
 
 
 def _told(claim: Claim) -> str:
-    """The statement, with the first checks that miss or the reason why nothing is decided, and what was revised."""
+    """The statement, with the first checks that miss and why, or why nothing is decided, and what was revised."""
     text = claim.statement
     missed = [check for check in claim.checks if check.verdict == "fails"] if claim.verdict == "fails" else []
     if missed:
@@ -92,6 +94,8 @@ def _told(claim: Claim) -> str:
     short = [guard for guard in claim.guards if not all(guard.seeds)]
     if short and not claim.undecided:
         text += " -- " + "; ".join(guard.text for guard in short[:3]) + ("; ..." if len(short) > 3 else "")
+    if claim.verdict == "fails" and claim.note:
+        text += f" -- why: {claim.note}"
     if claim.revised:
         text += f" -- revised: {claim.revised}"
     return text.replace("|", "\\|")  # a bar would end the cell
