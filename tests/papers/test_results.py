@@ -38,6 +38,23 @@ def test_no_claim_of_a_paper_is_left_out(name):
     assert max(map(len, told)) == len(set().union(*told))
 
 
+@pytest.mark.parametrize("name", sorted({folder.name.split("-")[0] for folder in KEPT}))
+def test_every_failure_is_told_with_a_reason(name):
+    """By the run's own note or by `reasons.toml` of the paper, which explains nothing that does not fail."""
+    from meta_icl.apps.cli.listing import explained, reasons
+    from meta_icl.runs.claims_json import claims_from_json
+
+    known = reasons(Path(importlib.import_module(f"meta_icl.papers.{name}").__file__).parent)
+    failed = [
+        claim
+        for path in RESULTS.glob(f"{name}*/claims.json")
+        for claim in explained(claims_from_json(json.loads(path.read_text()), "results"), known)
+        if claim.verdict == "fails"
+    ]
+    assert all(claim.note for claim in failed), [claim.id for claim in failed if not claim.note]
+    assert set(known) <= {claim.id.split("/")[1] for claim in failed}
+
+
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
 def test_provenance_names_a_commit_of_a_finished_run(folder):
     provenance = json.loads((folder / "provenance.json").read_text())
