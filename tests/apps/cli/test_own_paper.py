@@ -83,3 +83,17 @@ def test_a_name_is_not_a_place():
     Path("rossi2024").mkdir()
     name, _, record = load_paper("rossi2024")
     assert name == "rossi2024_understanding_icl" and record is None
+
+
+def test_a_known_reason_is_told_and_not_kept(capsys):
+    """In the details and in the report; the claims of the run hold what the run itself says."""
+    claim = "from meta_icl.runs import Check, Claim, at_least\n"
+    failing = 'def claims(run): return [Claim("p/T-1", "s", "f", (Check("x", at_least(2), [1.0]),))]'
+    Path("p").mkdir()
+    Path("p/__init__.py").write_text(claim + WHOLE.replace("def claims(run): return []", failing))
+    Path("p/reasons.toml").write_text('T-1 = "the step is too long"')
+    assert cli.main(["reproduce", "./p", "--details"]) == 0
+    assert "note: the step is too long" in capsys.readouterr().out
+    (run,) = Path("runs").iterdir()
+    assert "the step is too long" in (run / "report.html").read_text("utf-8")
+    assert "the step is too long" not in (run / "claims.json").read_text("utf-8")

@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
             run.finish()
         judged = [claim for claim in paper.claims(run) if needed is None or claim.id.rpartition("/")[2] in ids]
         claims = listing.explained(judged, known)
-        run.save_claims(claims)
+        run.save_claims(judged)  # reasons are known from other runs, and may be worded anew
         content = report.told_by(run, claims)
         path = run.folder / "report.html"
         report.write(path, content)
