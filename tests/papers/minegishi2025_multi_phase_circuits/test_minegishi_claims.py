@@ -87,9 +87,21 @@ def test_networks_that_have_learned_nothing_confirm_nothing(level):
 def test_a_network_that_stays_in_the_second_phase():
     """It answers alike with permuted labels, and whether labels read their own items costs it nothing."""
     found = as_published() | {"default": planted((0.34, 2.6), (0.79, 3.0), last=2)}
-    assert {verdicts(found)[id] for id in ("3", "4", "8", "9", "11", "12")} == {"fails"}
-    assert verdicts(found)["7"] == "not converged"  # what comes last is no plateau between two rises
+    assert {verdicts(found)[id] for id in ("3", "4", "8", "9", "12")} == {"fails"}
+    assert {verdicts(found)[id] for id in ("7", "11")} == {"not converged"}  # what comes last is no plateau
     assert verdicts(found)["13"] == "not decided"
+
+
+def test_a_second_phase_that_needs_every_label_in_its_place_does_not_confirm():
+    found = as_published()
+    found["default"][0]["permutation"] = np.minimum(found["default"][0]["permutation"], 0.34)
+    assert {id for id, verdict in verdicts(found).items() if verdict == "fails"} == {"11"}
+
+
+def test_a_seed_without_a_second_phase_decides_nothing_about_it():
+    found = as_published()
+    found["default"] = found["default"] + planted((0.34, 2.6), (1.0, 3.4))
+    assert {verdicts(found)[id] for id in ("7", "11")} == {"holds"}
 
 
 @pytest.mark.parametrize(

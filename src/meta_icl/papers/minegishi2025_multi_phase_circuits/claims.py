@@ -158,7 +158,9 @@ def default_claims(seeds: Seeds) -> list[Claim]:
         claim(11, "The accuracy with permuted labels rises with phase 2", "Fig. 6",
               [check("phase 2: permuted less clean accuracy", absolute(0, 0.05),
                      [c.value("permutation", 2) - c.level(2) for c in courses]),
-               check("accuracy with permuted labels, phase 2 less phase 1", at_least(0.2), permuted)]),
+               check("accuracy with permuted labels, phase 2 less phase 1", at_least(0.2), permuted)],
+              revised="asked of seeds that rest in a second phase, as M7 is; a run in which one of four had none, and "
+              "so no number to judge, showed that this was left out", converged=resting),
         claim(12, "At the end the accuracy with permuted labels falls below the clean one", "Fig. 6",
               [check("end: accuracy with permuted labels less own SCC ceiling", at_most(0.03),
                      [c.value("permutation", -1) - c.arrays["ceilings"][1] for c in courses]),
