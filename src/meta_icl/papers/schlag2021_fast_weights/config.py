@@ -8,11 +8,12 @@ class Config:
     """Sizes: `d` inputs and 2 d pairs for one layer; `length` tokens of recall; `style_steps` for linear functions.
 
     `single_steps` are those of one layer with and without convolution; every one of `widths` meets all of `lengths`.
+    Every mixer has the best of `rates`, on linear functions of `style_rates`.
     """
 
     seeds: int = 3
     d: int = 10
-    rule_steps: int = 5_000
+    rule_steps: int = 15_000
     rule_batch: int = 64
     rule_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
     rule_eval: int = 20_000
@@ -21,6 +22,7 @@ class Config:
     style_steps: int = 800
     batch: int = 32
     rates: tuple[float, ...] = (1e-2,)
+    style_rates: tuple[float, ...] = (3e-3, 1e-2)
     d_model: int = 32
     length: int = 32
     chunk_size: int = 16

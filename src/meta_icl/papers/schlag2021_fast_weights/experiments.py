@@ -114,7 +114,7 @@ def style_part(part: Run, *, name: str, config: Mapping[str, Any]) -> dict[str, 
     d, n = config["length"] // 8, config["length"] // 2 - 1
     scored = {"2d": 2 * d, "1x": n, "2x": 2 * n, "4x": 4 * n}
     ground = Arena(FunctionRegression(Linear(d), n), {k: FunctionRegression(Linear(d), m) for k, m in scored.items()})
-    sizes = _sizes(config) | {"n_layers": 2, "steps": config["style_steps"]}
+    sizes = _sizes(config) | {"n_layers": 2, "steps": config["style_steps"], "rates": config["style_rates"]}
     return play(ground, roster(config["chunk_size"])[name], key=jax.random.key(0), store=part, **sizes)
 
 
