@@ -21,8 +21,8 @@ read their own item ("no own"), or no other item ("only own"); the query of laye
 circuits are judged by what these cost; raw attention and the own item's share of it are shown beside.
 
 Presets: `small` is the default and networks held in one circuit; `sweeps` what one seed decides quickly; `laws` other
-laws of the data; `networks` other depths, heads and objectives; `variants` the settings above; `full` everything, a day
-or more. Other `SETTINGS` are trained by `--set extra=..`.
+laws of the data, `classes` more of them; `networks` other depths, heads and objectives; `variants` the settings above;
+`full` everything, a day or more. Other `SETTINGS` are trained by `--set extra=..`.
 
 Phases are read off the smoothed accuracy over log10 of the step: plateaus between rises of at least a tenth of the
 whole. Claim M9 takes "coincide" as within a tenth of the log of all steps. Claims about variations are decided only
@@ -59,6 +59,7 @@ TIMES = {
     "variants": "~90 CPU-min",
     "sweeps": "~50 CPU-min",
     "laws": "85 CPU-min",
+    "classes": "~40 CPU-min",
     "networks": "~90 CPU-min",
     "full": "~25 CPU-hours",
     "paper": "~100 CPU-hours",
@@ -102,6 +103,7 @@ QUICK = (
     "eps=0.5",
     "heads=2",
 )
+CLASSES = ("K=128", "K=256")
 LAWS = ("alpha=1.25", "B=2, p_B=0.25", "p_B=0.25", "p_B=0.5", "p_B=0.75", "p_B=1.0")
 NETWORKS = ("heads=4", "layers=3", "layers=4", "standard", "all labels")
 
@@ -118,6 +120,8 @@ PRESETS = {
     "sweeps": Config(seeds=0, extra=(*QUICK, *THEORY), extra_steps=60_000),
     # Skewed, repeated and bursty classes, trained to the end, one seed each.
     "laws": Config(seeds=0, extra=LAWS, extra_steps=FULL_STEPS),
+    # Two and four times the classes (M16), as long.
+    "classes": Config(seeds=0, extra=CLASSES, extra_steps=FULL_STEPS),
     # Other networks and another objective, one seed each.
     "networks": Config(seeds=0, extra=NETWORKS, extra_steps=100_000),
     "full": Config(extra=tuple(SETTINGS)[1:], extra_steps=FULL_STEPS),
