@@ -98,6 +98,14 @@ def test_a_second_phase_that_needs_every_label_in_its_place_does_not_confirm():
     assert {id for id, verdict in verdicts(found).items() if verdict == "fails"} == {"11"}
 
 
+def test_a_shoulder_of_the_first_rise_is_a_plateau_but_no_phase():
+    """The published course, but for a rest at half of what the query alone allows: circuits are those of the phases."""
+    found = as_published() | {"default": planted((0.165, 2.2), (0.34, 2.6), (0.77, 3.0), (1.0, 3.4))}
+    assert {id for id, verdict in verdicts(found).items() if verdict == "fails"} == {"2", "5", "13"}
+    (phases,) = drawn(found)["phases"].charts
+    assert [series.name for series in phases.series] == ["before", "phase 1", "phase 2", "phase 3"]
+
+
 def test_a_seed_without_a_second_phase_decides_nothing_about_it():
     found = as_published()
     found["default"] = found["default"] + planted((0.34, 2.6), (1.0, 3.4))

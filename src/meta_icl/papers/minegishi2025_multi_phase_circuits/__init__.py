@@ -25,8 +25,9 @@ laws of the data, `classes` more of them; `networks` other depths, heads and obj
 `full` everything, a day or more. Other `SETTINGS` are trained by `--set extra=..`.
 
 Phases are read off the smoothed accuracy over log10 of the step: plateaus between rises of at least a tenth of the
-whole. Claim M9 takes "coincide" as within a tenth of the log of all steps. Claims about variations are decided only
-where every training of them has learned (final accuracy of .9 or more).
+whole, from the ceiling of the query alone upwards; a rest below it is a shoulder of the first rise. Claim M9 takes
+"coincide" as within a tenth of the log of all steps. Claims about variations are decided only where every training of
+them has learned (final accuracy of .9 or more).
 
 Command: `meta-icl reproduce minegishi2025`. Times: see `TIMES`.
 """

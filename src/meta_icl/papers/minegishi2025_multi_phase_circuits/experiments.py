@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_icl.algorithms import every_item_ceiling, label_ceilings
+from meta_icl.analysis import Plateau
 from meta_icl.analysis.circuits import (
     REMOVALS,
     accuracy_plateaus,
@@ -34,6 +35,7 @@ from .config import SETTINGS, VARIANTS, Config, Setting
 TRAIN_KEY, P = 0, 65
 CIRCUITS = ("NCC", "SCC", "FCC")
 SHUFFLES = ("permutation", "derangement", "iid")
+NEAR = 0.05  # of a ceiling: a plateau there is one of its circuit
 Seeds = Sequence[Mapping[str, np.ndarray]]  # what every seed of a setting left behind
 
 
@@ -184,11 +186,20 @@ def own_share(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Course:
-    """The course of one seed: its plateaus (accuracy, record index) and its end."""
+    """The course of one seed: its phases, which are plateaus, and its end."""
 
     arrays: Mapping[str, np.ndarray]
-    levels: tuple[float, ...]
-    records: tuple[int, ...]
+    phases: tuple[Plateau, ...]
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The accuracies of the phases."""
+        return tuple(phase.height for phase in self.phases)
+
+    @property
+    def records(self) -> tuple[int, ...]:
+        """The records in the middle of the phases."""
+        return tuple(int(np.argmin(np.abs(self.arrays["step"] - 10**phase.time))) for phase in self.phases)
 
     def of(self, values: np.ndarray, phase: int) -> float:
         """One of the values at every record: that in a phase, from 1, or at the end, -1; NaN without such a phase."""
@@ -213,9 +224,9 @@ class Course:
 
 
 def course(arrays: Mapping[str, np.ndarray]) -> Course:
+    """The course of one seed; a plateau below what the query alone allows is a shoulder of the first rise, no phase."""
     found = accuracy_plateaus(arrays["step"], arrays["accuracy"])
-    records = tuple(int(np.argmin(np.abs(arrays["step"] - 10**p.time))) for p in found)
-    return Course(arrays, tuple(p.height for p in found), records)
+    return Course(arrays, tuple(p for p in found if not p.height < arrays["ceilings"][0] - NEAR))
 
 
 def variant_rows(found: Mapping[str, Seeds]) -> dict[str, dict[str, float]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from meta_icl.analysis.circuits import REMOVALS, accuracy_plateaus, phase_numbers
+from meta_icl.analysis.circuits import REMOVALS, phase_numbers
 from meta_icl.plotting import (
     Chart,
     Grid,
@@ -142,7 +142,7 @@ def accuracy_figure(seeds: Seeds) -> Chart:
 def phase_figure(title: str, shown: Course) -> Lines:
     """The accuracy of one seed, coloured by phase, and the ceilings of its own world."""
     steps, accuracy = shown.arrays["step"], shown.arrays["accuracy"]
-    numbers = phase_numbers(steps, accuracy, accuracy_plateaus(steps, accuracy))
+    numbers = phase_numbers(steps, accuracy, shown.phases)
     series = []
     for phase in np.unique(numbers):
         at = np.flatnonzero(numbers == phase)
@@ -170,7 +170,7 @@ def removal_figure(title: str, shown: Course) -> Lines:
 def spans_of(shown: Course) -> list[tuple[str, float, float]]:
     """The phases of one seed, with their first and last steps."""
     steps, accuracy = shown.arrays["step"], shown.arrays["accuracy"]
-    numbers, later = phase_numbers(steps, accuracy, accuracy_plateaus(steps, accuracy)), steps > 0
+    numbers, later = phase_numbers(steps, accuracy, shown.phases), steps > 0
     phases = np.unique(numbers[later])
     starts = [steps[later & (numbers == phase)][0] for phase in phases]
     return [
