@@ -105,6 +105,10 @@ def test_names_of_close_levels_stand_in_columns():
     assert staggered([0.5, 0.51, 0.1, 0.52, 0.53], (0.0, 1.0), False) == [0, 1, 0, 2, 2]
     assert staggered([1.0, 10.0, 10.1], (0.0, 1.0), True) == [0, 0, 1]
     assert staggered([1.0, 1.0], None, False) == [0, 0]
+    # The name of the highest hangs from its line, into that of the next.
+    assert staggered([0.33, 0.87, 1.0], (0.0, 1.05), False) == [0, 0, 1]
+    assert staggered([50.33, 50.87, 51.0], (50.0, 51.05), False) == [0, 0, 1]
+    assert staggered([0.33, 0.7, 1.0], (0.0, 1.05), False) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

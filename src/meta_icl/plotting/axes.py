@@ -10,6 +10,7 @@ from meta_icl.plotting.chart import Bars, Chart, Grid, Heatmaps, Lines, Parallel
 
 Range = tuple[float, float]  # in axis units: log10 of the numbers on a logarithmic axis
 GAP = 0.075  # of the height of a chart, between the names of two curves
+NEAR_END = 0.9  # of an axis: from there on no room is left for a name on the far side of a line
 LONGEST = 36  # letters of a name that has room beside its curve
 
 
@@ -127,15 +128,17 @@ def room_for(label: str, start: float, end: float, range_: Range | None, log: bo
 def staggered(levels: Sequence[float], range_: Range | None, log: bool) -> list[int]:
     """For every named level 0, 1 or 2, the column in which its name stands, so that names of close levels do not meet.
 
-    Where more than three are that close, the last column takes the rest.
+    Where more than three are that close, the last column takes the rest. A name stands on its line, but may hang from
+    one that is `NEAR_END` of the axis.
     """
     if range_ is None:
         return [0] * len(levels)
-    size = range_[1] - range_[0]
-    heights = [(math.log10(v) if log else v) / size if v > 0 or not log else -math.inf for v in levels]
+    low, size = range_[0], range_[1] - range_[0]
+    heights = [((math.log10(v) if log else v) - low) / size if v > 0 or not log else -math.inf for v in levels]
     tops, columns = [-math.inf] * 3, [0] * len(levels)
     for i in sorted(range(len(levels)), key=heights.__getitem__):
-        free = [column for column, top in enumerate(tops) if heights[i] - top >= 0.8 * GAP]
+        below = GAP if heights[i] > NEAR_END else 0.0
+        free = [column for column, top in enumerate(tops) if heights[i] - below - top >= 0.8 * GAP]
         columns[i] = free[0] if free else len(tops) - 1
         tops[columns[i]] = heights[i]
     return columns

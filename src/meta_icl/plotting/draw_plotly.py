@@ -21,6 +21,7 @@ import numpy as np
 
 from meta_icl.plotting import draw_parallel
 from meta_icl.plotting.axes import (
+    NEAR_END,
     Range,
     band_segments,
     counted,
@@ -222,7 +223,7 @@ def _level(label: str, value: float, axis: str, log: bool, range_: Range | None,
     other = "x" if axis == "y" else "y"
     low, high = range_ or (0.0, 1.0)
     at = math.log10(value) if log and value > 0 else value
-    beyond = at > low + 0.9 * (high - low)  # no room for the text on the far side of the line
+    beyond = at > low + NEAR_END * (high - low)  # no room for the text on the far side of the line
     return {
         "type": "line",
         f"{axis}0": value,
