@@ -5,6 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 
 from meta_icl.apps.cli import main
 from meta_icl.errors import BadInput
@@ -16,7 +17,6 @@ from meta_icl.probes import attention, language_subject
 from meta_icl.torch import TransformersNetwork
 
 torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
 TOKENS = np.array([3, 1, 4, 1, 5, 9])
 
 

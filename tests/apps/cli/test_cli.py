@@ -1,3 +1,4 @@
+import importlib
 import json
 import re
 import subprocess
@@ -169,7 +170,7 @@ def test_listing_reads_files_without_importing_them():
     folders = [path.parent.name for path in (ROOT / "src/meta_icl/papers").glob("*/__init__.py")]
     assert names == sorted(folders)
     for paper in listing.papers():
-        module = pytest.importorskip(f"meta_icl.papers.{paper.name}")
+        module = importlib.import_module(f"meta_icl.papers.{paper.name}")
         assert module.__doc__.startswith(paper.title) and paper.times == module.TIMES
         assert set(paper.times) == set(module.PRESETS)
 

@@ -8,9 +8,6 @@ import jax
 import numpy as np
 import pytest
 
-pytest.importorskip("panel")
-pytest.importorskip("panel_material_ui")
-
 from meta_icl.apps.cli import main
 from meta_icl.apps.dashboard import compared, runs, subjects
 from meta_icl.apps.dashboard.app import TABS, Dashboard, Settings
