@@ -36,7 +36,7 @@ FINDING = (
     "with one and, in this budget, less near with four (not R-11, R-12)"
 )
 TIMES = {
-    "demo": "1.5 min",
+    "demo": "1 min",
     "smoke": "2 min",
     "small": "20 CPU-min",
     "full": "~50 CPU-min",
