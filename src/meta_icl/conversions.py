@@ -20,7 +20,7 @@ LARGEST = 2**31 - 1  # the largest count that random draws of 32 bits can addres
 
 def number(value: ArrayLike) -> Array:
     """A leaf from a number or an array; a Python number adapts to the precision of what it is multiplied with."""
-    return jnp.asarray(float(value) if isinstance(value, int | float) else value)
+    return jnp.asarray(float(value) if isinstance(value, int | float | np.integer) else value)
 
 
 def numbers(value: ArrayLike) -> Array:

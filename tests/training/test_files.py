@@ -1,6 +1,7 @@
 """Trained predictors: chosen by seed and swept value, kept in one file, read back as they were."""
 
 import json
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -55,8 +56,9 @@ def test_what_nobody_has_is_named(trained):
 
 
 def test_a_file_gives_back_the_same(trained, tmp_path):
-    path = trained.save(tmp_path / "net.safetensors")
+    path = replace(trained, diverged={2: 1}).save(tmp_path / "net.safetensors")
     back = load(path)
+    assert back.diverged == {2: 1}
     same(back.stacked, trained.stacked)
     assert back.replicas == trained.replicas and back.model == trained.model
     for name, values in trained.history.items():

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -205,8 +206,69 @@ def test_stopping_saves_a_checkpoint_first():
 def test_checkpoint_of_another_model_is_refused():
     store = Memory()
     quick(store=store)
-    with pytest.raises(BadInput, match="another model"):
+    with pytest.raises(BadInput, match="of another training"):
         train(TASK, Learner(von_oswald(4, n_layers=2)), steps=12, key=jax.random.key(0), batch=8, store=store)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"key": 7}, {"optimiser": 0.5}, {"batch": 9}, {"objective": lambda *given: 2 * half_mse(*given)}, {"steps": 8}],
+)
+def test_the_checkpoint_of_another_training_is_refused(change):
+    store = Memory()
+    whole = quick(store=store)
+    with pytest.raises(BadInput, match=r"of another training|steps must be at least 12"):
+        quick(store=store, **change)
+    with pytest.raises(BadInput, match="of another training"):
+        train(replace(TASK, noise=0.1), MODEL, steps=12, key=jax.random.key(0), batch=8, store=store)
+    for a, b in zip(leaves(whole), leaves(quick(store=store)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert quick(store=store, steps=16).history["step"].tolist() == [0, 4, 8, 12, 16]
+
+
+def test_a_stop_is_heard_between_records_far_apart(monkeypatch):
+    """Chunks end within a record, where a stop is obeyed and from where the training goes on to the very same end."""
+    undisturbed = quick(record=[12])
+    monkeypatch.setattr("meta_icl.training.loop.LONGEST_CHUNK", 5)
+    monkeypatch.setattr("meta_icl.training.loop.CHECKPOINT_SECONDS", 0.0)
+    whole, store = quick(record=[12]), Memory()
+    store.stopping = True
+    for step in (0, 5, 10, 12):
+        with pytest.raises(KeyboardInterrupt):
+            quick(record=[12], store=store)
+        assert store.saved[0] == step
+    store.stopping = False
+    for one in (quick(record=[12], store=store), whole):
+        for a, b in zip(leaves(undisturbed), leaves(one), strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(one.history["loss"], whole.history["loss"])
+        np.testing.assert_allclose(one.history["loss"][1:], undisturbed.history["loss"][1:], rtol=1e-6)
+    assert [row["step"] for row in store.rows] == [0, 12]
+
+
+class Held(eqx.Module):
+    """Two numbers, of which one says itself that it is not trained."""
+
+    free: jax.Array
+    fixed: jax.Array
+
+    def untrained_leaves(self):
+        return [self.fixed]
+
+    def __call__(self, prompt):
+        return (self.free + self.fixed) * prompt.query.x[:1]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_what_holds_itself_is_not_moved_by_weight_decay(name):
+    optimiser = Optimiser(name, learning_rate=0.1, weight_decay=0.5)
+    trained = train(TASK, Held(jnp.ones(()), jnp.ones(())), steps=3, key=0, batch=4, optimiser=optimiser)
+    assert float(trained[0].fixed) == 1.0 and float(trained[0].free) != 1.0
+
+
+def test_a_model_without_weights_is_told():
+    with pytest.raises(BadInput, match="model must be one with weights to train"):
+        train(TASK, lambda *, key: lambda prompt: prompt.query.x[:1], steps=3, key=0, batch=4)
 
 
 def test_swept_values_are_those_of_separate_trainings():

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from meta_icl.errors import BadInput
 from meta_icl.evaluation import correct_by_position, up_to
+from meta_icl.models import gpt2
 from meta_icl.prompt import Prompt, Task, TokenPrompt, TokenTask, truncated
-from meta_icl.training import cross_entropy, every_position_cross_entropy, next_token_cross_entropy
+from meta_icl.tasks import Overwrite
+from meta_icl.training import cross_entropy, every_position_cross_entropy, next_token_cross_entropy, train
 
 
 class Labels(Task):
@@ -81,3 +84,9 @@ def test_prompts_of_labels_are_cut_by_rows(batched):
     np.testing.assert_array_equal(first.y, prompts.y[..., :3])
     np.testing.assert_array_equal(last.y, prompts.y[..., -3:])
     np.testing.assert_array_equal(last.x, prompts.x[..., -3:, :])
+
+
+def test_a_network_needs_a_logit_for_every_token():
+    task = Overwrite(n_keys=2, n_writes=2, vocabulary=32)
+    with pytest.raises(BadInput, match=r"logits must be at least 32, as tokens, got '20 per answer'"):
+        train(task, gpt2(20, 8, n_layers=1, n_heads=1, n_positions=64), steps=1, key=0, batch=2)

@@ -9,6 +9,7 @@ import pytest
 from meta_icl.errors import BadInput
 from meta_icl.models import garg
 from meta_icl.training import Optimiser
+from meta_icl.training.replicas import with_field
 
 
 def orthogonalised(gradient):
@@ -50,10 +51,18 @@ def test_muon_turns_hidden_maps_only(x64):
         np.testing.assert_allclose(found, -0.01 * ahead * np.sign(g), rtol=1e-5)
 
 
+@pytest.mark.parametrize("number", [1, np.int64(1), 1.0])
+def test_whole_numbers_are_real_ones(number):
+    optimiser = Optimiser(learning_rate=number, momentum=0, schedule="cosine", schedule_steps=4)
+    assert float(optimiser.rate(2)) == pytest.approx(0.5)
+    assert float(with_field(optimiser, "momentum", 0.5).momentum) == 0.5
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_the_first_step_of_adam_is_the_sign(name):
+    """By its name "adam" leaves out a decay that is given."""
     params = {"w_q": jnp.ones((2, 3))}
-    optimiser = Optimiser(name, learning_rate=0.01, weight_decay=0.1 * (name == "adamw")).build()
+    optimiser = Optimiser(name, learning_rate=0.01, weight_decay=0.1).build()
     step, _ = optimiser.update({"w_q": jnp.full((2, 3), -2.0)}, optimiser.init(params), params)
     np.testing.assert_allclose(step["w_q"], 0.01 - 0.001 * (name == "adamw"), rtol=1e-5)
 

@@ -142,6 +142,10 @@ class ItemEmbedding(eqx.Module):
             return vector + row
         return jnp.where(token.labels < 0, self.encoder(vector[None])[0], row)
 
+    def untrained_leaves(self) -> list[Any]:
+        """What no optimiser moves, not by weight decay either."""
+        return [self.labels] if self.fixed_labels else []
+
     @property
     def table(self) -> Float[Array, "labels d"]:
         """The rows of the labels in the stream, zero in the channels that they do not reach."""

@@ -28,6 +28,7 @@ import numpy as np
 
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs.files import canonical
+from meta_icl.words import in_words
 
 Point = dict[str, Any]  # {dotted name: value}
 MOST_POINTS = 10_000
@@ -130,7 +131,7 @@ def as_text(value: Any) -> str:
 
 def label(point: Point) -> str:
     """A point in words."""
-    told = {name: f"{value:g}" if _is_number(value) else as_text(value) for name, value in point.items()}
+    told = {name: in_words(value) if _is_number(value) else as_text(value) for name, value in point.items()}
     return ", ".join(f"{name} = {value}" for name, value in told.items())
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from meta_icl import draws
+from meta_icl.conversions import number
 from meta_icl.errors import choose, require
 from meta_icl.prompt import BatchTask, PlacedPrompt, Prompt
 from meta_icl.tasks.meta_classification import rank_law
@@ -29,10 +30,10 @@ class BurstyGaussian(BatchTask):
     """
 
     means: Float[Array, "k d"]
-    eps: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.1)
-    alpha: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
-    p_bursty: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1.0)
-    p_novel: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
+    eps: Float[Array, ""] = eqx.field(converter=number, default=0.1)
+    alpha: Float[Array, ""] = eqx.field(converter=number, default=0.0)
+    p_bursty: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+    p_novel: Float[Array, ""] = eqx.field(converter=number, default=0.0)
     n_labels: int = eqx.field(static=True, default=32)
     n_context: int = eqx.field(static=True, default=8)
     repeats: int = eqx.field(static=True, default=1)
@@ -112,8 +113,8 @@ class BurstyImages(BatchTask):
     """
 
     images: Float[Array, "classes drawings dx"]
-    p_bursty: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.9)
-    zipf: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
+    p_bursty: Float[Array, ""] = eqx.field(converter=number, default=0.9)
+    zipf: Float[Array, ""] = eqx.field(converter=number, default=0.0)
     noise: Float[Array, ""] | None = None
     polysemy: int = eqx.field(static=True, default=1)
 
@@ -171,7 +172,7 @@ class NoSupport(BatchTask):
     """
 
     images: Float[Array, "classes drawings dx"]
-    zipf: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
+    zipf: Float[Array, ""] = eqx.field(converter=number, default=0.0)
     noise: Float[Array, ""] | None = None
     polysemy: int = eqx.field(static=True, default=1)
     n_common: int | None = eqx.field(static=True, default=None)

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from meta_icl import draws
+from meta_icl.conversions import number
 from meta_icl.errors import choose, require
 from meta_icl.prompt import BatchTask, PlacedPrompt
 
@@ -39,10 +40,10 @@ class MetaClassification(BatchTask):
 
     means: Float[Array, "k d"]
     labels: Int[Array, "tasks k"]
-    eps: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.1)
-    alpha: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
-    beta: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
-    p_bursty: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
+    eps: Float[Array, ""] = eqx.field(converter=number, default=0.1)
+    alpha: Float[Array, ""] = eqx.field(converter=number, default=0.0)
+    beta: Float[Array, ""] = eqx.field(converter=number, default=0.0)
+    p_bursty: Float[Array, ""] = eqx.field(converter=number, default=0.0)
     n_context: int = eqx.field(static=True, default=4)
     repeats: int = eqx.field(static=True, default=1)
     n_positions: int = eqx.field(static=True, default=65)

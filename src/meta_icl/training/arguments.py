@@ -10,6 +10,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Key
@@ -175,8 +176,14 @@ def made(field: str, kind: type) -> Any:
 
 def require_fit(objective: Objective, model: Callable[..., Any], task: Task, batch: int, key: Key[Array, ""]) -> None:
     """Follow the shapes through one batch before anything is trained; what does not fit raises `BadInput` here."""
+    weights = jax.tree.leaves(eqx.filter(eqx.filter_eval_shape(model, key=key), _is_weight))
+    require(len(weights) > 0, "model", called(model), "one with weights to train")
     shape = eqx.filter_eval_shape(lambda k: objective(model(key=k), task, batch, k), key).shape
     require(shape == (), f"the loss of objective {called(objective)}", f"shape {shape}", "one number")
+
+
+def _is_weight(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _pairs(field: str, value: Any, example: str) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def save(trained: Trained, path: str | Path) -> Path:
         "model": described(trained.model),
         "text": repr(trained.model),
         "replicas": trained.replicas,
+        "diverged": {str(member): step for member, step in trained.diverged.items()},
         "sha256": digest(arrays).hex(),
     }
     try:
@@ -67,8 +68,9 @@ def load(path: str | Path, model: Any = None) -> Trained:
         header = json.loads(text)
         known = header["format"] == FORMAT
         replicas = tuple(dict(replica) for replica in header["replicas"])
+        diverged = {int(member): int(step) for member, step in header.get("diverged", {}).items()}
         stated, named, shown = header["sha256"], header["model"], str(header["text"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise BadInput(f"{path} was not written by net.save: it has no header of {FORMAT!r}") from None
     if not known:
         raise BadInput(f"{path} is of format {header['format']!r}, expected {FORMAT!r}")
@@ -86,7 +88,7 @@ def load(path: str | Path, model: Any = None) -> Trained:
     expected = to_arrays(like, "predictor").keys() | {f"history/{name}" for name in history}
     if extra := sorted(arrays.keys() - expected):
         raise BadInput(f"{path} has an array {extra[0]!r} that the model has not: it belongs to another model")
-    return Trained(from_arrays(like, arrays, "predictor"), history, replicas, model)
+    return Trained(from_arrays(like, arrays, "predictor"), history, replicas, model, diverged)
 
 
 def described(value: Any) -> Any:

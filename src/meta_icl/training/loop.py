@@ -6,6 +6,7 @@ neither on the other replicas nor on where chunks begin.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +16,19 @@ import jax
 import numpy as np
 
 from meta_icl.conversions import random_key
+from meta_icl.data.cache import digest
 from meta_icl.errors import BadInput, require
 from meta_icl.prompt import Task
 from meta_icl.training import arguments
 from meta_icl.training.program import Program, State, untrained
-from meta_icl.training.replicas import make_replicas
+from meta_icl.training.replicas import Replica, make_replicas
 from meta_icl.training.runner import Runner
-from meta_icl.training.state import from_text, to_text
+from meta_icl.training.state import from_text, to_arrays, to_text
 from meta_icl.training.trained import Trained
+from meta_icl.words import in_words
 
 CHECKPOINT_SECONDS = 20.0
+LONGEST_CHUNK = 1_000  # steps after which Ctrl-C and the clock are looked at, however far apart records are
 
 
 @runtime_checkable
@@ -85,7 +89,9 @@ def train(
     for name, value, least in (("steps", steps, 0), ("batch", batch, 1)):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         require(whole and int(value) >= least, name, value, f"an integer from {least} on")
-    require(stop_below is None or stop_below > 0, "stop_below", stop_below, "a positive loss, or nothing")
+    positive = stop_below is None or (isinstance(stop_below, int | float | np.number) and stop_below > 0)
+    require(positive, "stop_below", stop_below, "a positive loss, or nothing")
+    require(freeze is None or callable(freeze), "freeze", freeze, "a function of the predictor, or nothing")
     arrangement = arrangement or ("sequence" if jax.default_backend() == "cpu" else "vmap")
     require(arrangement in ("sequence", "vmap"), "arrangement", arrangement, "'sequence' or 'vmap'")
     key, task = random_key(key), arguments.given_task(task)
@@ -98,7 +104,8 @@ def train(
     program = Program(draw, untrained(draw, key), objective, batch, freeze)
     runner = Runner(program, arguments.given_probes(probes), replicas, labels, arrangement)
     stops = Stops(stop_when_diverged, stop_below)
-    trained = _run(runner, steps, record_steps(record, steps), stops, store, progress)
+    asked = digest_of(replicas, model, objective, batch) if store is not None else ""
+    trained = _run(runner, steps, record_steps(record, steps), stops, store, progress, asked)
     return Trained(trained.stacked, trained.history, trained.replicas, arguments.kept(model), trained.diverged)
 
 
@@ -121,34 +128,59 @@ def _run(
     stops: Stops,
     store: Store | None,
     progress: Callable[[int, int, float], None] | None,
+    asked: str,
 ) -> Trained:
     states = runner.init()
     rows: dict[str, list[np.ndarray]] = {}
     names = [json.dumps(label) for label in runner.labels]
     diverged: dict[int, int] = {}
-    done = -1  # the last recorded step
+    done, step = -1, 0  # the last step that is recorded, and the last that is taken
+    total = np.zeros(len(runner.labels))  # of the losses between them
     if store is not None:
         if (saved := store.latest_checkpoint()) is not None:
-            done, arrays = saved
-            states, rows, diverged = _restore(runner, states, arrays, done, names)
+            step, arrays = saved
+            require(step <= steps, "steps", steps, f"at least {step}, of which the newest checkpoint is")
+            states, rows, diverged = _restore(runner, states, arrays, step, names, asked)
+            done, total = int(rows["step"][-1]), arrays.get("total", total)
             _note(store, runner, diverged)
-        store.rewind(done)
+        store.rewind(step if rows else -1)
     saved_at = time.monotonic()
-    step = max(done, 0)
     loss = np.full(len(runner.labels), np.nan)
+
+    def keep() -> None:
+        nonlocal saved_at
+        assert store is not None
+        kept = _checkpoint(runner, states, rows, diverged, names)
+        store.save_checkpoint(step, kept | {"total": total, "asked": from_text(asked)})
+        saved_at = time.monotonic()
+
     for target in (record for record in records if record > done):
         if stops.at_rest(rows.get("loss", [])):
             break
         stopped = stops.when_diverged and len(diverged) == len(runner.labels)
         if target > step and not stopped:
-            states, loss, finite = runner.chunk(states, step, target)
+            finite = np.isfinite(total)
+            for stop in (*range(max(done, 0) + LONGEST_CHUNK, target, LONGEST_CHUNK), target):
+                if stop <= step:
+                    continue
+                states, loss, fine = runner.chunk(states, step, stop)
+                total, finite = total + (stop - step) * loss.astype(float), finite & fine
+                step = stop
+                if store is not None and stop < target:
+                    if store.stopping or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                        keep()
+                    if store.stopping:
+                        raise KeyboardInterrupt
+            if target - max(done, 0) > LONGEST_CHUNK:
+                loss = (total / (target - max(done, 0))).astype(loss.dtype)
             seen = {int(member): target for member in np.flatnonzero(~finite) if int(member) not in diverged}
             if seen:
                 diverged |= seen
                 _note(store, runner, diverged)
         elif stopped:
             loss = np.full_like(loss, np.nan)
-        step = target
+        step, total = target, np.zeros(len(runner.labels))
+        done = target
         measured = runner.measure(states)
         _append(rows, step, loss, measured)
         if store is not None:
@@ -156,8 +188,7 @@ def _run(
             stopping = store.stopping
             last = target == records[-1] or stops.at_rest(rows["loss"])
             if stopping or last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                store.save_checkpoint(step, _checkpoint(runner, states, rows, diverged, names))
-                saved_at = time.monotonic()
+                keep()
             if stopping:
                 raise KeyboardInterrupt
         if progress is not None:
@@ -169,11 +200,13 @@ def record_steps(record: int | Sequence[int] | None, steps: int) -> list[int]:
     """The steps at which to record, ascending, always with 0 and `steps`: every `record` steps (default a 50th)."""
     if record is None:
         record = max(1, steps // 50)
-    if isinstance(record, int):
+    if isinstance(record, int | np.integer):
         require(record >= 1, "record", record, "a positive integer")
-        record = range(0, steps, record)
-    require(all(0 <= r <= steps for r in record), "record", list(record), f"between 0 and steps = {steps}")
-    return sorted({0, *record, steps})
+        record = range(0, steps, int(record))
+    listed = isinstance(record, Sequence | np.ndarray) and not isinstance(record, str)
+    whole = listed and all(isinstance(r, int | np.integer) and 0 <= r <= steps for r in record)
+    require(whole, "record", record, f"a spacing, or steps between 0 and steps = {steps}")
+    return sorted({0, *map(int, record), steps})
 
 
 def _append(rows: dict[str, list[np.ndarray]], step: int, loss: np.ndarray, measured: dict[str, np.ndarray]) -> None:
@@ -198,7 +231,7 @@ def _note(store: Store | None, runner: Runner, diverged: Mapping[int, int]) -> N
 
 def _words(label: Mapping[str, float]) -> str:
     """The seed and the swept values of a member, such as "seed=3,task.noise=0.1"."""
-    return ",".join(f"{name}={value:g}" for name, value in label.items())
+    return ",".join(f"{name}={in_words(value)}" for name, value in label.items())
 
 
 def _checkpoint(
@@ -209,16 +242,30 @@ def _checkpoint(
     return runner.saved(states) | history | {"replicas": from_text("\n".join(names)), "diverged": ends}
 
 
+def digest_of(replicas: Sequence[Replica], model: Any, objective: Any, batch: int) -> str:
+    """Names what a training is of, as far as it can be told: numbers by value, what is no number by its text."""
+    arrays = {f"batch {batch}": np.zeros(0)} | to_arrays(model, "model")
+    arrays |= {name: a for i, replica in enumerate(replicas) for name, a in to_arrays(replica, f"replica {i}").items()}
+    about = (replicas[0].task, replicas[0].optimiser, model, arguments.called(objective))
+    words = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(about))
+    return digest(arrays | {"words": from_text(words)}).hex()
+
+
 def _restore(
-    runner: Runner, states: list[State], arrays: dict[str, np.ndarray], step: int, names: list[str]
+    runner: Runner, states: list[State], arrays: dict[str, np.ndarray], step: int, names: list[str], asked: str
 ) -> tuple[list[State], dict[str, list[np.ndarray]], dict[int, int]]:
     history = {name.removeprefix("history/"): a for name, a in arrays.items() if name.startswith("history/")}
-    if "step" not in history or int(history["step"][-1]) != step:
+    if "step" not in history or not int(history["step"][-1]) <= step:
         raise BadInput(f"the checkpoint of step {step} does not hold its own history; remove it to start again")
     stated = to_text(arrays["replicas"]).split("\n") if "replicas" in arrays else names  # older ones state none
     if stated != names:
         theirs = f"{len(stated)} members from {stated[0]}, here {len(names)} from {names[0]}"
         raise BadInput(f"the checkpoint of step {step} is that of other seeds or points: {theirs}")
+    if "asked" in arrays and to_text(arrays["asked"]) != asked:  # older ones state nothing
+        raise BadInput(
+            f"the checkpoint of step {step} is that of another training: of another task, model, optimiser, objective, "
+            "key or batch; give this one a folder of its own, or remove the checkpoint to start again"
+        )
     ends = arrays.get("diverged", np.full(len(names), -1))
     return (
         runner.restored(states, arrays, step),

@@ -61,7 +61,8 @@ def next_token_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Arr
     The task is a `TokenTask`; the successor of the last token is unknown and never scored.
     """
     prompts = _of("next_token_cross_entropy", task.sample_batch(batch, key=key), TokenPrompt, "tokens")
-    losses = _negative_log_likelihood(answer_tokens(predictor, prompts)[:, :-1], prompts.tokens[:, 1:])
+    logits = _wide_enough(answer_tokens(predictor, prompts), task, "vocabulary")
+    losses = _negative_log_likelihood(logits[:, :-1], prompts.tokens[:, 1:])
     scored = prompts.loss_mask[:, :-1]
     return jnp.sum(jnp.where(scored, losses, 0)) / jnp.maximum(jnp.sum(scored), 1)
 
@@ -69,7 +70,8 @@ def next_token_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Arr
 def labelled_cross_entropy(predictor: Any, task: Any, batch: int, key: Key[Array, ""]) -> Float[Array, ""]:
     """The negative log-likelihood, in nats, of the labels where `loss_mask` holds, for tasks of `LabelledTokens`."""
     prompts = _of("labelled_cross_entropy", task.sample_batch(batch, key=key), LabelledTokens, "labelled tokens")
-    losses = _negative_log_likelihood(answer_tokens(predictor, prompts), prompts.labels)
+    logits = _wide_enough(answer_tokens(predictor, prompts), task, "vocabulary")
+    losses = _negative_log_likelihood(logits, prompts.labels)
     return jnp.sum(jnp.where(prompts.loss_mask, losses, 0)) / jnp.maximum(jnp.sum(prompts.loss_mask), 1)
 
 
@@ -104,11 +106,13 @@ def _labelled(objective: str, prompts: Any) -> Prompt:
     return prompts
 
 
-def _wide_enough(logits: Float[Array, "... classes"], task: Any) -> Float[Array, "... classes"]:
-    """Logits with a place for every label, where the task says how many there are (`n_labels`)."""
-    n_labels = getattr(task, "n_labels", 0)
-    classes = n_labels if isinstance(n_labels, int) else 0
-    require(logits.shape[-1] >= classes, "logits", f"{logits.shape[-1]} per answer", f"at least {classes}, as labels")
+def _wide_enough(
+    logits: Float[Array, "... classes"], task: Any, count: str = "n_labels"
+) -> Float[Array, "... classes"]:
+    """Logits with a place for every label or token, where the task says how many there are (`count`)."""
+    stated = getattr(task, count, 0)
+    classes, what = stated if isinstance(stated, int) else 0, "tokens" if count == "vocabulary" else "labels"
+    require(logits.shape[-1] >= classes, "logits", f"{logits.shape[-1]} per answer", f"at least {classes}, as {what}")
     return logits
 
 

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers, muon
 
-from meta_icl.conversions import require_entries
+from meta_icl.conversions import number, require_entries
 from meta_icl.errors import choose, require
 
 NAMES = ("adam", "adamw", "muon", "sgd")
@@ -31,13 +31,13 @@ class Optimiser(eqx.Module):
     """
 
     name: str = eqx.field(static=True, default="adam")
-    learning_rate: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-3)
-    b1: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.9)
-    b2: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.999)
-    eps: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-8)
-    weight_decay: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
-    momentum: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
-    clip_norm: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=jnp.inf)
+    learning_rate: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
+    b1: Float[Array, ""] = eqx.field(converter=number, default=0.9)
+    b2: Float[Array, ""] = eqx.field(converter=number, default=0.999)
+    eps: Float[Array, ""] = eqx.field(converter=number, default=1e-8)
+    weight_decay: Float[Array, ""] = eqx.field(converter=number, default=0.0)
+    momentum: Float[Array, ""] = eqx.field(converter=number, default=0.0)
+    clip_norm: Float[Array, ""] = eqx.field(converter=number, default=jnp.inf)
     schedule: str = eqx.field(static=True, default="constant")
     warmup_steps: int = eqx.field(static=True, default=0)
     hold_steps: int = eqx.field(static=True, default=0)
@@ -73,6 +73,8 @@ class Optimiser(eqx.Module):
                 consistent_rms=MUON_RMS,
                 muon_weight_dimension_numbers=hidden_maps,
             )
+        elif self.name == "adam":
+            step = optax.adam(rate, b1=self.b1, b2=self.b2, eps=self.eps)
         else:
             step = optax.adamw(rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
         return optax.chain(clip_by_global_norm(self.clip_norm), step)

@@ -62,11 +62,8 @@ class Program:
         def step(i: Int[Array, ""], carry: tuple[State, Float[Array, ""]]) -> tuple[State, Float[Array, ""]]:
             state, total = carry
             loss, gradient = jax.value_and_grad(loss_of)(state.params, i)
-            if self.freeze is not None:
-                gradient = eqx.tree_at(self.freeze, gradient, replace_fn=jnp.zeros_like)
-            updates, opt_state = transformation.update(gradient, state.opt_state, state.params)
-            if self.freeze is not None:  # weight decay would still move them
-                updates = eqx.tree_at(self.freeze, updates, replace_fn=jnp.zeros_like)
+            updates, opt_state = transformation.update(self.held(gradient), state.opt_state, state.params)
+            updates = self.held(updates)  # weight decay would still move them
             return State(optax.apply_updates(state.params, updates), opt_state), total + loss
 
         dtype = jnp.result_type(*jax.tree.leaves(state.params))
@@ -74,6 +71,13 @@ class Program:
         loss = total / (stop - start).astype(dtype)
         finite = [jnp.isfinite(leaf).all() for leaf in (loss, *jax.tree.leaves(state.params))]
         return state, loss, jnp.stack(finite).all()
+
+    def held(self, changes: PyTree) -> PyTree:
+        """Changes of the parameters, none of those that stay as drawn."""
+        for which in (untrained_leaves, self.freeze):
+            if which is not None and jax.tree.leaves(which(changes)):
+                changes = eqx.tree_at(which, changes, replace_fn=jnp.zeros_like)
+        return changes
 
     def measure(self, state: State, replica: Replica, probes: dict[str, Probe | OnTask]) -> dict[str, Array]:
         """All probes of the predictor; a probe that returns a mapping contributes "probe/name" entries."""
@@ -89,6 +93,16 @@ class Program:
             else:
                 measured[name] = jnp.asarray(values)
         return measured
+
+
+def untrained_leaves(tree: Any) -> list[Any]:
+    """The leaves that modules themselves hold as drawn: those that their method `untrained_leaves` returns."""
+    found: list[Any] = []
+    for node in jax.tree.leaves(tree, is_leaf=lambda node: hasattr(node, "untrained_leaves")):
+        if hasattr(node, "untrained_leaves"):
+            found += node.untrained_leaves()
+            found += untrained_leaves(list(vars(node).values()))
+    return found
 
 
 def untrained(model: Callable[..., Any], key: Key[Array, ""]) -> Any:

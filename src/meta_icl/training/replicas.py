@@ -94,6 +94,8 @@ def with_field(tree: T, path: str, value: float) -> T:
     old = getattr(owner, choose("field", names[-1], vars(owner)))
     if not eqx.is_array(old):
         raise BadInput(f"{path} of {type(tree).__name__} is a fixed size or option and cannot be swept in one training")
+    whole = not jnp.issubdtype(old.dtype, jnp.integer) or float(value).is_integer()
+    require(whole, path, value, "an integer, as the number in its place is")
     changed = eqx.tree_at(lambda t: _get(t, names), tree, jnp.full(old.shape, value, old.dtype))
     for depth in range(len(names)):
         _check_again(_get(changed, names[:depth]))

@@ -9,6 +9,7 @@ from jaxtyping import Int
 
 from meta_icl.errors import BadInput, choose
 from meta_icl.prompt import Ensemble
+from meta_icl.words import in_words
 
 
 class Trained(Ensemble):
@@ -53,7 +54,7 @@ class Trained(Ensemble):
         """{point of the sweep, as "task.noise=0.1": the numbers of its members}; one point "" without a sweep."""
         groups: dict[str, list[int]] = {}
         for index, replica in enumerate(self.replicas):
-            label = ", ".join(f"{name}={value:g}" for name, value in replica.items() if name != "seed")
+            label = ", ".join(f"{name}={in_words(value)}" for name, value in replica.items() if name != "seed")
             groups.setdefault(label, []).append(index)
         return {label: np.array(members) for label, members in groups.items()}
 

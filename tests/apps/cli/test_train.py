@@ -11,12 +11,13 @@ from sklearn import linear_model, neighbors
 
 from meta_icl.apps import cli
 from meta_icl.apps.cli import train as command
-from meta_icl.apps.cli.compare import reference
+from meta_icl.apps.cli.compare import members_of, reference
 from meta_icl.errors import BadInput
 from meta_icl.evaluation import query_losses
 from meta_icl.models import Learner, von_oswald
 from meta_icl.prompt import answer_batch
 from meta_icl.runs import Run
+from meta_icl.runs.config import checked_name
 from meta_icl.tasks import LinearRegression, Normal, SineRegression, Uniform
 from meta_icl.training import Optimiser, to_arrays, train
 
@@ -111,6 +112,29 @@ def test_every_point_of_a_sweep_is_told_by_itself(together):
     row = rows["task.noise = 0.5, optimiser.learning_rate = 0.1"]
     assert row["seeds"] == 2 and row["initial_loss"] == 9
     np.testing.assert_allclose([row["final_loss"], row["lowest"], row["highest"]], [0.6005, 0.6, 0.601])
+
+
+def test_points_that_agree_in_six_digits_are_two():
+    sweep = {"task.noise": [0.1234567, 0.1234568, 0.2]}
+    parts = command.parts_of({"command": "train", "seeds": 1, "sweep": sweep}, together=False)
+    assert list(parts) == ["task.noise=0.1234567,seed=0", "task.noise=0.1234568,seed=0", "task.noise=0.2,seed=0"]
+    many = {f"task.{'x' * 20}{i}": [0.5, 0.25] for i in range(7)}
+    names = list(command.parts_of({"command": "train", "seeds": 2, "sweep": many}, together=False))
+    assert len(set(names)) == 2 * 2**7 and all(checked_name(name) for name in names)
+
+
+def test_members_are_in_the_order_of_their_seeds(tmp_path, monkeypatch):
+    """As words, seed 10 comes before seed 2."""
+    monkeypatch.setattr(command, "default_workers", lambda: 1)  # a part per seed
+    arguments = ["linear_regression", "von_oswald", "--task", "d=2", "n_context=3", "--model", "d_model=3"]
+    sizes = ["--steps", "1", "--batch", "2", "--seeds", "11", "--root", str(tmp_path), "--workers", "0"]
+    assert cli.main(["train", *arguments, *sizes]) == 0
+    run = only_run(tmp_path)
+    ((_, members),) = members_of(run).values()
+    for seed in (1, 2, 10):
+        kept = run.part_arrays(f"seed={seed}")
+        for name, array in to_arrays(members[seed], "predictor").items():
+            np.testing.assert_array_equal(array, kept[name][0])
 
 
 def test_compare(root, capsys, monkeypatch):

@@ -172,7 +172,8 @@ def members_of(run: Run) -> dict[str, tuple[Any, Any]]:
     if unfinished or not run.parts():
         raise BadInput(f"run {run.folder} is not finished; continue it with: meta-icl train --resume {run.folder}")
     groups: dict[str, tuple[Any, list[Any]]] = {}
-    for part in run.parts().values():
+    # By seed, not by name: as words, seed 10 stands before seed 2.
+    for part in sorted(run.parts().values(), key=lambda part: part.config["arguments"]["seeds"]):
         arguments, arrays = part.config["arguments"], part.load_arrays("result")
         training, sizes = arguments["training"], arguments.get("sizes", {})
         made = make_replicas(

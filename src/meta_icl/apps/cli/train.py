@@ -17,6 +17,9 @@ from meta_icl.errors import BadInput, require
 from meta_icl.runs import Run
 from meta_icl.runs.trackers import tracked
 from meta_icl.sweeps import compute_like_a_worker, default_workers, run_parts, use_compilation_cache
+from meta_icl.words import in_words
+
+LONGEST = 150  # of the name of a part, which is a folder
 
 EXAMPLES = (
     "linear_regression von_oswald --task d=5 n_context=10 --model d_model=6 --steps 1000 --seeds 2 --name first",
@@ -92,10 +95,12 @@ def parts_of(config: Mapping[str, Any], *, together: bool) -> dict[str, dict[str
             continue
         for values in itertools.product(*sweep.values()):
             point = dict(zip(sweep, values, strict=True))
-            label = [*size, *(f"{name}={value:g}" for name, value in point.items())]
+            label = [*size, *(f"{name}={in_words(value)}" for name, value in point.items())]
             for seed in seeds:
                 swept_here = {n: [v] for n, v in point.items()}
-                parts[",".join([*label, f"seed={seed}"])] = {**common, "seeds": [seed], "sweep": swept_here}
+                whole = ",".join([*label, f"seed={seed}"])
+                numbered = f"{len(parts)},seed={seed},{whole}"[:LONGEST].rstrip(",")
+                parts[whole if len(whole) <= LONGEST else numbered] = {**common, "seeds": [seed], "sweep": swept_here}
     return parts
 
 

@@ -13,6 +13,7 @@ from meta_icl.apps.cli import catalogue, spec
 from meta_icl.apps.cli.catalogue import model_of, objective_of, optimiser_of, task_of
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import default_root
+from meta_icl.words import in_words
 
 
 @dataclass(frozen=True)
@@ -239,5 +240,5 @@ def check_again(module: Any) -> None:
 
 def point_label(point: Mapping[str, float | str]) -> str:
     """A point of a sweep in words, without its seed; empty without a sweep."""
-    told = {name: value if isinstance(value, str) else f"{value:g}" for name, value in point.items()}
+    told = {name: value if isinstance(value, str) else in_words(value) for name, value in point.items()}
     return ", ".join(f"{name} = {value}" for name, value in told.items() if name != "seed")

@@ -8,7 +8,7 @@ As an online learner each write is a gradient step of rate 1 on -<S k, v>, after
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -79,6 +79,10 @@ class ConstantDecay(Decay):
     """The same g for every token, not trained: 1 for linear attention, 1 - 2^(-5 - head) for RetNet."""
 
     log_g: Float[Array, " 1"]
+
+    def untrained_leaves(self) -> list[Any]:
+        """What no optimiser moves, not by weight decay either."""
+        return [self.log_g]
 
     def __call__(self, raw: Float[Array, " g"]) -> Float[Array, " 1"]:
         del raw
