@@ -171,6 +171,13 @@ def test_predictors():
         centred = x[:-1] - x[:-1].mean(0)
         expected = (y[:-1].T @ centred / 5) @ p[0] @ x[-1]
         np.testing.assert_allclose(algorithms.LinearMap(jnp.asarray(p[0]), debiased=True)(prompt), expected, rtol=1e-12)
+        alone = Prompt(prompt.x[-1:], prompt.y[-1:])  # of no example nothing is learned
+        for predictor in (
+            algorithms.PreconditionedDescent(jnp.asarray(p)),
+            algorithms.LinearMap(jnp.asarray(p[0])),
+            algorithms.LinearMap(jnp.asarray(p[0]), debiased=True),
+        ):
+            np.testing.assert_array_equal(predictor(alone), 0)
         heads = algorithms.KernelHeads(jnp.array([0.5, -0.2]), jnp.array([1.0, 2.0]))(prompt)
         scores = x[:-1] @ x[-1]
         first, second = np.exp(0.5 * scores), np.exp(-0.2 * scores)

@@ -24,7 +24,7 @@ from meta_icl.lm.names import expected, from_checkpoint
 from meta_icl.lm.prompts import draw_prompt, tokenize
 from meta_icl.lm.tasks import task_of
 from meta_icl.lm.texts import token_losses
-from meta_icl.models import InContextLearner, Intervention, TokenLayout
+from meta_icl.models import InContextLearner, Intervention, TokenLayout, gpt2
 from meta_icl.probes import language_subject
 
 CONFIG = CONFIGS["mistral"] | {"num_hidden_layers": 2, "max_position_embeddings": 64, "sliding_window": None}
@@ -83,6 +83,12 @@ def test_log_probabilities(folder):
     with pytest.raises(BadInput, match="answer must be tokens"):
         log_probabilities(network, [Asked((), (1,))])
     assert [padded(n) for n in (1, 32, 33, 49, 65, 100)] == [32, 32, 48, 64, 96, 128]
+    short = gpt2(50, 8, n_layers=1, n_heads=1, n_positions=40)(key=jax.random.key(0))
+    assert [padded(n, short) for n in (1, 33, 41)] == [32, 40, 41]
+    tokens = np.arange(33)
+    (best, share), *_ = most_probable(short, tokens)
+    logits = short(jnp.asarray(tokens))[0][-1]
+    assert best == int(jnp.argmax(logits)) and share == pytest.approx(float(jax.nn.softmax(logits)[best]), rel=1e-5)
 
 
 @pytest.fixture

@@ -81,6 +81,15 @@ def test_card_of_a_run(root, capsys, tmp_path):
     assert "holds for untrained weights as well" in one["limits"] and "seed 1: block 1" in one["reading"]
     status, _, err = call(capsys, "card", name, "--root", str(root), "--prompts", "1")
     assert status == 2 and "--prompts must be at least 2" in err
+    both = tmp_path / "both.html"  # a card of this very name beside it is another subject
+    status, *_ = call(
+        capsys, "card", str(page.with_suffix(".json")), str(page.with_suffix(".json")), "--out", str(both)
+    )
+    subjects = [card["subject"] for card in json.loads(both.with_suffix(".json").read_text())["cards"]]
+    assert status == 0 and subjects == [told["subject"], f"{told['subject']}-2"]
+    page.with_suffix(".json").write_text(json.dumps(told | {"sections": []}))
+    status, _, err = call(capsys, "card", str(page.with_suffix(".json")))
+    assert status == 2 and "wrote, unchanged" in err
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from meta_icl.errors import BadInput
-from meta_icl.runs import Locked, Run, config_hash
+from meta_icl.runs import Locked, Run, config_hash, lock
 from meta_icl.runs.arrays import from_bytes, to_bytes
 from meta_icl.runs.lock import holder
 
@@ -150,6 +151,27 @@ def test_a_second_process_is_kept_out_until_the_first_dies(tmp_path):
     assert holder(tmp_path / "r") is None
 
 
+def test_a_lock_that_was_removed_meanwhile_keeps_nobody_out(tmp_path, monkeypatch):
+    """Whoever waits for a lock whose folder is collected makes the run anew, as if it had never been there."""
+    folder = tmp_path / "run"
+    with Run.open(folder, {"a": 1}):
+        pass
+    opened = lock._opened
+
+    def collected(place, flags, mode):
+        file = opened(place, flags, mode)
+        monkeypatch.setattr(lock, "_opened", opened)
+        shutil.rmtree(place)
+        place.mkdir()
+        return file
+
+    monkeypatch.setattr(lock, "_opened", collected)
+    with Run.open(folder, {"a": 1}) as run:
+        assert (folder / "config.json").exists() and holder(folder) == os.getpid()
+        run.finish()
+    assert Run.load(folder).done
+
+
 def test_reading_only(tmp_path):
     with Run.open(tmp_path / "r", {}) as run:
         run.part("a", {"x": 1}).close()
@@ -219,13 +241,20 @@ def test_metrics_survive_with_nan(tmp_path):
             np.testing.assert_equal(row[name], value)
 
 
-@pytest.mark.parametrize("row", [{"run": 1}, {"part": "x"}, {"x": {"nested": 1}}, {"x": ["a", "b"]}, {"x": object()}])
+@pytest.mark.parametrize(
+    "row",
+    [{"run": 1}, {"part": "x"}, {"x": {"nested": 1}}, {"x": ["a", "b"]}, {"x": object()}, {"": 1}, {"STEP": 2},
+     {"step": True}, {"step": "one"}],
+)  # fmt: skip
 def test_rows_that_cannot_be_kept(tmp_path, row):
     with Run.open(tmp_path / "r", {}) as run:
         run.log({"step": 1})
         with pytest.raises(BadInput):
             run.log(row)
-        assert run.metrics() == [{"step": 1}]
+        run.log({"step": 1.5})
+        assert run.metrics() == [{"step": 1}, {"step": 1.5}]
+        run.finish()
+    assert Run.load(tmp_path / "r").metrics() == [{"step": 1}, {"step": 1.5}]
 
 
 def test_torn_last_line_is_dropped(tmp_path):

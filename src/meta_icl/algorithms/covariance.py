@@ -215,8 +215,8 @@ class LinearMap(eqx.Module):
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
         x, y = real(self, prompt).context
-        centred = x - x.mean(0, keepdims=True) if self.debiased else x
-        return (y.T @ centred / x.shape[0]) @ self.matrix @ prompt.query.x
+        centred = x - x.sum(0, keepdims=True) / max(x.shape[0], 1) if self.debiased else x
+        return (y.T @ centred / max(x.shape[0], 1)) @ self.matrix @ prompt.query.x
 
 
 class PreconditionedDescent(eqx.Module):
@@ -234,7 +234,7 @@ class PreconditionedDescent(eqx.Module):
         x, y = real(self, prompt).context
         w = jnp.zeros((x.shape[1], y.shape[1]), x.dtype)
         for k in range(self.preconditioners.shape[0]):
-            w = w - self.preconditioners[k] @ (x.T @ (x @ w - y)) / x.shape[0]
+            w = w - self.preconditioners[k] @ (x.T @ (x @ w - y)) / max(x.shape[0], 1)
         return prompt.query.x @ w
 
 

@@ -77,7 +77,7 @@ def log_probabilities(
     )
     stepping = steps and not interventions and has_steps(network)
     network = in_bits(network)
-    families = [family for family in families_of(hosts) if stepping and family.spares]
+    families = [family for family in families_of(hosts) if stepping and family.spares and family.fits(network)]
     together = {i for family in families for i in family.members}
     alone = [i for i in range(len(hosts)) if i not in together]
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -114,7 +114,7 @@ def _passed(
     """What is read off passes of whole sequences."""
     by_length: dict[int, list[int]] = {}
     for i in members:
-        by_length.setdefault(padded(len(hosts[i])), []).append(i)
+        by_length.setdefault(padded(len(hosts[i]), network), []).append(i)
     for length, alike in sorted(by_length.items()):
         size = max(1, AT_ONCE // length)
         for group in (alike[i : i + size] for i in range(0, len(alike), size)):
@@ -148,6 +148,11 @@ class Family(NamedTuple):
         """Whether going on from a kept beginning is less than half of the work."""
         whole = sum(padded(self.shared + tail) for tail in self.tails)
         return 2 * (padded(self.shared) + STEP * max(self.tails) * len(self.tails)) < whole
+
+    def fits(self, network: Network) -> bool:
+        """Whether the network has positions for the padded beginning and the steps behind it."""
+        most = network.n_positions
+        return most is None or padded(self.shared, network) + _power(max(self.tails)) <= most
 
 
 def families_of(hosts: Sequence[tuple[int, ...]]) -> list[Family]:
@@ -190,7 +195,7 @@ def _continued(
     """What is read off a kept beginning and steps from there on."""
     shared, first = family.shared, hosts[family.members[0]]
     n_steps = _power(max(family.tails))
-    length = padded(shared)
+    length = padded(shared, network)
     row = np.zeros(length, int)
     row[:shared] = first[:shared]
     stream, state = _kept(network, jnp.asarray(row), jnp.asarray(shared), length + n_steps)
@@ -246,14 +251,13 @@ def _stepped(
     return jax.vmap(one)(tails, at, columns)
 
 
-def padded(length: int) -> int:
-    """The length to which a sequence is padded: 32 2^n or 48 2^n."""
+def padded(length: int, network: Any = None) -> int:
+    """The length to which a sequence is padded: 32 2^n or 48 2^n, but no more than the network has positions for."""
     size = 32
     while size < length:
-        if size * 3 // 2 >= length:
-            return size * 3 // 2
-        size *= 2
-    return size
+        size = size * 3 // 2 if length <= size * 3 // 2 else size * 2
+    most = getattr(network, "n_positions", None)
+    return size if most is None else max(length, min(size, most))
 
 
 def _power(n: int) -> int:
@@ -279,7 +283,7 @@ def _told(
 
 def most_probable(network: Any, tokens: Int[np.ndarray, " t"], n: int = 5) -> list[tuple[int, float]]:
     """The n most probable next tokens with their probabilities."""
-    row = np.zeros(padded(len(tokens)), int)
+    row = np.zeros(padded(len(tokens), network), int)
     row[: len(tokens)] = tokens
     values = np.asarray(_next(in_bits(network), jnp.asarray(row), jnp.asarray(len(tokens) - 1)))
     best = np.argsort(-values, kind="stable")[:n]

@@ -21,7 +21,7 @@ def states_at(network: Any, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, 
     """The residual stream after every layer at the last token of each sequence."""
     network = in_bits(network)
     found: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for length, members in _by_length([len(row) for row in rows]).items():
+    for length, members in _by_length([len(row) for row in rows], network).items():
         size = max(1, AT_ONCE // length)
         for group in (members[i : i + size] for i in range(0, len(members), size)):
             tokens, last = np.zeros((size, length), int), np.zeros(size, int)
@@ -73,7 +73,7 @@ def _passed(
     lengths = [len(one.asked.before) + len(one.asked.answer) - 1 for one in wanted]
     most = max(len(one.asked.answer) for one in wanted)
     d, done, network = len(wanted[0].state), 0, in_bits(network)
-    for length, members in _by_length(lengths).items():
+    for length, members in _by_length(lengths, network).items():
         size = max(1, AT_ONCE // length)
         for group in (members[i : i + size] for i in range(0, len(members), size)):
             rows, starts = np.zeros((size, length), int), np.zeros(size, int)
@@ -95,11 +95,12 @@ def _passed(
     return Told(scores, greedy), np.stack(found)
 
 
-def _by_length(lengths: Sequence[int]) -> dict[int, list[int]]:
+def _by_length(lengths: Sequence[int], network: Any) -> dict[int, list[int]]:
     """Which sequences are padded to each length."""
     found: dict[int, list[int]] = {}
     for i, n in enumerate(lengths):
-        found.setdefault(-(-n // SHORT) * SHORT if n <= padded(1) else padded(n), []).append(i)
+        to = padded(n, network)
+        found.setdefault(min(-(-n // SHORT) * SHORT, to) if n <= padded(1) else to, []).append(i)
     return dict(sorted(found.items()))
 
 

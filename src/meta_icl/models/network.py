@@ -25,6 +25,7 @@ from meta_icl.models.mixers.attention import AttentionLayer
 from meta_icl.models.mixers.mixer import initial_state, state_size
 from meta_icl.models.norms import Norm, NormLayer
 from meta_icl.models.patch import Patch
+from meta_icl.models.positions import LearnedPositions
 from meta_icl.models.readouts import Tied
 from meta_icl.models.trace import Tap, Trace, check_sites, merged
 
@@ -165,6 +166,11 @@ class Network(eqx.Module):
         trace = merged(parts)
         check_sites(interventions, trace, self.n_layers)
         return h, trace
+
+    @property
+    def n_positions(self) -> int | None:
+        """How many tokens it can read, where positions are learned."""
+        return self.positions.table.shape[0] if isinstance(self.positions, LearnedPositions) else None
 
     def embedded(self, tokens: Any) -> Float[Array, "t d"]:
         """The residual stream before the first block: embedded tokens, plus positions where there are any."""

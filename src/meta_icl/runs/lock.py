@@ -11,6 +11,7 @@ from meta_icl.errors import BadInput
 from meta_icl.runs.files import CannotWrite, open_regular
 
 MOST_KEPT = 100  # processes that the file remembers
+LOCKING = os.O_RDWR | os.O_CREAT | os.O_APPEND
 ATTEMPTS = 5  # a reader that asks `holder` takes the lock for an instant; that must not look like a second process
 
 
@@ -21,12 +22,15 @@ class Lock:
     """
 
     def __init__(self, folder: Path):
-        self._file: IO[str] | None = _opened(folder, os.O_RDWR | os.O_CREAT | os.O_APPEND, "a+")
+        self._file: IO[str] | None = _opened(folder, LOCKING, "a+")
         for attempt in range(ATTEMPTS):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
+                if _in_place(self._file, folder):
+                    break
+                self._file.close()  # it was removed, with its folder, before it was ours: it keeps nobody out
+                self._file = _opened(folder, LOCKING, "a+")
+            except BlockingIOError:
                 if attempt < ATTEMPTS - 1:
                     time.sleep(0.01)
         else:
@@ -90,6 +94,14 @@ def holders(folder: Path) -> list[int]:
 def _opened(folder: Path, flags: int, mode: str) -> IO[str]:
     """The lock of a folder; a link is never followed, since what it points at may be anybody's."""
     return os.fdopen(open_regular(folder / "lock", flags | os.O_NOFOLLOW), mode, encoding="utf-8", errors="replace")
+
+
+def _in_place(file: IO[str], folder: Path) -> bool:
+    """Whether an open lock is the one that the folder has now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.lstat(folder / "lock"))
+    except FileNotFoundError:
+        return False
 
 
 def _pid(file: IO[str]) -> int | None:

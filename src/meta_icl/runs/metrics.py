@@ -47,6 +47,7 @@ class MetricsLog:
             data = read_regular(self._path)
         except OSError as error:
             raise CannotWrite(self._path, error) from None
+        self._kinds: dict[str, tuple[str, str]] = {}  # a name, whatever its case: as it was logged, and its type
         self._earlier = len(data)  # bytes that other starts have logged
         self._keep(data[: data.rfind(b"\n") + 1], len(data))
 
@@ -54,7 +55,9 @@ class MetricsLog:
         """Append one row of numbers, strings, booleans or flat lists of numbers."""
         for name, value in row.items():
             require(name not in RESERVED, "metric name", name, f"none of {', '.join(RESERVED)}")
+            require(name != "", "metric name", name, "not empty")
             _type_of(name, plain(value))
+        self._require_alike(row)
         data = line(row)
         try:
             written = 0
@@ -65,6 +68,21 @@ class MetricsLog:
             raise CannotWrite(self._path, error) from None
         self._size += len(data)
         self._hash.update(data)
+
+    def _require_alike(self, row: Mapping[str, Any]) -> None:
+        """Rows become a table, whose columns have one type each and names that differ not in case alone."""
+        kinds = dict(self._kinds)
+        for name, value in row.items():
+            kind = _type_of(name, restored(plain(value)))
+            if kind is None:
+                continue
+            known, before = kinds.get(name.lower(), (name, kind))
+            require(known == name, "metric name", name, f"other than {known!r} in more than its case")
+            both = widest(before, kind)
+            if both == "VARCHAR" != before or both == "VARCHAR" != kind:
+                raise BadInput(f"metric {name!r} must stay of one kind, got {value!r} after values of type {before}")
+            kinds[name.lower()] = name, both
+        self._kinds = kinds
 
     def sync(self) -> None:
         """Make the rows durable: a checkpoint must never be newer than the rows it implies."""

@@ -144,6 +144,9 @@ def _removal(target: Path, run: Path, reason: str, delete: bool) -> list[Removal
         except (Locked, OSError):  # in use, or what stands in the place of the lock is none
             return []
         try:
+            inside = [folder for folder in nested(run) if folder != run] if target == run else []
+            if any(holder(folder) is not None for folder in inside):  # a worker elsewhere has begun on a part
+                return []
             shutil.rmtree(target)
         finally:
             lock.release()

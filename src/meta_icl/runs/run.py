@@ -89,6 +89,9 @@ class Run:
         except OSError as error:
             raise BadInput(f"cannot make or use the run folder {folder}: {error.strerror or error}") from None
         try:
+            existing = existing_config(folder)  # once more under the lock: it may have been made or removed meanwhile
+            if existing is not None:
+                require_same(folder, existing, wanted)
             run = cls(folder, restored(wanted), lock)
             run._begin(existing is None)
         except BaseException:

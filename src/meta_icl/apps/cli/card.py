@@ -71,7 +71,8 @@ def main(arguments: Sequence[str]) -> int:
             checkpoints.require_subject(subject)
     if not any(checkpoints.is_language_model(subject) for subject in options.subjects):
         compile_soon()
-    cards = [read_card(subject) if is_card(subject) else made(subject, options) for subject in options.subjects]
+    made_or_read = [read_card(subject) if is_card(subject) else made(subject, options) for subject in options.subjects]
+    cards = named_apart(made_or_read)
     name = "-".join(card["subject"] for card, _, _ in cards)
     path = options.out or options.root / f"card-{name}.html"
     for (card, _, _), subject in zip(cards, options.subjects, strict=True):
@@ -109,6 +110,18 @@ def made(subject: str, options: Options) -> Drawn:
     return plain(card), intro, {key: chart for s in found for key, chart in s.figures.items()}
 
 
+def named_apart(cards: Sequence[Drawn]) -> list[Drawn]:
+    """The cards, those of equal names numbered: a name is that of a file too."""
+    found: list[Drawn] = []
+    for card, intro, charts in cards:
+        taken, name, place = {other["subject"] for other, _, _ in found}, card["subject"], 1
+        while name in taken:
+            place += 1
+            name = f"{card['subject']}-{place}"
+        found.append(({**card, "subject": name}, intro, charts))
+    return found
+
+
 def is_card(subject: str) -> bool:
     """Whether a subject is a card that was written before."""
     return Path(subject).suffix == ".json"
@@ -122,6 +135,11 @@ def read_card(subject: str) -> Drawn:
         raise BadInput(f"{subject} cannot be read as a card ({first_line(error)})") from None
     named = isinstance(card, dict) and {"schema", "subject", "kind", "settings", "sections", "left_out"} <= set(card)
     require(named, "card", subject, "a JSON that `meta-icl card` wrote of one model or run")
+    kinds = {"subject": str, "settings": dict, "sections": dict, "left_out": dict}
+    formed = all(isinstance(card[field], kind) for field, kind in kinds.items())
+    sections = card["sections"].values() if formed else ()
+    formed = formed and all(isinstance(s, dict) and {"title", "reading", "limits", "rows"} <= set(s) for s in sections)
+    require(formed, "card", subject, "a JSON that `meta-icl card` wrote, unchanged")
     require(card["schema"] == SCHEMA, f"schema of {subject}", card["schema"], f"{SCHEMA}")
     return card, f"{card['subject']} is read from a card.", {}
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from meta_icl.apps.cli import own, spec, tables
 from meta_icl.apps.cli.options import parse, print_json, say
 from meta_icl.errors import choose, require
@@ -119,9 +121,7 @@ def play_part(part: Run, *, arena_name: str, mixer: str | dict, settings: dict[s
 def row(part: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     """A line of the table: scores as median with the range over seeds."""
     scores = {name.partition("/")[2]: values for name, values in arrays.items() if name.startswith("score/")}
-    text = ", ".join(
-        f"{name} {sorted(v)[len(v) // 2]:.3f} [{v.min():.3f}, {v.max():.3f}]" for name, v in scores.items()
-    )
+    text = ", ".join(f"{name} {np.median(v):.3f} [{v.min():.3f}, {v.max():.3f}]" for name, v in scores.items())
     return {
         "arena": part["arena_name"],
         "mixer": mixer["own"]["text"] if isinstance(mixer := part["mixer"], dict) else mixer,

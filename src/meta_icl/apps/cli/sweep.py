@@ -106,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
         if where in QUEUES:
             with queue_cluster(where, cluster) as made:
                 say(made.job_script())
-        if options.dry_run or input("run it? [y/N] ").strip().lower() not in ("y", "yes"):
+        if options.dry_run or not agreed("run it? [y/N] "):
             return 0
     with (
         Run.open(options.root, work.config, name=name) as run,
@@ -133,6 +133,14 @@ def main(arguments: Sequence[str]) -> int:
         for point, step in diverged.items():
             say(f"diverged {point}: NaN or infinite when seen at step {step}")
     return 3 if diverged else 0
+
+
+def agreed(question: str) -> bool:
+    """Whether a question is answered by yes; the end of the input (Ctrl-D) is a no."""
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def compute(

@@ -211,7 +211,7 @@ class LanguageInspection(Inspection):
     def tokens(self) -> Any:
         from meta_icl.lm.answers import padded
 
-        row = np.zeros(padded(len(self.found.numbers)), int)  # later tokens change nothing before them
+        row = np.zeros(padded(len(self.found.numbers), self.network), int)  # later tokens change nothing before them
         row[: len(self.found.numbers)] = self.found.numbers
         return jnp.asarray(row)
 

@@ -27,12 +27,12 @@ class MapPredictor(eqx.Module):
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
         x, y = prompt.context
-        return (y.T @ x / x.shape[0]) @ self.effective_map() @ prompt.query.x
+        return (y.T @ x / max(x.shape[0], 1)) @ self.effective_map() @ prompt.query.x
 
     def batched(self, prompts: Prompt) -> Float[Array, "b dy"]:
         """The answers for a batch of prompts; U is formed once."""
         x, y = prompts.x[:, :-1], prompts.y[:, :-1]
-        beta = jnp.einsum("bno,bnd->bod", y, x) / x.shape[1]
+        beta = jnp.einsum("bno,bnd->bod", y, x) / max(x.shape[1], 1)
         return jnp.einsum("bod,de,be->bo", beta, self.effective_map(), prompts.x[:, -1])
 
 
@@ -148,7 +148,7 @@ class CubicMLPPredictor(eqx.Module):
 
     def __call__(self, prompt: Prompt) -> Float[Array, " dy"]:
         x, y = prompt.context
-        features = jnp.einsum("no,nd,e->ode", y, x, prompt.query.x) / x.shape[0]
+        features = jnp.einsum("no,nd,e->ode", y, x, prompt.query.x) / max(x.shape[0], 1)
         return ((features.reshape(y.shape[1], -1) @ self.w_in.T) @ self.w_out.T)[:, 0]
 
     def effective_map(self) -> Float[Array, "d d"]:
@@ -215,5 +215,5 @@ class OneLayerPredictor(eqx.Module):
         )
         scores = jnp.einsum("nw,hw->hn", tokens, reads)
         values = jnp.einsum("nw,hw->hn", tokens, self.v)
-        pattern = jax.nn.softmax(scores, axis=-1) if self.kind == "softmax" else scores / prompt.n_context
+        pattern = jax.nn.softmax(scores, axis=-1) if self.kind == "softmax" else scores / max(prompt.n_context, 1)
         return jnp.sum(pattern * values)[None]

@@ -47,7 +47,7 @@ def measure(part: Run, *, model: str, reviews: str, prompts: int, shots: int) ->
     for i in range(prompts):
         drawn = draw_prompt(task, shots, rng=np.random.default_rng((0, i)))
         cut = tokenize(drawn, own.tokenizer, separator=task.separator, opening=own.opening)
-        tokens = np.zeros(padded(len(cut.tokens)), int)
+        tokens = np.zeros(padded(len(cut.tokens), own.network), int)
         tokens[: len(cut.tokens)] = cut.tokens
         labels = np.array([answer.stop - 1 for answer in cut.of("answer")])
         reads = np.zeros((shots, len(tokens)), bool)
