@@ -53,9 +53,9 @@ NEEDS = {
     "R-10": ("lstm-uni-*",),
     **dict.fromkeys(("R-11", "R-12"), ("lstm-bi-*",)),
 }
-_LINEAR = tuple(("linear", depth, c) for depth in (2, 3) for c in (2, 10, 26))
+_LINEAR = tuple(("linear", depth, c) for depth in (1, 2, 3) for c in (2, 10, 26))
 _SOFTMAX = tuple(("softmax", depth, c) for depth in (1, 2) for c in (2, 10, 26))
-# Shrunk: five context lengths in batches of 512 (with 256 some seeds stop at a worse loss, and R-3 fails); up to three
+# Shrunk: five context lengths in batches of 512 (with 256 more seeds stop at a worse loss); up to three
 # linear and two softmax layers at three context lengths, in 13,000 steps of 256 prompts per layer (after 6,500 two of
 # three seeds of three layers rested at 2 to 15 times the published loss, and R-7 failed) and 5,000 of 128; LSTMs that
 # read forwards, of one and two layers, in 5,000 steps of 64.

@@ -73,12 +73,16 @@ def claim_losses(layers: dict[int, dict[str, np.ndarray]]) -> Claim:
 
 
 def claim_speed(layers: dict[int, dict[str, np.ndarray]]) -> Claim:
-    medians = {c: float(np.median(steps_to_one_percent(arrays))) for c, arrays in layers.items()}
-    steps = list(medians.values())
-    falling = np.isfinite(steps).all() and np.all(np.diff(steps) <= 0)
-    note = ", ".join(f"C = {c}: {m:g}" for c, m in medians.items())
-    checks = [Check("median step to within 1 % never rises with C", is_true(), (float(falling),))]
-    return claim(3, "Fig. 9", "Longer contexts reach the gradient-descent loss earlier", checks, f"first steps: {note}")
+    """Of the seeds that come to that loss: what is stuck elsewhere (R-2) has no such step."""
+    steps = {c: steps_to_one_percent(arrays) for c, arrays in layers.items()}
+    reached = {c: each[np.isfinite(each)] for c, each in steps.items()}
+    medians = {c: float(np.median(each)) if each.size else np.inf for c, each in reached.items()}
+    least = min(np.isfinite(each).mean() for each in steps.values())
+    guard = Converged("least share of seeds that come within 1 %, over C", at_least(0.5), (least,))
+    falling = np.all(np.diff(list(medians.values())) <= 0)
+    note = "first steps: " + ", ".join(f"C = {c}: {m:g} ({len(reached[c])} seeds)" for c, m in medians.items())
+    checks = [Check("median step to within 1 % never rises with C", is_true(), (float(falling),), converged=guard)]
+    return claim(3, "Fig. 9", "Longer contexts reach the gradient-descent loss earlier", checks, note)
 
 
 def steps_to_one_percent(arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -109,7 +113,11 @@ def claim_rate_sweep(sweep: dict[str, np.ndarray], guard: Converged) -> Claim:
         label = name.replace("_", " ")
         checks.append(Check(f"{label}: rate at the minimum of the parabola", relative(2.508, 0.02), minima))
         checks.append(Check(f"{label}: deviation from a parabola, share of the maximum", at_most(0.02), off))
+        least = [np.polyval(fit, minimum) for fit, minimum in zip(fits, minima, strict=True)]
+        checks.append(Check(f"{label}: at the minimum", at_most(3e-4), least))  # as in R-4
     checks.append(Check("cosine: spread over rates", at_most(0.02), np.ptp(sweep["cosine"], axis=0)))
+    # Published 0.99994 at every rate; a factor of three, as in R-4.
+    checks.append(Check("1 - cosine, largest over rates", at_most(1.8e-4), 1 - sweep["cosine"].min(axis=0)))
     statement = "Errors are quadratic in the rate with one minimum at the best rate; the cosine is flat"
     return claim(5, "Fig. 12", statement, checks, converged=guard)
 
@@ -146,7 +154,10 @@ def depth_checks(found: dict[int, dict[int, dict[str, np.ndarray]]], kind: str) 
             known |= dict(zip(curve["x"], curve["median"], strict=True)) if curve else {}
         finals = {c: arrays["eval"][-1] for c, arrays in row.items()}
         for c, final in finals.items():
-            if known.get(c, 0) > 1e-7:  # below, the published curves are rounding
+            if kind == "linear" and depth == 1:
+                rule = relative(closed_form_loss(c), 0.02)
+                checks.append(Check(f"1 layer, C = {c}: loss, closed form", rule, final))
+            elif known.get(c, 0) > 1e-7:  # below, the published curves are rounding
                 # The published single layer is unstable (it rises again with C), so it only bounds ours from above.
                 rule = at_most(2.0) if kind == "softmax" and depth == 1 else within(0.5, 2.0)
                 checks.append(Check(f"{depth} layers, C = {c}: loss / published", rule, final / known[c]))

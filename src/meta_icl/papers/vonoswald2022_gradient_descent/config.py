@@ -30,6 +30,8 @@ class Config:
     rates_sine: tuple[float, float] = (1e-3, 3e-4)  # transformer; MLP before a fixed gradient step
     optimiser_sizes: str = "adam"
     rate_sizes: float = 1e-3
+    optimiser_softmax: str = "adam"
+    rate_softmax: float = 1e-3
     optimiser_separate: str = "adam"
     rate_separate: float = 1e-3
     init_separate: float = 0.02

@@ -21,7 +21,8 @@ def run(config: Config, run: Run) -> None:
     five |= {"steps": c.steps_five, "batch": c.batch_five}
     separate = {"kind": "separate", "init": c.init_separate, "rate": c.rate_separate, "decay": c.decay}
     separate |= {"optimiser": c.optimiser_separate, "steps": c.steps_separate, "batch": c.batch_separate}
-    softmax = {"kind": "softmax", "steps": c.steps_softmax, "batch": c.batch_softmax}
+    softmax = {"kind": "softmax", "optimiser": c.optimiser_softmax, "rate": c.rate_softmax, "decay": c.decay}
+    softmax |= {"steps": c.steps_softmax, "batch": c.batch_softmax}
     sine = {"kind": "sine", "decay": c.decay, "steps": c.steps_sine, "batch": c.batch_sine}
     parts = {
         "K5": five,

@@ -29,10 +29,13 @@ def train_stack(
     return _train(part, regression(d), Learner(network), described, steps, batch, seeds, n_eval)
 
 
-def train_softmax(part: Run, *, heads: int, steps: int, batch: int, seeds: int, n_eval: int) -> dict[str, np.ndarray]:
+def train_softmax(
+    part: Run, *, heads: int, optimiser: str, rate: float, decay: bool, steps: int, batch: int, seeds: int, n_eval: int
+) -> dict[str, np.ndarray]:
     """One layer of softmax attention with one or two heads."""
     network = von_oswald(D + 1, n_heads=heads, attention="softmax")
-    return _train(part, regression(D), Learner(network), _adam(1e-3, 1e-3, steps), steps, batch, seeds, n_eval)
+    described = _adam(rate, 1e-3, steps, decay, optimiser)
+    return _train(part, regression(D), Learner(network), described, steps, batch, seeds, n_eval)
 
 
 def train_sine(
