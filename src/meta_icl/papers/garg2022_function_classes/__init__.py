@@ -79,7 +79,7 @@ _FORMS = tuple(
 PRESETS = {
     "smoke": Config(
         n_linear=60, n_lasso=8, n_alphas=4, n_trees=3, n_networks=2, network_steps=5, n_eval=30, steps=4, batch=4,
-        n_noisy=40, bound_steps=4,
+        n_noisy=40, bound_spectra=100,
         trainings=(
             Training(size="mini"),
             Training(size="mini", noise=0.5),

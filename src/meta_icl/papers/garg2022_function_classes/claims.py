@@ -174,10 +174,13 @@ def linear_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]])
         return bound.get(name, np.zeros(n))
 
     def at_ks(name: str, values: Any, rule: Any) -> list[Check]:
+        """Where the rates of the bound, those for plain prompts, do not suit, it is what they reach on plain ones."""
+
         def three(columns: np.ndarray) -> np.ndarray:
             return columns if len(columns) == 3 else columns[list(ks)]
 
-        rows = zip(ks, values, three(a[f"{name}_error"].T), three(reached(f"{name}_error", 3)), strict=True)
+        best = np.minimum(three(reached(f"{name}_error", 3)), three(reached("error", 2 * d + 1)))
+        rows = zip(ks, values, three(a[f"{name}_error"].T), best, strict=True)
         return [Check(f"e at k = {k}", rule(v, b), column) for k, v, column, b in rows if v is not None]
 
     # Of the prompts of training, which only F-1 judges; least squares leave 1 - k/d, the zero predictor 1.
@@ -304,7 +307,7 @@ def size_claims(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -
     """F-16 .. F-18: size of the model, curriculum, and pools."""
     linear = {t: a for t, a in trained.values() if t.family == "linear" and not t.noise and t.d > OURS}
     full = {(t.size, t.d): a["error"][-1][:, 2 * t.d] for t, a in linear.items() if t.curriculum and not t.functions}
-    order, bigger = list(SIZES), []
+    order, bigger = [size for size in SIZES if any(size == trained for trained, _ in full)], []
     for small, large in zip(order, order[1:], strict=False):
         for d in sorted({d for _, d in full}):
             if (small, d) in full and (large, d) in full:

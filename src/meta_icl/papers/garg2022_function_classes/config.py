@@ -40,7 +40,7 @@ class Config:
     network_steps: int = 5_000
     n_eval: int = 1_280
     n_noisy: int = 10_000  # prompts with label noise, whose errors are heavy-tailed near k = d
-    bound_steps: int = 2_000  # of Adam on the rates of GD++, the bound of so many layers
+    bound_spectra: int = 200_000  # to which the rates of GD++ are fitted, the bound of so many layers
     stair: int = 2_000  # steps of a stair of the curriculum
     trainings: tuple[Training, ...] = (Training(), Training(noise=0.5, steps=42_000))
     steps: int = 20_000

@@ -152,7 +152,7 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
         out["noisy_median"] = np.stack([np.median(each, axis=0) for each in squares])
         if t.d != PUBLISHED_D:
             key, n = jax.random.key(BOUND_KEY), config["n_eval"]
-            bound = best_descent(linear_task(t.d), rows, layers, steps=config["bound_steps"], key=key)
+            bound = best_descent(t.d, rows, layers, n_spectra=config["bound_spectra"], key=key)
             out |= {f"bound_{name}": value for name, value in on_changed_prompts(bound, t.d, n).items()}
             out["bound_error"] = mean_error(bound, linear_task(t.d), n)
     if t.family == "sparse" and t.d != PUBLISHED_D:
