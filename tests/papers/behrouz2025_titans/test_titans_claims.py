@@ -19,7 +19,8 @@ def left(loss=0.1, **scores):
 
 
 def as_published():
-    worse = {name: left(0.2) for name in (*ABLATIONS, *(f"chunk{b}" for b in CHUNKS))}
+    worse = {name: left(0.2) for name in ABLATIONS}
+    worse |= {f"chunk{b}": left(0.1 + (b - 16) / 1000) for b in CHUNKS}  # the LMM's own chunks are of 16
     needle = {"lmm": left(at1x=1.0, at4x=0.97)} | {n: left(at1x=1.0, at4x=0.9) for n in ("ttt", "mamba2", "deltanet")}
     return {
         "mqar": worse | {"lmm": left(), "mac": left(0.1), "mag": left(0.09), "mal": left(0.3)},
@@ -31,13 +32,13 @@ def as_published():
 
 
 def test_titans_as_published(verdicts):
-    told = verdicts(claims_recall(as_published(), pairs=PAIRS))
+    told = verdicts(claims_recall(as_published(), pairs=PAIRS, chunk_size=16))
     assert told == dict.fromkeys(["T-1", "T-2", "T-3", "T-4", "T-5", "T-6", "T-8", "F-5"], "holds")
 
 
 def test_without_an_arena_its_claims_are_open(verdicts):
     found = {name: arrays for name, arrays in as_published().items() if name in ("mqar", "overwrite")}
-    told = verdicts(claims_recall(found, pairs=PAIRS))
+    told = verdicts(claims_recall(found, pairs=PAIRS, chunk_size=16))
     assert {id for id, verdict in told.items() if verdict == "not decided"} == {"T-1", "T-3", "T-4"}
     assert {id for id, verdict in told.items() if verdict == "holds"} == {"T-2", "T-5", "T-6", "T-8", "F-5"}
 
@@ -61,7 +62,7 @@ STUCK = 1.2 * np.log(PAIRS)
 def test_networks_that_are_stuck_decide_nothing(arena, changed, id, verdicts):
     found = as_published()
     found[arena] |= changed
-    told = verdicts(claims_recall(found, pairs=PAIRS))
+    told = verdicts(claims_recall(found, pairs=PAIRS, chunk_size=16))
     assert told[id] == "not converged"
 
 
@@ -69,8 +70,9 @@ def test_a_lead_that_is_not_there_fails(verdicts):
     found = as_published()
     found["needle"] |= {"deltanet": left(at1x=1.0, at4x=1.0), "lmm": left(at1x=1.0, at4x=0.5)}
     found["hard"] |= {"depth3": left(0.3)}
-    told = verdicts(claims_recall(found, pairs=PAIRS))
-    assert told["T-3"] == told["T-1"] == "fails"
+    found["mqar"] |= {"chunk1": left(0.14)}
+    told = verdicts(claims_recall(found, pairs=PAIRS, chunk_size=16))
+    assert told["T-3"] == told["T-1"] == told["T-6"] == "fails"
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

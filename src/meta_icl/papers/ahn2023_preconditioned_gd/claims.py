@@ -36,10 +36,14 @@ def one_layer_claim(run: Run, id: str, name: str, statement: str, expected_loss:
         guard = Converged(f"{kind}: loss / that of the best map", at_most(1.02), arrays["loss"][-1] / arrays["best"])
         smallest = int(np.argmin(np.where(arrays["expected"] == arrays["expected"].max(), 0, 1)))
         for index, expected in enumerate(arrays["expected"]):
-            share = 0.04 if name != "isotropic" and index == smallest else 0.02
+            share = 0.04 if name == "identity" and index == smallest else 0.02
             rule = relative(float(expected), share)
             label, entries = f"{kind}: -A along eigenvector {index + 1}", arrays["diagonal"][:, index]
             checks.append(Check(label, rule, entries, converged=guard))
+        off = arrays["off"] / arrays["expected"].max()
+        checks.append(
+            Check(f"{kind}: largest entry off the diagonal / largest on it", at_most(0.02), off, converged=guard)
+        )
         checks.append(Check(f"{kind}: loss", relative(expected_loss, 0.02), tuple(arrays["loss"][-1])))
     return Claim(id, statement, "theorem 1", tuple(checks))
 

@@ -15,8 +15,8 @@ heads, N = 50, causal softmax.
 
 Expected: identities at most 1e-12 (float64) and 1e-5 (float32) in relative error, 1e-4 after ten blocks in float32 (the
 paper reports about 1e-6, absolute); the update at token 49 below 0.15 of that at token 2; recurrent layers without
-such a decay; fine-tuning at rate 0.01 slower than the prompt, with the same end within a factor of two; thought patches
-that settle at 10 to 25 calibration queries.
+such a decay; fine-tuning slower than the prompt, with the same end within a factor of two at its best rate; thought
+patches that settle at 10 to 25 calibration queries.
 
 Command: `meta-icl reproduce dherin2025`. Times on two CPU cores: see `TIMES`.
 """

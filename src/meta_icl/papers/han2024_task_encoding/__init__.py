@@ -18,9 +18,8 @@ below ridge (2.2 to 3.7 times the Bayes error), with D = 6, r = 2 20,000 steps c
 not make up for steps: with D = 6, r = 2, K = 10 and variance 0.1 4,000 steps of 64 prompts end at 2.8 times Bayes over
 k > r, and the block is read in 0.49 of the prompts at the query's, in 0.48 at the last y token (chance 0.33). The
 optimal curves are computed, at the published size for claim B-1 and at the preset's for the others. B-1 compares the
-means of two samples, ours and that behind a table, whose size is not known: 1000 prompts are assumed, the number of the
-paper's test sequences. Its tolerance is three standard errors of the difference, plus half a unit of the last digit of
-the table.
+means of two samples, ours and that behind an independent table, whose size is not known: 1000 prompts are assumed. Its
+tolerance is three standard errors of the difference, plus half a unit of the last digit of the table.
 What can be decoded is bounded by the posterior itself, which with one coordinate and 5 examples names the right block
 in 0.93 of the prompts (D = 6, r = 2 and 9 examples: 0.997; the published size: all); H-4 is judged in units of it.
 

@@ -51,13 +51,11 @@ def part_name(variant: str) -> str:
 def train_variant(part: Run, *, variant: str, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One variant of the setting: errors in float32 along the training, in float64 at its start and end."""
     c = Config(**config)
-    setting: dict[str, Any] = {"depth": 5, "d": 2, "heads": None, "arrangement": "residual", "causal": True}
+    setting: dict[str, Any] = {"depth": 5, "d": 2, "heads": 3, "arrangement": "residual", "causal": True}
     setting |= {"rate": None} | VARIANTS[variant]
     d, depth = setting["d"], setting["depth"]
     width = d + 1
-    mixer = Attention(
-        n_heads=setting["heads"] or width, d_head=width // (setting["heads"] or width), causal=setting["causal"]
-    )
+    mixer = Attention(n_heads=setting["heads"], d_head=width // setting["heads"], causal=setting["causal"])
     blocks = contextual(width, 4 * width, depth, setting["arrangement"], mixer)
     task = LinearRegression(d=d, n_context=c.n_context, x_law=Normal())
     prompts = task.sample_batch(c.n_eval, key=jax.random.key(EVAL_KEY))

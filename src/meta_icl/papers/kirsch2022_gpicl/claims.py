@@ -127,6 +127,12 @@ def data_checks(same: Sequence[Mapping[str, np.ndarray]], first: Training, other
         Check(f"accuracy without examples, trained on {name}", absolute(chance, 0.06), curves[name, other.data][0])
         for name in sets
     ]
+    if sets == ("mnist", "fashion_mnist"):
+        levels = {(0, 0): 0.74, (1, 0): 0.65, (0, 1): 0.64, (1, 1): 0.64}
+        checks += [
+            Check(f"accuracy on {sets[on]}, trained on {sets[by]}", absolute(v, 0.06), end(curves[sets[by], sets[on]]))
+            for (by, on), v in levels.items()
+        ]
     gap = abs(end(curves[first.data, other.data]) - end(curves[other.data, other.data]))
     lost = end(curves[first.data, first.data]) - end(curves[other.data, first.data])
     # Of the figure: no gap on Fashion-MNIST, 0.09 on MNIST, read to 0.06.
@@ -157,6 +163,8 @@ def pool_claims(found: Found) -> list[Claim]:
     onset = [t.n_tasks for t, a in pools.items() if t.data == "mnist" and gains(a)["unseen"].gain > 0.05]
     if onset:
         four.append(Check("first pool with general learning", within(2**11, 2**16), min(onset)))
+    by_size = size_checks(of_study(found, "size"))
+    five, six = five + by_size[0], six + by_size[1]
     notes = "; ".join(f"n = {t.n_tasks}: {phase(t, a)}" for t, a in pools.items())
     return [
         claim("G4", "Fig. 4", "Few tasks are memorised; enough tasks make a general learner", four, note=notes),
@@ -218,6 +226,53 @@ def plateau(t: Training, a: Mapping[str, np.ndarray]) -> float:
     return plateau_length(a["step"][1:], a["loss"][1:], t.n_labels)
 
 
+def descent(t: Training, a: Mapping[str, np.ndarray]) -> float:
+    """How long the loss takes from its plateau to half of its drop, over the length of the plateau."""
+    losses, start = a["loss"][1:], plateau(t, a)
+    half = np.flatnonzero(losses <= (np.log(t.n_labels) + losses[-1]) / 2)
+    return float(a["step"][1:][half[0]] - start) / start if half.size else np.inf
+
+
+def batch_checks(study: Found) -> list[Check]:
+    """The power law of G10, for every number of tasks; where there are several, that more tasks rest longer."""
+    lengths: dict[int, dict[int, float]] = {}
+    for t, a in study.items():
+        if np.isfinite(length := plateau(t, a)):
+            lengths.setdefault(t.n_tasks, {})[t.batch] = length
+    checks = []
+    for n, by_batch in sorted(lengths.items()):
+        if len(by_batch) >= 3:
+            law = power_law(*(np.array(column, float) for column in zip(*sorted(by_batch.items()), strict=True)))
+            of = f"n = {n}: " if len(lengths) > 1 else ""
+            checks += [Check(f"{of}slope of plateau against batch, log-log", at_most(0), law.slope),
+                       Check(f"{of}R^2", at_least(0.8), law.r_squared)]  # fmt: skip
+    if not checks:
+        return []
+    for batch in sorted({b for by_batch in lengths.values() for b in by_batch}):
+        column = [by_batch[batch] for _, by_batch in sorted(lengths.items()) if batch in by_batch]
+        if len(column) > 1:
+            grows = float(column[0] < column[-1])
+            checks.append(Check(f"batch {batch}: the most tasks rest longer than the fewest", is_true(), grows))
+    return checks
+
+
+def size_checks(found: Found) -> tuple[list[Check], list[Check]]:
+    """Of G5 and G6 by the width of the network: accuracy on seen and on unseen tasks, read off to a tenth."""
+    most = max((t.n_tasks for t in found), default=0)
+    five, six = [], []
+    for t, a in found.items():
+        label, seen, unseen = f"width {t.width}, n = {t.n_tasks}", end(a["curve_seen"]), end(a["curve_unseen"])
+        if t.width >= 64 and t.n_tasks <= 2**6:
+            five.append(Check(f"{label}: accuracy, seen", at_least(0.95), seen))
+        if t.n_tasks < 2**10:
+            six.append(Check(f"{label}: accuracy, unseen, over chance", at_most(0.1), unseen - 1 / t.n_labels))
+        if t.n_tasks == most:
+            low, high = (0.75, 0.85) if t.width >= 64 else (0.25, 0.45) if t.width >= 16 else (0.0, 1 / t.n_labels)
+            five.append(Check(f"{label}: accuracy, seen", within(low - 0.1, high + 0.1), seen))
+            six.append(Check(f"{label}: accuracy, unseen", within(low - 0.1, high + 0.1), unseen))
+    return five, six
+
+
 def plateau_claims(found: Found) -> list[Claim]:
     """G9 to G13: how long the loss stays at chance."""
     bias = of_study(found, "bias")
@@ -235,16 +290,17 @@ def plateau_claims(found: Found) -> list[Claim]:
             lost = np.subtract(rows[0.0], rows[0.9])
             thirteen.append(Check("accuracy, unseen, lost to the bias", at_most(0.05), lost, converged=unbiased))
     if left:
-        drops = [float(a["loss"][1] - a["loss"][-1]) for a in of_study(bias, "bias", bias=0.0).values()]
-        nine = [Check("drop of the loss after the plateau", at_least(0.3), drops)]
+        rows = of_study(bias, "bias", bias=0.0)
+        nine = [
+            Check("plateau / steps of training", at_least(0.1), [plateau(t, a) / t.steps for t, a in rows.items()]),
+            Check("drop of the loss after the plateau", at_least(0.3),
+                  [a["loss"][1] - a["loss"][-1] for a in rows.values()]),
+            Check("steps from the plateau to half of the drop / plateau", at_most(1),
+                  [descent(t, a) for t, a in rows.items()]),
+        ]  # fmt: skip
     study = of_study(found, "batch")
     twins = {t: a for t, a in bias.items() if any(replace(s, study=t.study, batch=t.batch) == t for s in study)}
-    batches = {t.batch: plateau(t, a) for t, a in (study | twins).items()}
-    finite = {b: n for b, n in sorted(batches.items()) if np.isfinite(n)}
-    if len(finite) >= 3:
-        law = power_law(np.array([*finite], float), np.array([*finite.values()]))
-        ten = [Check("slope of plateau against batch, log-log", at_most(0), law.slope),
-               Check("R^2", at_least(0.8), law.r_squared)]  # fmt: skip
+    ten = batch_checks(study | twins)
     ratios: dict[float, list[float]] = {}
     least_epsilon = {t: a for t, a in of_study(found, "epsilon", "bias").items() if t.eps == 1e-10}
     for s, a in of_study(found, "epsilon").items():

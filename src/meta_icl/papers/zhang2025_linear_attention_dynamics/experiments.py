@@ -11,6 +11,7 @@ from meta_icl import tasks
 from meta_icl.algorithms import SampleMapLoss, map_loss, sample_map_loss, sample_token_loss, time_course
 from meta_icl.analysis import conservation_drift, plateau_table
 from meta_icl.models import CubicMLP, MergedLinearAttention, OneLayerAttention, SeparateLinearAttention
+from meta_icl.models.theory import MergedPredictor, OneLayerPredictor
 from meta_icl.prompt import answer_batch
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
@@ -113,14 +114,24 @@ def mlp_beside_attention(
     part: Run, *, spectrum: list[float], heads: int, steps: int, n_prompts: int
 ) -> dict[str, np.ndarray]:
     """The MLP on cubic features and merged attention from the same weights, step by step in float64."""
-    losses = {}
+    found = {}
     with jax.enable_x64(True):
         task = tasks.gaussian_regression(covariance(spectrum), N)
         on_set = sample_map_loss(tasks.whitened_prompts(task, n_prompts, key=world_key(0)))
-        for name, model in (("merged", MergedLinearAttention), ("mlp", CubicMLP)):
-            history = descend(None, FiniteSet(on_set), model(len(spectrum), heads, 0.01), 0.1, steps, 1, {}, record=1)
-            losses[name] = on_set.along(history["map"][:, 0])
-    return losses
+        prompts = task.sample_batch(8, key=jax.random.key(1))
+        kinds = {"merged": (MergedLinearAttention, as_attention), "mlp": (CubicMLP, lambda mlp: mlp)}
+        for name, (kind, form) in kinds.items():
+            probes = {"answers": lambda predictor, form=form: answer_batch(form(predictor), prompts)}
+            model = kind(len(spectrum), heads, 0.01)
+            history = descend(None, FiniteSet(on_set), model, 0.1, steps, 1, probes, record=1)
+            found |= {name: on_set.along(history["map"][:, 0]), f"answers/{name}": history["answers"][:, 0]}
+    return found
+
+
+def as_attention(merged: MergedPredictor) -> OneLayerPredictor:
+    """Merged attention as a layer that reads tokens: values of their y, keys and queries of their x."""
+    v = jnp.pad(merged.v[:, None], ((0, 0), (merged.w_kq.shape[1], 0)))
+    return OneLayerPredictor(v, jnp.pad(merged.w_kq, ((0, 0), (0, 1), (0, 0))), None, "linear")
 
 
 def mixture(part: Run, *, share: float, steps: int, n_prompts: int, seeds: int) -> dict[str, np.ndarray]:
