@@ -5,7 +5,8 @@ and exits with status 2, without a traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -22,6 +23,17 @@ def require(condition: bool, field: str, value: Any, allowed: str) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, at most 160 characters of it, for a message of one line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Tell what arrays of another shape than expected raise as one `BadInput`, "WHAT: ..", behind which it stands."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (TypeError, ValueError, IndexError, AttributeError, AssertionError) as error:
+        raise BadInput(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def choose(kind: str, name: str, known: Iterable[str]) -> str:

@@ -128,6 +128,10 @@ def test_bad_input():
         compare({"gd": GradientDescent(rate=1.0)}, TASK, key=KEY, reference="ridge")
     with pytest.raises(BadInput, match="at least one"):
         compare({}, TASK, key=KEY)
+    with pytest.raises(BadInput, match="predictor 'ridge' must be callable on a prompt, got 'str'"):
+        compare({"ridge": "ridge"}, TASK, key=KEY)
+    with pytest.raises(BadInput, match="predictor 'wide' does not fit LinearRegression: .*got"):
+        compare({"wide": lambda prompt: jnp.ones(7) @ prompt.query.x}, TASK, key=KEY, n_prompts=8)
 
 
 class Scaled(eqx.Module):

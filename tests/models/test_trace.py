@@ -203,3 +203,9 @@ def test_unknown_sites_and_layers_are_one_line(cut, message):
     assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match="trace site"):
         network(jnp.zeros((3, D)))[1]["nothing"]
+
+
+def test_a_head_that_is_not_there_is_refused():
+    for layer, head in ((2, 0), (0, 1), (-1, 0)):
+        with pytest.raises(BadInput, match="must be from 0 to"):
+            ablate_head("z", layer, head, n_layers=2, n_heads=1)

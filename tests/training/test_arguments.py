@@ -168,3 +168,9 @@ def test_a_token_task_is_refused_where_pairs_are_asked_for():
     assert isinstance(RepeatedTokens(n_tokens=5, period=3), TokenTask)
     with pytest.raises(BadInput, match="scores pairs"):
         quick(RepeatedTokens(n_tokens=5, period=3), Learner(von_oswald(4)), objective="half_mse")
+
+
+def test_a_model_of_another_width_is_one_line():
+    with pytest.raises(BadInput, match=r"the model does not fit LinearRegression: .*\(3,\) and \(6,\)") as told:
+        train(TASK, Learner(von_oswald(6)), steps=1, key=0, batch=2)
+    assert told.value.__cause__ is not None  # where it comes from is not lost

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from meta_icl.conversions import random_key
-from meta_icl.errors import BadInput, choose, require
+from meta_icl.errors import BadInput, choose, fitting, require
 from meta_icl.evaluation import distances
 from meta_icl.evaluation.estimates import Estimate, covered, estimate, ratio
 from meta_icl.evaluation.leaks import leaks
@@ -72,8 +72,12 @@ def compare(
         raise BadInput("compare needs at least one predictor")
     reference = choose("reference", reference, chosen) if reference is not None else list(chosen)[-1]
     prompts = drawn(task, n_prompts, key)
-    notes = [note for name, predictor in chosen.items() if (note := _note(name, predictor, prompts))]
-    measured = {name: _measure(predictor, prompts) for name, predictor in chosen.items()}
+    notes, measured = [], {}
+    for name, predictor in chosen.items():
+        require(callable(predictor), f"predictor {name!r}", called(predictor), "callable on a prompt")
+        with fitting(f"predictor {name!r} does not fit {called(task)}"):
+            notes.append(_note(name, predictor, prompts))
+            measured[name] = _measure(predictor, prompts)
     base_answers, base_sensitivities = measured[reference]
     base_loss = distances.query_losses(base_answers[0], prompts)
     rows = {}
@@ -91,7 +95,7 @@ def compare(
         }
         if prompts.has_labels:
             rows[name]["accuracy"] = estimate([distances.query_accuracy(a, prompts) for a in answers])
-    return Comparison(rows, reference, n_prompts, tuple(notes))
+    return Comparison(rows, reference, n_prompts, tuple(filter(None, notes)))
 
 
 def drawn(task: Task, n_prompts: int, key: Key[Array, ""] | int) -> Prompt:

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from meta_icl.errors import require
+
 
 class Intervention(eqx.Module):
     """Replace the entries of one site where `mask` holds by `value`: ablate (0), clamp (a constant), patch (a trace).
@@ -50,7 +52,12 @@ class Intervened(eqx.Module):
 
 
 def ablate_head(site: str, layer: int, head: int, *, n_layers: int, n_heads: int) -> Intervention:
-    """Set one head's entry of a site of shape "layers heads ..." (`z`, `pattern`, `scores`) to zero."""
+    """Set one head's entry of a site of shape "layers heads ..." (`z`, `pattern`, `scores`) to zero.
+
+    Layers and heads count from 0 here; in tables of probes from 1. Raises `BadInput` for one that is not there.
+    """
+    for field, value, n in (("layer", layer, n_layers), ("head", head, n_heads)):
+        require(0 <= value < n, field, value, f"from 0 to {n - 1}")
     mask = jnp.zeros((n_layers, n_heads, 1, 1), bool).at[layer, head].set(True)
     return Intervention(site, mask)
 

@@ -1,4 +1,4 @@
-"""Descent: whose step is it? The model beside gradient descent, GD++ and ridge regression on the same prompts.
+"""Descent: whose step is it? The model beside gradient descent, GD++ and least squares on the same prompts.
 
 What is shown. For contexts of several lengths: losses, the distance of predictions and the cosine of sensitivities (the
 derivative of the answer by the query) between the model and each reference. Rates are the best for these prompts. The
@@ -24,7 +24,7 @@ from meta_icl.probes._shared import Measured
 from meta_icl.probes._subject import Subject
 from meta_icl.prompt import truncated
 
-RIDGE = 1e-6
+RIDGE = 1e-6  # hardly any: prompts do not say how noisy they are, and ridge of `compare` knows
 
 
 def check(subject: Subject) -> None:
@@ -50,14 +50,14 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
 
 
 def references(prompts: Any) -> dict[str, Any]:
-    """One step of gradient descent at its best rate for these prompts, GD++ of two, and ridge."""
+    """One step of gradient descent at its best rate for these prompts, GD++ of two, and least squares."""
     rate = sample_best_rate(prompts)
     variance = jnp.mean(jnp.square(prompts.x))
     gamma = 0.3 / (prompts.x.shape[1] * variance)  # contracts inputs of this size without turning them over
     return {
         "gradient descent": GradientDescent(rate=rate),
         "GD++, 2 steps": GradientDescentPlusPlus(rates=rate, gammas=gamma, steps=2),
-        "ridge": Ridge(RIDGE),
+        "least squares": Ridge(RIDGE),
     }
 
 

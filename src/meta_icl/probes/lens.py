@@ -1,7 +1,7 @@
 """Lens: the answer as it stands after every layer, beside what reference learners answer.
 
 What is shown. The residual stream after each layer is read as if it were the last: the loss of these answers on the
-prompts, beside ridge regression and gradient descent of as many steps where targets are real numbers.
+prompts, beside least squares and gradient descent of as many steps where targets are real numbers.
 
 What it says. A loss that falls layer by layer is what an iterative algorithm would give, but a network may also keep
 its answer in directions that the read-out does not see until the end.
@@ -39,7 +39,10 @@ def measure(subject: Subject) -> dict[str, np.ndarray]:
         rate = sample_best_rate(subject.prompts)
         steps = range(1, losses.shape[1] + 1)
         descents = [_losses(GradientDescent(rate=rate, steps=k), subject.prompts) for k in steps]
-        found |= {"ridge": _losses(Ridge(RIDGE), subject.prompts), "gradient descent": np.stack(descents, axis=1)}
+        found |= {
+            "least squares": _losses(Ridge(RIDGE), subject.prompts),
+            "gradient descent": np.stack(descents, axis=1),
+        }
     return found
 
 

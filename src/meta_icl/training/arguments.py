@@ -15,9 +15,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from meta_icl.errors import BadInput, choose, require
+from meta_icl.errors import BadInput, choose, fitting, require
 from meta_icl.models import Architecture, Learner, layout_for
-from meta_icl.prompt import Ensemble, LabelledTokens, Task, TokenPrompt, called
+from meta_icl.prompt import Ensemble, LabelledTokens, Prompt, Task, TokenPrompt, called
 from meta_icl.training import objectives
 from meta_icl.training.objectives import Objective
 from meta_icl.training.optimisers import Given, Optimiser
@@ -127,6 +127,10 @@ def given_objective(objective: Any, task: Task) -> Objective:
         require(callable(objective), "objective", called(objective), "a function of (predictor, task, batch, key)")
         return objective
     prompts = eqx.filter_eval_shape(lambda key: task.sample_batch(1, key=key), jax.random.key(0))
+    kind = type(prompts).__name__
+    require(
+        isinstance(prompts, Prompt | TokenPrompt), "sample", kind, "a method that returns a Prompt or a TokenPrompt"
+    )
     if isinstance(prompts, TokenPrompt):
         labelled = isinstance(prompts, LabelledTokens)
         return objectives.labelled_cross_entropy if labelled else objectives.next_token_cross_entropy
@@ -178,7 +182,8 @@ def require_fit(objective: Objective, model: Callable[..., Any], task: Task, bat
     """Follow the shapes through one batch before anything is trained; what does not fit raises `BadInput` here."""
     weights = jax.tree.leaves(eqx.filter(eqx.filter_eval_shape(model, key=key), _is_weight))
     require(len(weights) > 0, "model", called(model), "one with weights to train")
-    shape = eqx.filter_eval_shape(lambda k: objective(model(key=k), task, batch, k), key).shape
+    with fitting(f"the model does not fit {called(task)}"):
+        shape = eqx.filter_eval_shape(lambda k: objective(model(key=k), task, batch, k), key).shape
     require(shape == (), f"the loss of objective {called(objective)}", f"shape {shape}", "one number")
 
 

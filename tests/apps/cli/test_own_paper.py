@@ -43,7 +43,7 @@ def folder(tmp_path, monkeypatch):
         ({"p.txt": WHOLE}, "./p.txt", "p.txt is no Python file (its name must end with .py)"),
         ({"p.py": "x = 1\nimport no_such_thing"}, "p.py", "ModuleNotFoundError: No module named 'no_such_thing' ("),
         ({"p.py": "x = 1\nx = = 1"}, "p.py", "paper 'p.py' cannot be imported: SyntaxError"),
-        ({"p/__init__.py": WHOLE}, "p", "unknown paper 'p'; for the one that is in this folder, write ./p"),
+        ({"p/__init__.py": WHOLE}, "p", "'p' is no paper of this package; your own is run by: meta-icl reproduce ./p"),
         ({"p/__init__.py": WHOLE, "p/reasons.toml": "T-1 = 3"}, "./p", "/p/reasons.toml: the reason of T-1 must be a"),
         ({"p/__init__.py": WHOLE, "p/reasons.toml": "T-1 ="}, "./p", "cannot read "),
         ({"p.py": WHOLE}, "p.py --preset smal", "unknown preset 'smal'; did you mean 'small'"),
@@ -97,3 +97,9 @@ def test_a_known_reason_is_told_and_not_kept(capsys):
     (run,) = Path("runs").iterdir()
     assert "the step is too long" in (run / "report.html").read_text("utf-8")
     assert "the step is too long" not in (run / "claims.json").read_text("utf-8")
+
+
+def test_a_claim_that_does_not_come_is_named(capsys):
+    Path("p.py").write_text(WHOLE)
+    assert cli.main(["reproduce", "./p.py"]) == 2
+    assert "claims must be those of the IDS of p; the run is kept, got 'none of T-1'" in capsys.readouterr().err

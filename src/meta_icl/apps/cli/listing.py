@@ -69,7 +69,8 @@ def find_paper(name: str) -> str:
     if matches:
         return matches[0]
     if Path(name).exists():
-        raise BadInput(f"unknown paper {name!r}; for the one that is in this folder, write ./{name}")
+        here = name if name.startswith((".", "/")) else f"./{name}"
+        raise BadInput(f"{name!r} is no paper of this package; your own is run by: meta-icl reproduce {here}")
     choose("paper", name, [known.split("_")[0] for known in names])  # says which short name is nearest
     raise AssertionError("a short name is the beginning of a name")
 

@@ -60,6 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+SMOKE = " (preset smoke: that everything runs; its verdicts count for nothing)"
+
+
 def told_by(run: Run, claims: Sequence[Claim] | None = None) -> dict[str, Any]:
     """What a report shows of a finished run: title, intro, claims, figures, provenance."""
     if not run.done:
@@ -79,7 +82,7 @@ def told_by(run: Run, claims: Sequence[Claim] | None = None) -> dict[str, Any]:
     # A demo is a first report: it shows what it decides, and names what it never tried.
     left_out = [c.id for c in shown if not c.checks] if run.config.get("preset") == "demo" else []
     return {
-        "title": title.rstrip("."),
+        "title": title.rstrip(".") + (SMOKE if run.config.get("preset") == "smoke" else ""),
         "intro": intro.strip(),
         "claims": [claim for claim in shown if claim.id not in left_out],
         "figures": paper.figures(run),

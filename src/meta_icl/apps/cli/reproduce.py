@@ -16,6 +16,7 @@ from meta_icl.errors import choose, require
 from meta_icl.runs import Claim, Run, default_root, reused
 from meta_icl.runs.claims_json import claims_to_json
 from meta_icl.runs.config import parts_in
+from meta_icl.runs.provenance import code
 from meta_icl.runs.query import named_run
 from meta_icl.sweeps import compile_soon, compute_like_a_worker, use_compilation_cache
 from meta_icl.sweeps.environment import AT_ONCE, SOON
@@ -87,6 +88,8 @@ def main(arguments: Sequence[str]) -> int:
         described |= {"claims": ids, "experiments": needed}
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
+            if told := made_before(run):
+                say(told)
             run.begin_again()
             run.lenders = tuple(lenders)
             paper.run(config, run)
@@ -103,6 +106,8 @@ def main(arguments: Sequence[str]) -> int:
         if options.results is not None:
             results.keep(run, content["figures"], results.folder_of(options.results, name, options.preset))
             results.write_page(options.results)
+    missing = sorted(set(ids or paper.IDS) - {claim.id.rpartition("/")[2] for claim in claims})
+    require(not missing, "claims", f"none of {', '.join(missing)}", f"those of the IDS of {name}; the run is kept")
     shown = chosen(claims, options.claims)
     if options.json:
         print_json({"run": run.folder, "report": path, **claims_to_json(shown)})
@@ -110,8 +115,23 @@ def main(arguments: Sequence[str]) -> int:
         tables.show(tables.claim_table(f"{name}, preset {options.preset}", shown))
         if options.details:
             print(tables.claim_details(shown))
+        if options.preset == "smoke":
+            say(
+                "smoke   shows that everything runs; trained so little, its verdicts count for nothing (--preset small)"
+            )
         say(f"run     {run.folder}\nreport  {path}")
     return 1 if options.strict and any(claim.verdict == "fails" for claim in shown) else 0
+
+
+def made_before(run: Run) -> str:
+    """What a run that goes on holds of other code than this, in words: it is kept, and bits may depend on it."""
+    here = code()
+    parts = [part for part in run.parts().values() if part.done]
+    others = {str(found.get("commit"))[:10] for part in parts if (found := part.provenance["code"]) != here}
+    n = sum(part.provenance["code"] != here for part in parts)
+    return (
+        f"parts   {n} of {len(parts)} that are done were made by other code ({', '.join(sorted(others))})" if n else ""
+    )
 
 
 def asked_for(paper: Any, ids: Sequence[str]) -> list[str]:

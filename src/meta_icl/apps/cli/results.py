@@ -18,7 +18,8 @@ The last real run of every paper, as it came out: claims that fail stay. The pre
 no other. `claims.json` holds all checks with the measured value of every seed; `provenance.json` the commits, versions
 and times; `config.json` is what was asked for. `meta-icl reproduce PAPER --results results` makes them again, and this
 page. A claim is "not decided" where the preset cannot say, and "not converged" where too few seeds reached what their
-training aims at: then what they measured is recorded, not judged.
+training aims at: then what they measured is recorded, not judged. Of several seeds the median decides, of those that
+converged where a claim says what that is.
 """
 
 

@@ -11,7 +11,7 @@ import tyro
 
 from meta_icl.apps.cli import catalogue, spec
 from meta_icl.apps.cli.catalogue import model_of, objective_of, optimiser_of, task_of
-from meta_icl.errors import BadInput, choose, require
+from meta_icl.errors import BadInput, choose, fitting, require
 from meta_icl.runs import default_root
 from meta_icl.words import in_words
 
@@ -204,14 +204,10 @@ def check_one(config: Mapping[str, Any]) -> None:
         objective_of(config, replica.task)
     task = replicas[0].task
     objective = objective_of(config, task)
-    try:
+    names = " and ".join(config[part]["name"] for part in ("model", "layout", "task") if config[part])
+    with fitting(f"{names} do not fit together{width(model, task)}"):
         jax.eval_shape(lambda key: model(key=key)(task.sample(key=key)), key)
         jax.eval_shape(lambda key: objective(model(key=key), task, config["batch"], key), key)
-    except BadInput:
-        raise
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        names = " and ".join(config[part]["name"] for part in ("model", "layout", "task") if config[part])
-        raise BadInput(f"{names} do not fit together{width(model, task)}: {' '.join(str(error).split())}") from None
 
 
 def width(model: Any, task: Any) -> str:
