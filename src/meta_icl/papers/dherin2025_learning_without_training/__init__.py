@@ -35,7 +35,8 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "clai
 
 FINDING = (
     "a context is exactly a rank-one change of the first matrix of the MLP, and a chain of gradient steps (D1, D5, "
-    "D10); fine-tuning on the same pairs does the same, more slowly (D9)"
+    "D10); fine-tuning on the same pairs does the same, more slowly (D9); in SmolLM2 the updates do not shrink along "
+    "the examples (not D15)"
 )
 TIMES = {"smoke": "3 CPU-min", "small": "2 CPU-min", "paper": "hours", "language": "4 CPU-min"}
 IDS = tuple(f"D{i}" for i in range(1, 17))

@@ -57,9 +57,9 @@ FINDING = (
     "where the error ends at more than twice that of Bayes (not H-2); with more noise, where it ends at 1.11, late "
     "layers tell the block and early ones do not (H-5), and heads differ by block (H-11), but a state tells it in .64 "
     "of the prompts, the posterior in .80 (not H-4), and replacing the state of one token, after whichever layer, does "
-    "not replace the block (not H-7); of four families the quadratic one is learned least (H-10); lists of "
-    "word pairs can be told apart by SmolLM2's states, best at layer 21 of 30, but how well does not predict its "
-    "accuracy (not H-12, H-13, H-14)"
+    "not replace the block (not H-7); of four families the quadratic one is learned least (H-10); lists of word pairs "
+    "can be told apart by SmolLM2's states, best at layer 21 of 30, but how well does not predict its accuracy, and "
+    "naming the task does not raise it (not H-12, H-13, H-14, H-18)"
 )
 TIMES = {
     "smoke": "1 CPU-min",

@@ -28,8 +28,9 @@ from .figures import figures
 __all__ = ["IDS", "PRESETS", "TIMES", "Config", "claims", "figures", "run"]
 
 FINDING = (
-    "in a small language model the vector of a task works at a middle layer alone, and overrides the examples of "
-    "another task (T-2, T-4); it keeps four to eight tenths of their accuracy, less than in large models (not T-1)"
+    "in a small language model the vector of a task works at a middle layer alone (T-2), and overrides the examples of "
+    "another task in one of the two pairs where there is something to override (T-4); it keeps four to eight tenths of "
+    "their accuracy, less than in large models (not T-1)"
 )
 TIMES = {"smoke": "1 CPU-min", "small": "~10 CPU-min", "paper": "~40 CPU-min"}
 IDS = tuple(f"T-{i}" for i in range(1, 6))

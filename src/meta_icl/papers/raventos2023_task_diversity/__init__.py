@@ -29,8 +29,8 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "r
 
 FINDING = (
     "with few tasks the network is the Bayes estimator of its pool and poor on new tasks (V-1); with many it comes "
-    "ever nearer to ridge regression (V-7), to within 7 % in this short training, where 5 were asked (not V-2); more "
-    "training drives narrow networks away from ridge below some 12 tasks and towards it above (T-1); that number "
+    "ever nearer to ridge regression (V-7), to within 7 % in this short training, where 5 were asked (not V-2, V-8); "
+    "more training drives narrow networks away from ridge below some 12 tasks and towards it above (T-1); that number "
     "hardly moves from D = 2 to 4, 11.7 and 12.0 of one seed each (T-2)"
 )
 TIMES = {"smoke": "1 CPU-min", "small": "19 CPU-min", "full": "10 CPU-min", "paper": "weeks (GPU)"}

@@ -33,12 +33,13 @@ FINDING = (
     "a trained linear layer makes the predictions of one gradient step at every context length (R-2, R-4), and both, "
     "when looped, are stable up to a dampening of about 0.7 (R-8, R-9); deeper stacks, linear or softmax, come to the "
     "published losses (R-6, R-7); bidirectional LSTMs come as near to that step as published with two layers, nearer "
-    "with one and, in this budget, less near with four (not R-11, R-12)"
+    "with one and, in this budget, less near with four (not R-11, R-12); how soon a layer makes that step does not "
+    "fall with the context here (not R-3)"
 )
 TIMES = {
     "demo": "1 min",
     "smoke": "2 min",
-    "small": "20 CPU-min",
+    "small": "~55 CPU-min",
     "full": "~50 CPU-min",
     "paper": "hours (GPU)",
 }
