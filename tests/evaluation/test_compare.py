@@ -130,7 +130,7 @@ def test_bad_input():
         compare({}, TASK, key=KEY)
     with pytest.raises(BadInput, match="predictor 'ridge' must be callable on a prompt, got 'str'"):
         compare({"ridge": "ridge"}, TASK, key=KEY)
-    with pytest.raises(BadInput, match="predictor 'wide' does not fit LinearRegression: .*got"):
+    with pytest.raises(BadInput, match=r"predictor 'wide' does not fit LinearRegression: .*got"):
         compare({"wide": lambda prompt: jnp.ones(7) @ prompt.query.x}, TASK, key=KEY, n_prompts=8)
 
 

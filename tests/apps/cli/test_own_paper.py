@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from meta_icl.apps import cli
+from meta_icl.apps.cli import reproduce
 from meta_icl.apps.cli.listing import load_paper
+from meta_icl.apps.cli.reproduce import made_before
+from meta_icl.runs import Run
 from meta_icl.sweeps.modules import load_path
 from meta_icl.sweeps.work import find_function, function_name
 
@@ -103,3 +106,21 @@ def test_a_claim_that_does_not_come_is_named(capsys):
     Path("p.py").write_text(WHOLE)
     assert cli.main(["reproduce", "./p.py"]) == 2
     assert "claims must be those of the IDS of p; the run is kept, got 'none of T-1'" in capsys.readouterr().err
+
+
+def test_smoke_counts_for_nothing(capsys):
+    """So it says, and so does the title of its report."""
+    Path("p.py").write_text(WHOLE.replace('("T-1",)', "()").replace('"small"', '"smoke"'))
+    assert cli.main(["reproduce", "./p.py", "--preset", "smoke"]) == 0
+    assert "its verdicts count for nothing" in capsys.readouterr().out
+    (report,) = Path("runs").glob("*/report.html")
+    assert "its verdicts count for nothing" in report.read_text("utf-8")
+
+
+def test_parts_of_other_code_are_told(tmp_path, monkeypatch):
+    with Run.open(tmp_path / "run", {}) as run:
+        with run.part("a", {}) as part:
+            part.finish()
+        assert made_before(run) == ""
+        monkeypatch.setattr(reproduce, "code", lambda: {"version": "another"})
+        assert "1 of 1 that are done were made by other code" in made_before(run)

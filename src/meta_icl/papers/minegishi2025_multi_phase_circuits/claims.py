@@ -1,6 +1,7 @@
 """The claims of Minegishi et al. (2025), judged from a finished run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -232,7 +233,9 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
         why_not = unlearned(found, names)
         if checks and why_not:
             return Claim(f"minegishi2025/M{number}", statement, source, (), why_not, revised=revised)
-        return claim(number, statement, source, list(checks), revised, names=names)
+        missing = ", ".join(name for name in names if name not in found)
+        note = f"judged by what this preset trains, without {missing}" if missing and checks else None
+        return replace(claim(number, statement, source, list(checks), revised, names=names), note=note)
 
     def few(names: Sequence[str], most: int = 0) -> list[Check]:
         return checks("plateaus", at_most(most), names, n_plateaus)
