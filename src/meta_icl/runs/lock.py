@@ -24,15 +24,13 @@ class Lock:
     def __init__(self, folder: Path):
         self._file: IO[str] | None = _opened(folder, LOCKING, "a+")
         for attempt in range(ATTEMPTS):
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _taken(self._file):
                 if _in_place(self._file, folder):
                     break
                 self._file.close()  # it was removed, with its folder, before it was ours: it keeps nobody out
                 self._file = _opened(folder, LOCKING, "a+")
-            except BlockingIOError:
-                if attempt < ATTEMPTS - 1:
-                    time.sleep(0.01)
+            elif attempt < ATTEMPTS - 1:
+                time.sleep(0.01)
         else:
             pid = _pid(self._file)
             self._file.close()
@@ -94,6 +92,15 @@ def holders(folder: Path) -> list[int]:
 def _opened(folder: Path, flags: int, mode: str) -> IO[str]:
     """The lock of a folder; a link is never followed, since what it points at may be anybody's."""
     return os.fdopen(open_regular(folder / "lock", flags | os.O_NOFOLLOW), mode, encoding="utf-8", errors="replace")
+
+
+def _taken(file: IO[str]) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _in_place(file: IO[str], folder: Path) -> bool:

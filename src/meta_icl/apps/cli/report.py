@@ -22,6 +22,8 @@ EXAMPLES = (
     "last --json",
 )
 
+SMOKE = " (preset smoke: that everything runs; its verdicts count for nothing)"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -58,9 +60,6 @@ def main(arguments: Sequence[str]) -> int:
     else:
         say(f"report  {path}")
     return 0
-
-
-SMOKE = " (preset smoke: that everything runs; its verdicts count for nothing)"
 
 
 def told_by(run: Run, claims: Sequence[Claim] | None = None) -> dict[str, Any]:

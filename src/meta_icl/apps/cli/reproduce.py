@@ -106,8 +106,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.results is not None:
             results.keep(run, content["figures"], results.folder_of(options.results, name, options.preset))
             results.write_page(options.results)
-    missing = sorted(set(ids or paper.IDS) - {claim.id.rpartition("/")[2] for claim in claims})
-    require(not missing, "claims", f"none of {', '.join(missing)}", f"those of the IDS of {name}; the run is kept")
+    require(len(claims) > 0 or not paper.IDS, "claims", [], f"some of {', '.join(paper.IDS)}; the run is kept")
     shown = chosen(claims, options.claims)
     if options.json:
         print_json({"run": run.folder, "report": path, **claims_to_json(shown)})
@@ -125,13 +124,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def made_before(run: Run) -> str:
     """What a run that goes on holds of other code than this, in words: it is kept, and bits may depend on it."""
-    here = code()
-    parts = [part for part in run.parts().values() if part.done]
-    others = {str(found.get("commit"))[:10] for part in parts if (found := part.provenance["code"]) != here}
-    n = sum(part.provenance["code"] != here for part in parts)
-    return (
-        f"parts   {n} of {len(parts)} that are done were made by other code ({', '.join(sorted(others))})" if n else ""
-    )
+    made = [part.provenance["code"] for part in run.parts().values() if part.done]
+    others = [str(one.get("commit", one["version"]))[:10] for one in made if one != code()]
+    by = ", ".join(sorted(set(others)))
+    return f"parts   {len(others)} of {len(made)} that are done were made by other code ({by})" if others else ""
 
 
 def asked_for(paper: Any, ids: Sequence[str]) -> list[str]:
