@@ -94,8 +94,11 @@ def test_widths():
     widths = np.array([16, 32, 64])
     all_tokens = np.full((3, 3), 0.95)
     state = np.array([[0.95, 0.5, 0.2], [0.99, 0.95, 0.5], [0.99, 0.99, 0.8]])  # "widths lengths"
-    found = {"attention": all_tokens, "linear_attention": state}
+    learned = np.full((3, 3), 0.1)
+    found = {"attention": (all_tokens, learned), "linear_attention": (state, learned)}
     assert claim_widths(found, widths).verdict == "holds"
-    assert claim_widths(found | {"linear_attention": all_tokens}, widths).verdict == "fails"
-    assert claim_widths(found | {"attention": state}, widths).verdict == "not decided"
+    assert claim_widths(found | {"linear_attention": (all_tokens, learned)}, widths).verdict == "fails"
+    assert claim_widths(found | {"attention": (state, learned)}, widths).verdict == "not decided"
+    stuck = np.where(state < 0.5, 1.2, learned)  # a narrow network that has not begun to recall
+    assert claim_widths(found | {"linear_attention": (state, stuck)}, widths).verdict == "not converged"
     assert claim_widths({}, widths).verdict == "not decided"

@@ -157,15 +157,18 @@ def plateau(arrays: Mapping[str, np.ndarray], pairs: int) -> np.ndarray:
     return losses_at_best(arrays) / np.log(pairs)
 
 
-def swept(run: Run) -> dict[str, np.ndarray]:
-    """Recall "widths lengths" of every mixer that was swept; nothing where the preset sweeps none."""
+def swept(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of every mixer that was swept its recall "widths lengths", and the `plateau` of the same networks.
+
+    Nothing where the preset sweeps none.
+    """
     sizes = run.load_arrays("sizes")
-    if not sizes["widths"].size:
-        return {}
-    return {
-        name: np.array([
-            [float(run.part_arrays(f"sweep-{name}-{width}-{length}")["score/1x"][0]) for length in sizes["lengths"]]
-            for width in sizes["widths"]
-        ])
-        for name in SWEPT
-    }  # fmt: skip
+
+    def cell(name: str, width: int, length: int) -> tuple[float, float]:
+        arrays = run.part_arrays(f"sweep-{name}-{width}-{length}")
+        return float(arrays["score/1x"][0]), float(plateau(arrays, length // 8)[0])
+
+    def table(name: str) -> np.ndarray:
+        return np.array([[cell(name, width, length) for length in sizes["lengths"]] for width in sizes["widths"]])
+
+    return {name: (found[..., 0], found[..., 1]) for name in SWEPT if (found := table(name)).size}
