@@ -162,7 +162,6 @@ def test_a_lock_that_was_removed_meanwhile_keeps_nobody_out(tmp_path, monkeypatc
         file = opened(place, flags, mode)
         monkeypatch.setattr(lock, "_opened", opened)
         shutil.rmtree(place)
-        place.mkdir()
         return file
 
     monkeypatch.setattr(lock, "_opened", collected)
@@ -253,6 +252,9 @@ def test_rows_that_cannot_be_kept(tmp_path, row):
             run.log(row)
         run.log({"step": 1.5})
         assert run.metrics() == [{"step": 1}, {"step": 1.5}]
+    with Run.open(tmp_path / "r", {}) as run:  # another start knows what was logged before
+        with pytest.raises(BadInput):
+            run.log(row)
         run.finish()
     assert Run.load(tmp_path / "r").metrics() == [{"step": 1}, {"step": 1.5}]
 

@@ -246,6 +246,22 @@ def test_a_stop_is_heard_between_records_far_apart(monkeypatch):
     assert [row["step"] for row in store.rows] == [0, 12]
 
 
+def test_records_may_lie_otherwise_when_a_training_goes_on(monkeypatch):
+    """From within a record, with another spacing: no step is taken twice."""
+    monkeypatch.setattr("meta_icl.training.loop.LONGEST_CHUNK", 5)
+    store = Memory()
+    store.stopping = True
+    for _ in range(3):  # stopped at steps 0, 5 and 10
+        with pytest.raises(KeyboardInterrupt):
+            quick(record=[12], store=store)
+    store.stopping = False
+    resumed, undisturbed = quick(record=4, store=store), quick(record=[12])
+    assert resumed.history["step"].tolist() == [0, 12]
+    for a, b in zip(leaves(undisturbed), leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(resumed.history["loss"][1:], undisturbed.history["loss"][1:], rtol=1e-6)
+
+
 class Held(eqx.Module):
     """Two numbers, of which one says itself that it is not trained."""
 

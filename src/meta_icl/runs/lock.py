@@ -1,5 +1,6 @@
 """A lock that keeps a second process out of a folder and that the death of its holder releases."""
 
+import errno
 import fcntl
 import os
 import time
@@ -51,6 +52,15 @@ class Lock:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def locked(folder: Path) -> Lock:
+    """The lock of a folder, which is made, also if it is collected while the lock is waited for."""
+    for _ in range(ATTEMPTS):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return Lock(folder)
+    raise FileNotFoundError(errno.ENOENT, "the folder is removed again and again")
 
 
 class Locked(BadInput):

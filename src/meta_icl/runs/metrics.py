@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,10 @@ class MetricsLog:
         """Go on after `data`, the beginning of the file's `size` bytes."""
         if len(data) < size:
             os.ftruncate(self._handle, len(data))
-        self._size, self._hash = len(data), hashlib.sha256(data)
+        self._size, self._hash, self._kinds = len(data), hashlib.sha256(data), {}
+        for text in data.split(b"\n"):
+            with suppress(ValueError, RecursionError, BadInput):  # damage is told by whoever reads the rows
+                self._require_alike(restored(json.loads(text)))
         self._earlier = min(self._earlier, self._size)
 
 

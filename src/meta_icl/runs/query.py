@@ -13,7 +13,7 @@ from typing import Any
 from meta_icl.errors import BadInput, choose, require
 from meta_icl.runs import metrics
 from meta_icl.runs.config import CONFIG, parts_in
-from meta_icl.runs.files import write_atomically
+from meta_icl.runs.files import TEMPORARY, write_atomically
 from meta_icl.runs.lock import Lock, Locked, holder
 from meta_icl.runs.manifest import is_done
 from meta_icl.runs.run import Run
@@ -147,7 +147,10 @@ def _removal(target: Path, run: Path, reason: str, delete: bool) -> list[Removal
             inside = [folder for folder in nested(run) if folder != run] if target == run else []
             if any(holder(folder) is not None for folder in inside):  # a worker elsewhere has begun on a part
                 return []
-            shutil.rmtree(target)
+            # Out of the way first: whoever begins the run meanwhile makes a folder of its own.
+            aside = target.with_name(f"{TEMPORARY}{target.name}")
+            os.replace(target, aside)
+            shutil.rmtree(aside)
         finally:
             lock.release()
     return [removal]

@@ -46,7 +46,7 @@ from meta_icl.runs.files import (
 from meta_icl.runs.interrupts import stop_requested
 from meta_icl.runs.journal import Journal
 from meta_icl.runs.judged import read_claims, write_claims
-from meta_icl.runs.lock import Lock
+from meta_icl.runs.lock import Lock, locked
 from meta_icl.runs.manifest import is_done, made_manifest, read_file, verified_manifest, write_manifest
 from meta_icl.runs.metrics import LINES, compact, log_of, read_metrics
 
@@ -84,8 +84,7 @@ class Run:
         if existing is not None:
             require_same(folder, existing, wanted)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = Lock(folder)
+            lock = locked(folder)
         except OSError as error:
             raise BadInput(f"cannot make or use the run folder {folder}: {error.strerror or error}") from None
         try:

@@ -182,7 +182,8 @@ def require_fit(objective: Objective, model: Callable[..., Any], task: Task, bat
     """Follow the shapes through one batch before anything is trained; what does not fit raises `BadInput` here."""
     weights = jax.tree.leaves(eqx.filter(eqx.filter_eval_shape(model, key=key), _is_weight))
     require(len(weights) > 0, "model", called(model), "one with weights to train")
-    with fitting(f"the model does not fit {called(task)}"):
+    own = "" if getattr(objective, "__name__", "") in objectives.NAMES else f" under {called(objective)}"
+    with fitting(f"the model does not fit {called(task)}{own}"):
         shape = eqx.filter_eval_shape(lambda k: objective(model(key=k), task, batch, k), key).shape
     require(shape == (), f"the loss of objective {called(objective)}", f"shape {shape}", "one number")
 

@@ -154,7 +154,8 @@ def _run(
         store.save_checkpoint(step, kept | {"total": total, "asked": from_text(asked)})
         saved_at = time.monotonic()
 
-    for target in (record for record in records if record > done):
+    start = step if rows else -1
+    for target in (record for record in records if record > start):
         if stops.at_rest(rows.get("loss", [])):
             break
         stopped = stops.when_diverged and len(diverged) == len(runner.labels)
@@ -167,9 +168,10 @@ def _run(
                 total, finite = total + (stop - step) * loss.astype(float), finite & fine
                 step = stop
                 if store is not None and stop < target:
-                    if store.stopping or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                    stopping = store.stopping
+                    if stopping or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                         keep()
-                    if store.stopping:
+                    if stopping:
                         raise KeyboardInterrupt
             if target - max(done, 0) > LONGEST_CHUNK:
                 loss = (total / (target - max(done, 0))).astype(loss.dtype)

@@ -123,8 +123,8 @@ def test_what_a_run_that_is_named_has_finished_is_reused(folder, capsys):
     commit = str(Run.load(first).part("small").provenance["code"].get("commit"))[:10]
     assert f"1 of 2 parts reused from runs of `{commit}`, 0 minutes." in Path("kept/README.md").read_text()
 
-    status, out, _ = call(capsys, *mine, "--seeds", "3", "--reuse", first)
-    assert status == 0 and f"nothing reused from {first}: it has finished no part that this run needed" in out
+    status, _, err = call(capsys, *mine, "--seeds", "3", "--reuse", first)
+    assert status == 0 and f"nothing reused from {first}: it has finished no part that this run needed" in err
     status, _, err = call(capsys, *mine, "--seeds", "4", "--reuse", "nobody")
     assert status == 2 and "unknown run 'nobody'" in err and err.count("\n") == 1
 

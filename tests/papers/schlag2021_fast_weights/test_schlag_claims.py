@@ -95,10 +95,10 @@ def test_widths():
     all_tokens = np.full((3, 3), 0.95)
     state = np.array([[0.95, 0.5, 0.2], [0.99, 0.95, 0.5], [0.99, 0.99, 0.8]])  # "widths lengths"
     learned = np.full((3, 3), 0.1)
-    found = {"attention": (all_tokens, learned), "linear_attention": (state, learned)}
+    found = {"attention": (all_tokens, learned), "linear_attention": (state, 1 - state)}
     assert claim_widths(found, widths).verdict == "holds"
     assert claim_widths(found | {"linear_attention": (all_tokens, learned)}, widths).verdict == "fails"
     assert claim_widths(found | {"attention": (state, learned)}, widths).verdict == "not decided"
-    stuck = np.where(state < 0.5, 1.2, learned)  # a narrow network that has not begun to recall
+    stuck = np.where(state < 0.5, 1.2, 1 - state)  # a narrow network that does worse than guess
     assert claim_widths(found | {"linear_attention": (state, stuck)}, widths).verdict == "not converged"
     assert claim_widths({}, widths).verdict == "not decided"

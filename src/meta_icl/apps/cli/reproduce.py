@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +90,14 @@ def main(arguments: Sequence[str]) -> int:
     with Run.open(options.root, described, name=f"{name}-{options.preset}") as run:
         if not run.done:
             if told := made_before(run):
-                say(told)
+                print(told, file=sys.stderr)
             run.begin_again()
             run.lenders = tuple(lenders)
             paper.run(config, run)
             for lender in lenders:
                 if not reused(run).keys() & parts_in(lender).keys():
-                    say(f"nothing reused from {lender}: it has finished no part that this run needed")
+                    told = f"nothing reused from {lender}: it has finished no part that this run needed"
+                    print(told, file=sys.stderr)
             run.finish()
         judged = [claim for claim in paper.claims(run) if needed is None or claim.id.rpartition("/")[2] in ids]
         claims = listing.explained(judged, known)

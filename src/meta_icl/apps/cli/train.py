@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     with Run.open(folder, config, name=name) as run, tracked(run, makers):
         begun = run.parts()  # keep their arrangement, also where there is now another number of cores
         together = not any("seed=" in part for part in begun) if begun else default_workers() == 0
-        parts = parts_of(config, together=together)
+        parts = parts_of(config, together=together, begun=begun)
         results = run_parts(run, train_part, parts, workers=options.workers, steps=config["steps"])
         if not run.done:
             run.finish()
@@ -82,25 +82,35 @@ def main(arguments: Sequence[str]) -> int:
     return 3 if diverged else 0
 
 
-def parts_of(config: Mapping[str, Any], *, together: bool) -> dict[str, dict[str, Any]]:
-    """One part per size, seed and point of the sweep, or, as on an accelerator, one per size with all of them."""
+def parts_of(config: Mapping[str, Any], *, together: bool, begun: Container[str] = ()) -> dict[str, dict[str, Any]]:
+    """One part per size, seed and point of the sweep, or, as on an accelerator, one per size with all of them.
+
+    Parts of a run that has `begun` keep their names, in which numbers once had six digits.
+    """
     seeds, sweep = list(range(config["seeds"])), config["sweep"]
-    parts = {}
+    parts: dict[str, dict[str, Any]] = {}
+
+    def named(label: Sequence[str], end: str = "") -> str:
+        """A name that no part has yet, of a length that a folder may have."""
+        whole = ",".join([*label, *([end] if end else [])])
+        cut = f"{len(parts)},{end},{whole}" if end else f"{len(parts)},{whole}"
+        return whole if len(whole) <= LONGEST else cut[:LONGEST].rstrip(",")
+
     for texts, one in sizes_of(config):
         kept = {name: value for name, value in one.items() if name not in ("command", "seeds", "sweep", "sizes")}
         common = {"training": kept} | ({"sizes": texts} if texts else {})
         size = [f"{name}={re.sub(r'[^A-Za-z0-9_.=+-]+', '_', text)}" for name, text in texts.items()]
         if together:
-            parts[",".join(size) or "all"] = {**common, "seeds": seeds, "sweep": sweep}
+            parts[named(size) or "all"] = {**common, "seeds": seeds, "sweep": sweep}
             continue
         for values in itertools.product(*sweep.values()):
             point = dict(zip(sweep, values, strict=True))
             label = [*size, *(f"{name}={in_words(value)}" for name, value in point.items())]
+            short = [*size, *(f"{name}={value:g}" for name, value in point.items())]
             for seed in seeds:
-                swept_here = {n: [v] for n, v in point.items()}
-                whole = ",".join([*label, f"seed={seed}"])
-                numbered = f"{len(parts)},seed={seed},{whole}"[:LONGEST].rstrip(",")
-                parts[whole if len(whole) <= LONGEST else numbered] = {**common, "seeds": [seed], "sweep": swept_here}
+                name, before = named(label, f"seed={seed}"), ",".join([*short, f"seed={seed}"])
+                name = before if before in begun and before not in parts else name
+                parts[name] = {**common, "seeds": [seed], "sweep": {n: [v] for n, v in point.items()}}
     return parts
 
 

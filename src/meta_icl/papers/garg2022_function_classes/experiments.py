@@ -154,7 +154,8 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
             key, n = jax.random.key(BOUND_KEY), config["n_eval"]
             bound = best_descent(t.d, rows, layers, n_spectra=config["bound_spectra"], key=key)
             out |= {f"bound_{name}": value for name, value in on_changed_prompts(bound, t.d, n).items()}
-            out["bound_error"] = mean_error(bound, linear_task(t.d), n)
+            # Nobody has to use all the examples that he has seen.
+            out["bound_error"] = np.minimum.accumulate(mean_error(bound, linear_task(t.d), n))
     if t.family == "sparse" and t.d != PUBLISHED_D:
         out |= sparse_references(t.d, config["n_alphas"])
     if t.family == "network":

@@ -12,4 +12,5 @@ class Config:
     batch: int = 128
     n_eval: int = 16
     n_context: int = 50
+    n_heads: int = 3  # of one block's attention; it divides the width d + 1 of every d here
     variants: tuple[str, ...] = ("default", "1 block", "d = 5", "d = 8", "layer norm")

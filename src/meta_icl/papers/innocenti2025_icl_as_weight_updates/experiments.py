@@ -51,7 +51,7 @@ def part_name(variant: str) -> str:
 def train_variant(part: Run, *, variant: str, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One variant of the setting: errors in float32 along the training, in float64 at its start and end."""
     c = Config(**config)
-    setting: dict[str, Any] = {"depth": 5, "d": 2, "heads": 3, "arrangement": "residual", "causal": True}
+    setting: dict[str, Any] = {"depth": 5, "d": 2, "heads": c.n_heads, "arrangement": "residual", "causal": True}
     setting |= {"rate": None} | VARIANTS[variant]
     d, depth = setting["d"], setting["depth"]
     width = d + 1

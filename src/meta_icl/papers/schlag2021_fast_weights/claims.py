@@ -149,12 +149,13 @@ def claim_steps(run: Run, pairs: int) -> Claim:
 def claim_widths(found: Mapping[str, tuple[np.ndarray, np.ndarray]], widths: np.ndarray) -> Claim:
     """Q-2 of attention and of a mixer with a state of fixed size, from what `swept` returns.
 
-    A network that has not begun to recall does not tell what its width could hold: the guard is the worst of all.
+    A network that does worse than to guess among the values in its context has not begun to learn, and does not tell
+    what its width could hold: the guard is the worst of all. One whose state is too small for its pairs does better.
     """
     statement = "Attention recalls at any length with one width; fixed states need width as pairs grow"
     least = {name: np.where(a >= RECALLED, widths[:, None], np.inf).min(axis=0) for name, (a, _) in found.items()}
     guards = {
-        name: Converged(f"{name.replace('_', ' ')}: largest training loss / log P", at_most(LEFT), [left.max()])
+        name: Converged(f"{name.replace('_', ' ')}: largest training loss / log P", at_most(1), [left.max()])
         for name, (_, left) in found.items()
     }
     if not found:
