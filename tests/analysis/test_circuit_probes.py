@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from meta_icl.analysis import circuits as c
 from meta_icl.analysis.dynamics import Plateau
 from meta_icl.errors import BadInput
-from meta_icl.models import Clamped, ClampedLearner, ItemIndex, LabelLayout, Learner, minegishi
+from meta_icl.models import (
+    Architecture,
+    Attention,
+    Block,
+    Clamped,
+    ClampedLearner,
+    ItemIndex,
+    LabelLayout,
+    Learner,
+    Norm,
+    Tied,
+    Tokens,
+    minegishi,
+)
 from meta_icl.prompt import Prompt
 from meta_icl.tasks import meta_classification
 
@@ -134,6 +147,17 @@ def test_own_item_share():
     assert abs(float(c.own_item_share(pattern)) - 0.75) < 1e-6
 
 
+@pytest.mark.parametrize(("norm_at", "behind"), [("sandwich", "post_norm_mixer"), ("branch", "norm_mixer")])
+def test_copying_minds_the_norm_behind_a_mixer(norm_at, behind):
+    """The sign of all its scales turns copying into its opposite (Gemma 2, OLMo 2)."""
+    block = Block(Attention(n_heads=2, d_head=4), norm=Norm("rms"), norm_at=norm_at)
+    network = Architecture(8, embedding=Tokens(12), block=block, readout=Tied())(key=jax.random.key(0))
+    turned = eqx.tree_at(lambda n: getattr(n.blocks[0], behind).scale, network, replace_fn=lambda scale: -scale)
+    copying = c.heads_copying(network, [0])
+    assert np.abs(copying).max() > 0.05
+    np.testing.assert_allclose(c.heads_copying(turned, [0]), -copying, rtol=1e-4)
+
+
 def test_shuffled_labels():
     rng = np.random.default_rng(0)
     y = jnp.asarray(np.argsort(rng.random((500, 9)), 1)[:, :5])
@@ -147,6 +171,9 @@ def test_shuffled_labels():
         np.testing.assert_array_equal(np.sort(other[:, :4], 1), np.sort(y[:, :4], 1))
         kept = float((other[:, :4] == y[:, :4]).any(1).mean())
         assert kept == 0 if kind == "derangement" else abs(kept - 0.625) < 0.08
+    alone = Prompt(jnp.zeros((3, 2, 2)), y[:3, :2])
+    with pytest.raises(BadInput, match="n_context must be at least 2 for derangements, got 1"):
+        c.shuffled_labels(alone, "derangement", n_labels=9, key=jax.random.key(0))
 
 
 def test_ablation_equals_removing_weights():

@@ -160,3 +160,20 @@ def test_refused_of_other_families(kind, change, message):
 def test_a_vision_model_without_its_text():
     with pytest.raises(BadInput, match="text_config in the model's configuration must be an object, got None"):
         shape_of({"model_type": "gemma3"})
+
+
+def without(kind, *keys):
+    return {key: value for key, value in CONFIGS[kind].items() if key not in keys}
+
+
+def test_what_is_not_stated_is_what_the_library_takes():
+    """The defaults of Gemma2Config, Phi3Config and Qwen2Config of the library transformers; null is another word."""
+    soft = ("attn_logit_softcapping", "final_logit_softcapping")
+    shape, _ = shape_of(without("gemma2", *soft))
+    assert (shape.score_softcap, shape.logit_softcap) == (50.0, 30.0)
+    shape, _ = shape_of(without("gemma2") | dict.fromkeys(soft))
+    assert (shape.score_softcap, shape.logit_softcap) == (None, None)
+    assert set(shape_of(without("phi3", "sliding_window"))[0].windows) == {None}
+    asked = {"use_sliding_window": True, "sliding_window": 4}
+    assert set(shape_of(without("qwen2", "max_window_layers", "layer_types") | asked)[0].windows) == {None}
+    assert set(shape_of(without("qwen2", "layer_types") | asked | {"max_window_layers": 0})[0].windows) == {4}

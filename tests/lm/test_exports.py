@@ -36,6 +36,9 @@ def test_a_checkpoint_there_and_back(tmp_path):
         np.testing.assert_array_equal(again.tensors[name], array)
     with pytest.raises(BadInput, match=r"one without a model: it has a config\.json"):
         write_checkpoint(tmp_path / "model", config_of(shape), stored)
+    (tmp_path / "model" / "config.json").unlink()
+    with pytest.raises(BadInput, match=r"one without a model: it has a model\.safetensors"):
+        write_checkpoint(tmp_path / "model", config_of(shape), stored)
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"cannot write .*file"):
         write_checkpoint(tmp_path / "file", config_of(shape), stored)

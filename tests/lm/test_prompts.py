@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from meta_icl.errors import BadInput
+from meta_icl.lm.few_shot import token_behind_answers
 from meta_icl.lm.prompts import CONTROLS, TextPrompt, answer_tokens, draw_prompt, first_difference, tokenize
-from meta_icl.lm.tasks import Example, TextTask, generated
+from meta_icl.lm.tasks import Example, TextTask, generated, task_of
 from meta_icl.lm.tokenizer import Tokenizer
 from meta_icl.lm.vocabularies import vocabulary
 
@@ -157,3 +158,22 @@ def test_where_answers_part(byte_tokenizer):
     for same in ([[5, 6]], [[5, 6], [5, 6]]):
         with pytest.raises(BadInput, match="answers must be at least two, all with different tokens, got 1"):
             first_difference(same)
+
+
+class Alone(Tokenizer):
+    """Characters one by one, but a separator that stands alone as another token, as SentencePiece puts a space."""
+
+    def __init__(self):
+        pass
+
+    def numbers(self, text):
+        return [99] if text == "\n" else [ord(c) for c in text]
+
+    def spans(self, text):
+        starts = np.arange(len(text))
+        return np.array([ord(c) for c in text]), starts, starts + 1
+
+
+def test_an_answer_ends_as_it_does_in_a_prompt():
+    task = task_of("t", [{"input": w, "output": w} for w in "xyzuv"], separator="\n")
+    assert token_behind_answers(task, Alone()) == ord("\n")

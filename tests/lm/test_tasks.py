@@ -225,3 +225,17 @@ def test_options_of_generated_tasks():
 def test_an_answer_that_is_no_label():
     with pytest.raises(BadInput, match=r"answer in t must be one of \['a', 'c'\], got 'b'"):
         TextTask("t", (Example("1", "a"), Example("2", "b")), ("a", "c"))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv"])
+def test_other_breaks_than_line_feeds_belong_to_a_text(tmp_path, name):
+    """U+2028, U+0085 and form feeds, at which `str.splitlines` cuts."""
+    odd = "one\u2028two\x85three\x0cfour"
+    lines = {
+        "a.jsonl": "".join(json.dumps({"input": odd, "output": w}, ensure_ascii=False) + "\n" for w in "xyz"),
+        "a.csv": "input,output\n" + "".join(f"{odd},{w}\n" for w in "xyz"),
+        "a.tsv": "input\toutput\n" + "".join(f"{odd}\t{w}\n" for w in "xyz"),
+    }
+    (tmp_path / name).write_text(lines[name], "utf-8")
+    task = read_task(tmp_path / name)
+    assert len(task.examples) == 3 and all(odd in example.question for example in task.examples)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_icl.plotting import Grid, Lines, Series, Slider, draw, over_seeds, told, tree
-from meta_icl.plotting.axes import GAP, log_ticks, named_ends, room_for, shared_range, staggered
+from meta_icl.plotting.axes import GAP, log_ticks, named_ends, on_one_scale, room_for, shared_range, staggered
 
 
 def lines(ends, x=(0.0, 1.0), **options):
@@ -119,3 +119,16 @@ def test_names_of_intervals_stand_upright_where_they_fit(start, end, log, fits):
     """Seven letters take a fifth of an axis, which goes from 0 to 100, or from 1 to 100 by its logarithm."""
     assert room_for("phase 1", start, end, (0.0, 2.0) if log else (0.0, 100.0), log) == fits
     assert not room_for("phase 1", start, end, None, log)
+
+
+def test_charts_side_by_side_have_one_scale():
+    """A run whose values reach below zero takes the logarithm from the other's axis, too."""
+    x = np.arange(3.0)
+    charts = [
+        Lines("a", "x", "y", [Series("one", x, np.array(values))], log_y=log)
+        for values, log in (([1.0, 10.0, 100.0], True), ([50.0, 5.0, -1.0], False))
+    ]
+    assert [chart.log_y for chart in on_one_scale(charts)] == [False, False]
+    low, high = shared_range(on_one_scale(charts), "y")
+    assert low < -1 and high > 100
+    assert [chart.log_y for chart in on_one_scale(charts[:1])] == [True]

@@ -57,9 +57,10 @@ class Keys:
         value = self.get(key)
         return positive(default if value is None else value, self._name(key))
 
-    def optional(self, key: str) -> float | None:
-        """A positive number or nothing."""
-        return None if self.get(key) is None else self.number(key, 1.0)
+    def optional(self, key: str, default: float | None = None) -> float | None:
+        """A positive number or, where it is null, nothing; the default where it is absent."""
+        value = self.get(key, default)
+        return None if value is None else positive(value, self._name(key))
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""

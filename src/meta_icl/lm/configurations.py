@@ -33,6 +33,7 @@ class Family:
     rope_base: float | None = 10_000.0  # None: learned positions
     rotary_fraction: float | None = None  # None: heads turn as a whole
     windows: str = "none"
+    window: int | None = 4096  # where the configuration states none
     gemma: bool = False
     keys: Mapping[str, str] = field(default_factory=dict)  # own names of the common keys
 
@@ -74,9 +75,9 @@ FAMILIES = {
     ),
     "smollm3": Family(
         qkv_bias="attention_bias", o_bias="attention_bias", feedforward_bias="mlp_bias", tied=True, rope_base=2e6,
-        windows="without rotary",
+        windows="without rotary", window=None,
     ),
-    "phi3": Family(eps=("rms_norm_eps", 1e-5), rotary_fraction=1.0, windows="all"),
+    "phi3": Family(eps=("rms_norm_eps", 1e-5), rotary_fraction=1.0, windows="all", window=None),
 }  # fmt: skip
 BIAS_DEFAULTS = {"gpt_neox": True}  # of attention_bias; false elsewhere
 GEMMA3_LOCAL_BASE = 10_000.0
@@ -129,6 +130,7 @@ def _shape(kind: str, family: Family, keys: Keys) -> Shape:
         require(keys.flag(option, wanted) is wanted, option, not wanted, str(wanted).lower())
     rotary = _rotary(kind, family, keys, n_layers, d_head)
     scale = keys.number("query_pre_attn_scalar", 256.0) if family.gemma else d_head
+    soft = (50.0, 30.0) if kind == "gemma2" else (None, None)  # what the library takes where nothing is stated
     return Shape(
         family=kind,
         n_layers=n_layers,
@@ -150,8 +152,8 @@ def _shape(kind: str, family: Family, keys: Keys) -> Shape:
         tied=keys.flag("tie_word_embeddings", family.tied),
         embedding_scale=d_model**0.5 if family.gemma else 1.0,
         score_scale=scale**-0.5,
-        score_softcap=keys.optional("attn_logit_softcapping") if family.gemma else None,
-        logit_softcap=keys.optional("final_logit_softcapping") if family.gemma else None,
+        score_softcap=keys.optional("attn_logit_softcapping", soft[0]) if family.gemma else None,
+        logit_softcap=keys.optional("final_logit_softcapping", soft[1]) if family.gemma else None,
         learned_positions=family.rope_base is None,
         rotary=rotary,
         windows=_windows(family, keys, n_layers, rotary),
@@ -224,8 +226,8 @@ def _windows(family: Family, keys: Keys, n: int, rotary: tuple[Rotary | None, ..
     if family.windows == "none":
         require(keys.get("sliding_window") is None, "sliding_window", keys.get("sliding_window"), "null")
         return (None,) * n
-    late = keys.size("max_window_layers", 28) if keys.get("max_window_layers") else 0
-    width = keys.get("sliding_window", 4096 if family.windows != "without rotary" else None)
+    late = 0 if keys.get("max_window_layers", 28) == 0 else keys.size("max_window_layers", 28)
+    width = keys.get("sliding_window", family.window)
     used = keys.flag("use_sliding_window", family.windows not in ("late", "without rotary"))
     kinds = _layer_types(keys, n)
     if width is None or not used:

@@ -37,6 +37,7 @@ class Corpus:
     tokens: Integer[np.ndarray, " n"]
     tokenizer: Tokenizer
     name: str
+    digest: str  # of the texts and the number of tokens
 
     @property
     def training(self) -> Integer[np.ndarray, " n"]:
@@ -93,17 +94,18 @@ def documents(folder: str | Path | None, most_bytes: int = MOST_BYTES) -> Iterat
             text = path.read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError):
             continue
-        total += len(text.encode())
-        if total > most_bytes:
-            return
+        left, total = most_bytes - total, total + len(text.encode())
+        text = text.encode()[:left].decode(errors="ignore") if total > most_bytes else text
         if text.strip():
             yield text
+        if total >= most_bytes:
+            return
 
 
 def corpus(folder: str | Path | None = None, *, n_tokens: int = 2048, most_bytes: int = MOST_BYTES) -> Corpus:
     """The tokens of a folder, or of Python's library, with a tokenizer of `n_tokens` tokens; made once and then kept.
 
-    Raises `BadInput` for a folder without text, or more tokens than its text has pairs for.
+    There are fewer tokens where a text has no more pairs. Raises `BadInput` for a folder without text.
     """
     require(300 <= n_tokens <= 65_536, "n_tokens", n_tokens, "from 300 to 65536")
     texts = list(documents(folder, most_bytes))
@@ -112,7 +114,8 @@ def corpus(folder: str | Path | None = None, *, n_tokens: int = 2048, most_bytes
     digest = hashlib.sha256(str(n_tokens).encode())
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
-    place = cache_folder() / "corpora" / digest.hexdigest()[:24]
+    named = digest.hexdigest()[:24]
+    place = cache_folder() / "corpora" / named
     if not (place / "tokens.npy").is_file():
         tokenizer = learned_pairs(texts, n_tokens)
         write_bytes(place / "tokenizer.json", json.dumps(json.loads(tokenizer.library.to_str())).encode())
@@ -123,7 +126,7 @@ def corpus(folder: str | Path | None = None, *, n_tokens: int = 2048, most_bytes
         np.save(buffer, flat, allow_pickle=False)
         write_bytes(place / "tokens.npy", buffer.getvalue())  # last, so that what is there is whole
     tokens = np.load(place / "tokens.npy", mmap_mode="r", allow_pickle=False)
-    return Corpus(tokens, read_tokenizer(place), str(folder or "sources of Python's library"))
+    return Corpus(tokens, read_tokenizer(place), str(folder or "sources of Python's library"), named)
 
 
 def learned_pairs(texts: list[str], n_tokens: int) -> Tokenizer:

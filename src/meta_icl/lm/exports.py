@@ -9,11 +9,12 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from meta_icl.errors import BadInput, require
+from meta_icl.errors import BadInput, first_line, require
 from meta_icl.lm.configurations import ACTIVATIONS, FAMILIES, GEMMA3_LOCAL_BASE
-from meta_icl.lm.files import SINGLE, read_checkpoint
+from meta_icl.lm.files import INDEX, SINGLE, read_checkpoint
 from meta_icl.lm.packages import located
 from meta_icl.lm.shapes import Shape
 from meta_icl.lm.tokenizer import Tokenizer, read_tokenizer
@@ -37,7 +38,8 @@ def write_checkpoint(
     already, or that cannot be written.
     """
     folder = Path(folder)
-    require(not (folder / "config.json").exists(), "folder", str(folder), "one without a model: it has a config.json")
+    there = next((name for name in ("config.json", SINGLE, INDEX, "tokenizer.json") if (folder / name).exists()), None)
+    require(there is None, "folder", str(folder), f"one without a model: it has a {there}")
     arrays = {name: np.ascontiguousarray(tensors[name]) for name in tensors}
     kinds = [np.dtype(kind) for kind in KINDS if any(array.dtype == kind for array in arrays.values())]
     require(bool(kinds), "types of the tensors", [str(a.dtype) for a in arrays.values()][:3], "floating point")
@@ -50,10 +52,13 @@ def write_checkpoint(
         os.close(handle)
         save_file(arrays, temporary, metadata={"format": "pt"})
         os.chmod(temporary, 0o644)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, folder / SINGLE)
-    except BaseException:
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"cannot write {folder}: {first_line(error)}") from None
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
     fsync_folder(folder)
     if tokenizer is not None:
         write_json(folder / "tokenizer.json", json.loads(tokenizer.library.to_str()))

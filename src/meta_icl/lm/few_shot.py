@@ -118,9 +118,7 @@ def few_shot(
     asked: list[Asked] = []
     keys: dict[str, list[list[tuple[list[int], int]]]] = {}  # per control, prompt, shots: answers asked, which is right
     empty: dict[str, list[list[list[int]]]] = {}  # the same of answers to the question without content
-    ends = tokenizer.numbers(task.separator)
-    require(len(ends) > 0, "separator", task.separator, "a text of which the tokenizer makes at least one token")
-    end = ends[0]
+    end = token_behind_answers(task, tokenizer, seed)
     most = 0
     for control in controls:
         choose("control", control, CONTROLS)
@@ -169,6 +167,18 @@ def few_shot(
         exact[control] = told.greedy[at[..., -1]].astype(float)
     free = {control: told.scores[np.array(rows)] for control, rows in empty.items()} if content_free else {}
     return FewShot(task, shots, scores, targets, exact, opening, most, passes[0], free)
+
+
+def token_behind_answers(task: TextTask, tokenizer: Tokenizer, seed: int = 0) -> int:
+    """The token with which the separator begins behind an answer; by itself it may be cut otherwise.
+
+    Raises `BadInput` where the tokenizer makes none of it.
+    """
+    prompt = draw_prompt(task, 1, rng=np.random.default_rng((seed, 0)))
+    cut = tokenize(prompt, tokenizer, separator=task.separator, answered=True)
+    ends = [int(cut.tokens[segment.start]) for segment in cut.of("separator") if segment.stop > segment.start]
+    require(len(ends) > 0, "separator", task.separator, "a text of which the tokenizer makes at least one token")
+    return ends[0]
 
 
 def _told_apart(rows: Sequence[Sequence[int]], end: int) -> list[tuple[int, ...]]:

@@ -18,7 +18,8 @@ from jaxtyping import Array, Int
 
 from meta_icl.analysis.circuits import prefix_matching, previous_token
 from meta_icl.errors import choose, require
-from meta_icl.lm.corpora import TextWindows, corpus
+from meta_icl.lm.corpora import TextWindows
+from meta_icl.lm.corpora import corpus as made_corpus
 from meta_icl.lm.loaded import LanguageModel
 from meta_icl.lm.networks import exported
 from meta_icl.lm.texts import repeated_tokens
@@ -83,13 +84,15 @@ class OnText(eqx.Module):
 
 def pretrain(
     part: Any, *, shape: str, text: str | None, n_tokens: int, length: int, width: int, heads: int, steps: int,
-    batch: int, rate: float, seed: int, records: int,
+    batch: int, rate: float, seed: int, records: int, corpus: str | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Train one small model; what was recorded, by step, and its checkpoint as arrays "tensors/..." and "config".
 
     `losses` "records t-1" are of held-out text by place, `prefix` and `previous` "records layers heads".
     """
-    source = corpus(text or None, n_tokens=n_tokens)
+    source = made_corpus(text or None, n_tokens=n_tokens)
+    same = corpus in (None, source.digest)
+    require(same, "text", text or "the library of Python", "what it was when this training was asked for")
     architecture = architecture_named(shape, source.tokenizer.n_tokens, length, width, heads)
     period = min(50, (length - 1) // 2)
     drawn = LanguageModel(eqx.filter_eval_shape(architecture, key=jax.random.key(0)), source.tokenizer,

@@ -1,6 +1,7 @@
 """Few-shot tasks from files: JSON lists of pairs, JSON lines, CSV and TSV, and two published forms of lines."""
 
 import csv
+import io
 import json
 import re
 from dataclasses import replace
@@ -63,7 +64,8 @@ def _rows(path: Path) -> tuple[Rows, Template]:
         if {"sentence", "label"} <= set(rows[0] if rows else ()):
             return [row | {"label": SENTIMENTS.get(row["label"], row["label"])} for row in rows], SENTIMENT
         return rows, Template(PLAIN)
-    lines = [line for line in text.splitlines() if line.strip()]
+    # Cut at line feeds alone: a text may hold other breaks, as U+2028.
+    lines = [line for line in text.split("\n") if line.strip()]
     for pattern, names, template in ((STSA, SENTIMENTS, SENTIMENT), (TREC, TYPES, QUESTION)):
         found = [pattern.fullmatch(line.rstrip()) for line in lines]
         if lines and all(found):
@@ -75,7 +77,7 @@ def _rows(path: Path) -> tuple[Rows, Template]:
 def _json(path: Path, text: str) -> Rows:
     try:
         if path.suffix.lower() == ".jsonl":
-            values = [json.loads(line) for line in text.splitlines() if line.strip()]
+            values = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
             values = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -100,7 +102,7 @@ def _text(value: str | float) -> str:
 def _table(path: Path, text: str, delimiter: str) -> Rows:
     """Rows by the names of the header. TSV has no quotes, as GLUE's files."""
     quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-    lines = text.splitlines(keepends=True)  # with line breaks kept, a quoted field may have several lines
+    lines = io.StringIO(text, newline="")  # with line breaks kept, a quoted field may have several lines
     try:
         header, *rows = [row for row in csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True) if row]
     except ValueError:

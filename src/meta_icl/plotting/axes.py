@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,12 @@ def smallest_positive(chart: Lines) -> float:
     values = np.concatenate([*parts, np.zeros(1)])
     positive = values[np.isfinite(values) & (values > 0)]
     return float(positive.min()) if positive.size else 1.0
+
+
+def on_one_scale(charts: Sequence[Lines]) -> list[Lines]:
+    """The charts with logarithmic axes only where all of them have one: what shares a range shares its scale."""
+    log_x, log_y = all(chart.log_x for chart in charts), all(chart.log_y for chart in charts)
+    return [replace(chart, log_x=log_x, log_y=log_y) for chart in charts]
 
 
 def shared_range(charts: Sequence[Lines], axis: Literal["x", "y"]) -> Range | None:

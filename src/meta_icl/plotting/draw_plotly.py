@@ -27,6 +27,7 @@ from meta_icl.plotting.axes import (
     counted,
     log_ticks,
     named_ends,
+    on_one_scale,
     read_with_two_decimals,
     room_for,
     shared_names,
@@ -316,7 +317,7 @@ def trees_on_common_axes(charts: Sequence[Chart]) -> list[Node]:
     The frames of a slider, or one figure of several runs. Charts of different kinds or sizes keep their own axes.
     """
     if all(isinstance(chart, Lines) for chart in charts):
-        lines = [chart for chart in charts if isinstance(chart, Lines)]
+        lines = on_one_scale([chart for chart in charts if isinstance(chart, Lines)])
         x_range, y_range = shared_range(lines, "x"), shared_range(lines, "y")
         return [_lines(chart, x_range, y_range) for chart in lines]
     if all(isinstance(chart, Bars) for chart in charts):

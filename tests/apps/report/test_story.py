@@ -269,12 +269,13 @@ def test_the_scheme_is_kept_where_files_may_remember(memory, scheme):
 def test_a_training_tells_its_loss_over_seeds():
     config = {"seeds": 3, "steps": 20, "objective": "half_mse", "model": {"name": "Net"}, "task": {"name": "Lines"}}
     curves = {
+        "rate = 9": (np.array([10, 20]), np.full((2, 3), np.nan)),  # what has diverged is never the best
         "noise = 0": (np.array([10, 20]), np.array([[1.0, 2.0, 3.0], [0.1, 0.3, 0.2]])),
         "noise = 1": (np.array([10, 20]), np.full((2, 3), 5.0)),
     }
     content = of_training(config, curves, [{"point": "noise = 0", "final_loss": 0.2}])
     figure = content["figures"]["loss"]
-    assert [s.name for s in figure.series] == list(curves) and figure.series[0].low.tolist() == [1.0, 0.1]
+    assert [s.name for s in figure.series] == list(curves) and figure.series[1].low.tolist() == [1.0, 0.1]
     assert content["story"].answer == (
         "After 20 steps the loss is 0.2 [0.1, 0.3] over 3 seeds at noise = 0; it began at 2."
     )

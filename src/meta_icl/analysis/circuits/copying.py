@@ -27,7 +27,7 @@ def eigenvalue_copying(
 
 
 def heads_copying(network: Any, layers: Sequence[int] | np.ndarray) -> Float[np.ndarray, "layers heads"]:
-    """`eigenvalue_copying` of every head of some layers of attention, in float64; scales of norms are folded in."""
+    """`eigenvalue_copying` of every head of some layers of attention; scales of norms are folded in."""
     embed = np.asarray(network.embedding.table, np.float64)
     unembed = embed.T if not hasattr(network.readout, "map") else np.asarray(network.readout.map.weight, np.float64)
     if network.final_norm is not None:
@@ -42,6 +42,9 @@ def heads_copying(network: Any, layers: Sequence[int] | np.ndarray) -> Float[np.
         scale = np.ones(v.shape[1]) if norm is None else np.asarray(norm.scale, np.float64)
         w_o = block.mixer.w_o
         writes = np.eye(d).reshape(heads, k, d) if w_o is None else np.asarray(w_o, np.float64)
+        behind = {"sandwich": block.post_norm_mixer, "branch": block.norm_mixer}.get(block.config.norm_at)
+        if behind is not None:
+            writes = writes * np.asarray(behind.scale, np.float64)
         scores.append(copying_score(jnp.asarray(writes @ through @ (scale[None, :, None] * v))))
     return np.stack(scores)
 

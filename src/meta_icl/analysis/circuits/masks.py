@@ -84,5 +84,6 @@ def shuffled_labels(prompts: Prompt, kind: str, *, n_labels: int, key: Key[Array
 def _orders(n: int, deranged: bool) -> Int[np.ndarray, "m n"]:
     """All permutations of n places, or those without a fixed place."""
     require(n <= 8, "n_context", n, "at most 8 for permutations of all labels")
+    require(n >= 2 or not deranged, "n_context", n, "at least 2 for derangements")
     rows = np.array(list(itertools.permutations(range(n))))
     return rows[(rows != np.arange(n)).all(1)] if deranged else rows

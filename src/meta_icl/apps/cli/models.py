@@ -153,6 +153,7 @@ def _train(options: Options) -> None:
     arguments: dict[str, Any] = {
         "shape": options.what,
         "text": "" if options.text is None else str(options.text.resolve()),
+        "corpus": source.digest,
         **{name: getattr(options, name)
            for name in ("n_tokens", "length", "width", "heads", "steps", "batch", "rate", "seed")},
         "records": 50,

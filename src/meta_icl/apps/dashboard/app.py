@@ -21,7 +21,7 @@ from meta_icl.apps.dashboard.folder import RunsFolder
 from meta_icl.apps.dashboard.playground import Playground
 from meta_icl.apps.dashboard.runs import RunsView
 from meta_icl.apps.dashboard.subjects import offered
-from meta_icl.errors import BadInput
+from meta_icl.errors import BadInput, require
 from meta_icl.plotting.theme import COLOURS
 from meta_icl.runs.interrupts import handled
 
@@ -100,8 +100,9 @@ def serve(
     "HOST:PORT" each. Everything that a page loads comes from here.
     """
     offered(RunsFolder(settings.root), settings.subjects)  # what was named must be there before anything is served
+    require(":" not in address, "--address", address, "an IPv4 address or the name of a machine")
     try:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        with socket.socket(socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
             port = probe.getsockname()[1]

@@ -30,7 +30,8 @@ def of_training(
         caption=f"Mean over the batches between two records; {several}"
         + (" with the range over them as a band." if seeds > 1 else "."),
     )
-    best = min(curves, key=lambda name: float(np.median(curves[name][1][-1])))
+    ends = {name: float(np.median(losses[-1])) for name, (_, losses) in curves.items()}
+    best = min(ends, key=lambda name: ends[name] if np.isfinite(ends[name]) else np.inf)
     steps, losses = curves[best]
     first, last = float(np.median(losses[0])), np.asarray(losses[-1], float)
     spread = f" [{last.min():.4g}, {last.max():.4g}] over {seeds} seeds" if seeds > 1 else ""
