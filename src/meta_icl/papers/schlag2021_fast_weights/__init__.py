@@ -15,8 +15,8 @@ on automata or after long training is marked undecided with what it would cost. 
 stuck: whose loss is below 0.9 of that of predicting zero (F-2, F-4), below that of one gradient step (F-3), below half
 of that of a guess among the values in the context (Q, M). Two settings were changed after a kept run had shown them too
 coarse: 15,000 steps for F, where 5,000 had left one more seed of Mesa at an error of .2, and for L the rate 3e-3 beside
-1e-2, at which attention had hardly begun to learn. The guard of Q-2, a loss no worse than that of a guess, was added when
-its run had shown attention above it.
+1e-2, at which attention had hardly begun to learn. The guard of Q-2, a loss no worse than that of a guess, was added
+when its run had shown attention above it.
 
 Command: `meta-icl reproduce schlag2021`. Times on two CPU cores: see `TIMES`.
 """
