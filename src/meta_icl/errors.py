@@ -5,7 +5,7 @@ and exits with status 2, without a traceback.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,14 +26,18 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def fitting(what: str) -> Iterator[None]:
-    """Tell what arrays of another shape than expected raise as one `BadInput`, "WHAT: ..", behind which it stands."""
+def fitting(what: str | Callable[[], str]) -> Iterator[None]:
+    """Tell what arrays of another shape than expected raise as one `BadInput`, "WHAT: ..", behind which it stands.
+
+    `what` may be a function, which is asked only then.
+    """
     try:
         yield
     except BadInput:
         raise
     except (TypeError, ValueError, IndexError, AttributeError, AssertionError) as error:
-        raise BadInput(f"{what}: {' '.join(str(error).split())}") from error
+        told = what if isinstance(what, str) else what()
+        raise BadInput(f"{told}: {' '.join(str(error).split())}") from error
 
 
 def choose(kind: str, name: str, known: Iterable[str]) -> str:

@@ -94,7 +94,7 @@ def points_of(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
     alike = [label(point) for point in points]
     if len(set(alike)) < len(alike):
         same = next(told for told in alike if alike.count(told) > 1)
-        raise BadInput(f"sweep: several points are told as {same!r}; values must differ in their first six digits")
+        raise BadInput(f"sweep: several points are told as {same!r}; values must differ")
     return tuple(points)
 
 

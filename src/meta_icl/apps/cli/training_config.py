@@ -205,7 +205,7 @@ def check_one(config: Mapping[str, Any]) -> None:
     task = replicas[0].task
     objective = objective_of(config, task)
     names = " and ".join(config[part]["name"] for part in ("model", "layout", "task") if config[part])
-    with fitting(f"{names} do not fit together{width(model, task)}"):
+    with fitting(lambda: f"{names} do not fit together{width(model, task)}"):
         jax.eval_shape(lambda key: model(key=key)(task.sample(key=key)), key)
         jax.eval_shape(lambda key: objective(model(key=key), task, config["batch"], key), key)
 
@@ -222,7 +222,7 @@ def width(model: Any, task: Any) -> str:
         tokens = jax.eval_shape(lambda key: model.layout.encode(task.sample(key=key)), jax.random.key(0))
     except (AttributeError, TypeError, ValueError):  # it is the layout that does not fit the task
         return ""
-    return f" (a token has {tokens.shape[-1]} channels)"
+    return f" (a token has {tokens.shape[-1]} channels)" if hasattr(tokens, "shape") else ""
 
 
 def check_again(module: Any) -> None:

@@ -7,7 +7,7 @@ from meta_icl.algorithms import hebbian_error
 from meta_icl.plotting import Bars, Chart, Lines, Series, deciding, over_seeds
 from meta_icl.runs import Run, drawn
 
-from .experiments import CG_STEPS, RECALL, RULES, SINGLE, STYLES
+from .experiments import CG_STEPS, RECALL, RULES, SINGLE, STYLES, swept
 
 WORDS = {
     "deltanet": "DeltaNet",
@@ -32,7 +32,8 @@ def words(name: str) -> str:
 def figures(run: Run) -> dict[str, Chart]:
     """Single layers and their closed forms, recall, conjugate gradient, styles by length."""
     makers = {"rules": rules_figure, "recall": recall_figure, "styles": styles_figure, "cg": steps_figure}
-    decides = {"rules": "F-2 F-3 F-4", "recall": "Q-1 Q-3", "cg": "M-1", "styles": "L-1 L-2"}
+    makers |= {"widths": widths_figure} if run.load_arrays("sizes")["widths"].size else {}
+    decides = {"rules": "F-2 F-3 F-4", "recall": "Q-1 Q-3", "cg": "M-1", "styles": "L-1 L-2", "widths": "Q-2"}
     return deciding(drawn(run, makers, decides), decides)
 
 
@@ -54,6 +55,16 @@ def recall_figure(run: Run) -> Chart:
     scores = np.stack([run.part_arrays(name)["score/1x"] for name in names])
     low, high = scores.min(axis=1), scores.max(axis=1)
     return Bars("Associative recall", "", "accuracy", told, np.median(scores, axis=1), low, high)
+
+
+def widths_figure(run: Run) -> Chart:
+    sizes, curves = run.load_arrays("sizes"), []
+    for (name, (recall, _)), style in zip(swept(run).items(), ("line", "dashed"), strict=True):
+        curves += [
+            Series(f"{words(name)}, width {width}", sizes["lengths"] // 8, row, style=style)
+            for width, row in zip(sizes["widths"], recall, strict=True)
+        ]
+    return Lines("Recall by width", "pairs", "accuracy", tuple(curves), log_x=True)
 
 
 def styles_figure(run: Run) -> Chart:
