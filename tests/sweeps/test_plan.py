@@ -90,7 +90,7 @@ def test_random_ranges():
         ({"grid": {"task": {"d": []}}}, r"sweep.grid task.d must be a list of values, got \[\]"),
         ({"grid": {"task": {"d": 3}}}, "sweep.grid task.d must be a list"),
         ({"grid": {"task": {"d": [1, 1]}}}, "different values"),
-        ({"grid": {"task": {"noise": [0.1, 0.1]}}}, "told as 'task.noise = 0.1'"),
+        ({"grid": {"task": {"noise": [0.1, 0.1]}}}, "different values"),
         ({"grid": {"task": {"noise": [math.nan]}}}, "finite, got nan"),
         ({"grid": [1]}, r"\[sweep.grid\] must be a table"),
         ({"grid": {"d": [*range(101)], "e": [*range(100)]}}, "10,000 at most, got 10100"),
