@@ -18,7 +18,7 @@ from meta_icl.algorithms import GradientDescent, best_rate
 from meta_icl.errors import BadInput
 from meta_icl.evaluation import loss_on, mean_loss
 from meta_icl.models import Learner, von_oswald
-from meta_icl.prompt import Ensemble, Prompt, answer_batch
+from meta_icl.prompt import Ensemble, Prompt
 from meta_icl.tasks import LinearRegression, Uniform
 from meta_icl.training import Optimiser, from_arrays, half_mse, record_steps, to_arrays, train
 
@@ -262,31 +262,6 @@ def test_records_may_lie_otherwise_when_a_training_goes_on(monkeypatch):
     np.testing.assert_allclose(resumed.history["loss"][1:], undisturbed.history["loss"][1:], rtol=1e-6)
 
 
-class Held(eqx.Module):
-    """Two numbers, of which one says itself that it is not trained."""
-
-    free: jax.Array
-    fixed: jax.Array
-
-    def untrained_leaves(self):
-        return [self.fixed]
-
-    def __call__(self, prompt):
-        return (self.free + self.fixed) * prompt.query.x[:1]
-
-
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_what_holds_itself_is_not_moved_by_weight_decay(name):
-    optimiser = Optimiser(name, learning_rate=0.1, weight_decay=0.5)
-    trained = train(TASK, Held(jnp.ones(()), jnp.ones(())), steps=3, key=0, batch=4, optimiser=optimiser)
-    assert float(trained[0].fixed) == 1.0 and float(trained[0].free) != 1.0
-
-
-def test_a_model_without_weights_is_told():
-    with pytest.raises(BadInput, match="model must be one with weights to train"):
-        train(TASK, lambda *, key: lambda prompt: prompt.query.x[:1], steps=3, key=0, batch=4)
-
-
 def test_swept_values_are_those_of_separate_trainings():
     swept = quick(sweep={"task.noise": (0.0, 0.5), "optimiser.learning_rate": (1e-3, 1e-2)}, arrangement="vmap")
     assert [dict(r) for r in swept.replicas][2] == {"seed": 0, "task.noise": 0.5, "optimiser.learning_rate": 1e-3}
@@ -296,34 +271,6 @@ def test_swept_values_are_those_of_separate_trainings():
     )
     for grid, single in zip(leaves(swept), leaves(alone), strict=True):
         np.testing.assert_allclose(grid[3], single[0], rtol=1e-4, atol=1e-6)
-
-
-def test_frozen_leaves_stay():
-    trained = quick(freeze=lambda m: [m.network.blocks[0].mixer.w_q], optimiser=Optimiser(weight_decay=0.0))
-    first = quick(steps=0)[0]
-    np.testing.assert_array_equal(trained[0].network.blocks[0].mixer.w_q, first.network.blocks[0].mixer.w_q)
-    assert not np.array_equal(trained[0].network.blocks[0].mixer.w_k, first.network.blocks[0].mixer.w_k)
-
-
-class Shuffled(eqx.Module):
-    """Reads its context in an order of its own, which is drawn but not trained."""
-
-    order: jax.Array
-    inner: eqx.Module
-
-    def __call__(self, prompt: Prompt):
-        rows = jnp.append(self.order, len(prompt.x) - 1)
-        return self.inner(Prompt(prompt.x[rows], prompt.y[rows]))
-
-
-def test_arrays_that_are_not_trained_are_drawn_once():
-    def model(*, key):
-        return Shuffled(jax.random.permutation(key, TASK.n_context), MODEL(key=key))
-
-    trained = train(TASK, model, steps=0, key=jax.random.key(0), batch=8, seeds=2)
-    for member in (trained[0], trained[1]):
-        np.testing.assert_array_equal(member.order, jax.random.permutation(jax.random.key(0), TASK.n_context))
-    assert answer_batch(trained, TASK.sample_batch(8, key=jax.random.key(1))).shape == (2, 8, 1)
 
 
 def test_a_world_per_seed():
