@@ -6,9 +6,10 @@ persistent tokens; hybrids with attention are better still.
 
 Setting. The paper trains language models of 170M to 760M parameters and gives neither widths, depths, chunk sizes,
 initialisations nor code. Here everything is a synthetic task of recall at small width, so targets are orders, never
-numbers; in `full` every variant has its own learning rate; what the paper leaves open is listed in
-`models.mixers.titans_rule`. Losses are compared of seeds that have begun to recall (below half of the loss of a guess
-among the values in the context), longer needles of those that find 9 of 10 at the length of training.
+numbers; in `full` every variant has its own learning rate, but on far needles, where larger ones than 1e-3 diverge;
+what the paper leaves open is listed in `models.mixers.titans_rule`. Losses are compared of seeds that have begun to
+recall (below half of the loss of a guess among the values in the context), longer needles of those that find 9 of 10 at
+the length of training.
 
 The published tables contradict each other, and this bears on T-2, T-4 and T-5: accuracies of the ablation are those of
 the 400M models, but its perplexities (27.01 for the LMM) belong to none of them; at 400M the LMM (25.03) is better than
