@@ -15,13 +15,13 @@ class Config:
     n_final: int = 100_000  # for the final losses: 10,000 prompts leave an error of 1.5 %
     n_rollout: int = 10_000
     contexts: tuple[int, ...] = (2, 10, 20, 50, 100)
-    steps: int = 5_000
+    steps: int = 3_000
     batch: int = 512
     wide: tuple[int, ...] = (10, 50)  # contexts at D = 10, for the roll-outs and the rate sweep
     wide_steps: int = 1_600
     wide_batch: int = 2_048
     stacks: tuple[tuple[str, int, int], ...] = ()
-    stack_steps: int = 5_000  # per layer
+    stack_steps: int = 3_000  # per layer
     stack_batch: int = 256
     softmax_steps: int = 5_000
     softmax_batch: int = 64
