@@ -78,10 +78,13 @@ def describe(options: Options) -> dict[str, Any]:
     for field in ("task_name", "model_name"):
         if not getattr(options, field):
             raise BadInput("train needs a task and a model, such as: linear_regression von_oswald (see --help)")
-    for field in ("seeds", "batch"):
+    for field in ("seeds", "batch", "steps"):
         require(getattr(options, field) >= 1, f"--{field}", getattr(options, field), "a positive integer")
-    require(options.steps >= 0, "--steps", options.steps, "zero or more")
     require(options.record is None or options.record >= 1, "--record", options.record, "a positive integer")
+    known = {"task": catalogue.tasks_alone(), "model": catalogue.model_classes()}
+    for kind, name in zip(known, (options.task_name, options.model_name), strict=True):
+        if not catalogue.own.place(name):  # misspelt names are told before fields that are missing
+            spec.find(kind, name, known[kind])
     task = described_task(options.task_name, options.task)
     model = described_model(options.model_name, options.model)
     optimiser = described_optimiser([f"learning_rate={options.learning_rate}", *options.optimiser])
