@@ -35,7 +35,8 @@ FINDING = (
     "forgetting, momentum and convolution each lower the loss (T-2), and the delta rule overwrites where sums cannot "
     "(F-5); of needles four times as long as those of training Mamba-2 and DeltaNet find all, the LMM .50, .97 and .65 "
     "by seed (not T-3); of twice as many pairs two layers of memory recall all, one layer hardly any, and three layers "
-    "a little less than two, so that deeper is not better (not T-1); hybrids take an hour more of `full` (open: T-4)"
+    "a little less than two, so that deeper is not better (not T-1); hybrids with attention find no more of far "
+    "needles than the LMM (not T-4)"
 )
 TIMES = {"smoke": "2 min", "small": "~20 CPU-min", "full": "~3 CPU-hours", "paper": "hours (GPU)"}
 IDS = (*(f"T-{i}" for i in range(1, 9)), "F-1", "F-5")

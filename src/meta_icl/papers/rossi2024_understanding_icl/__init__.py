@@ -40,8 +40,8 @@ FINDING = (
 TIMES = {
     "demo": "1 min",
     "smoke": "2 min",
-    "small": "~55 CPU-min",
-    "full": "~50 CPU-min",
+    "small": "~11 CPU-min",
+    "full": "~40 CPU-min",
     "paper": "hours (GPU)",
 }
 IDS = tuple(f"R-{i}" for i in range(1, 13))
