@@ -8,7 +8,7 @@ import pytest
 
 from meta_icl.errors import BadInput
 from meta_icl.models import garg
-from meta_icl.training import Optimiser
+from meta_icl.training import Optimiser, rising_and_falling
 from meta_icl.training.replicas import with_field
 
 
@@ -79,3 +79,13 @@ def test_the_rate_falls_as_the_inverse_square_root():
     np.testing.assert_allclose(found, [1.5, 3.0, 3.0, 3.0, 2.0, 1.5, 0.3], rtol=1e-6)
     with pytest.raises(BadInput, match="warmup_steps"):
         Optimiser(schedule="inverse_sqrt")
+
+
+@pytest.mark.parametrize(("steps", "share", "highest"), [(10, 0.5, 4), (100, 0.05, 4), (2, 0.5, 0), (7, 0.5, 2)])
+def test_a_rate_that_rises_and_falls(steps, share, highest):
+    """A triangle from a first step above zero to zero after the last."""
+    rates = [float(Optimiser(**rising_and_falling(steps, share)).rate(i)) / 1e-3 for i in range(steps + 1)]
+    assert int(np.argmax(rates)) == highest and rates[highest] == pytest.approx(1)
+    assert rates[steps] == 0 < min(rates[:steps])
+    for straight in (rates[: highest + 1], rates[highest + 1 :]):
+        assert np.ptp(np.diff(straight)) < 1e-6 if len(straight) > 2 else True

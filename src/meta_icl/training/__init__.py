@@ -12,7 +12,7 @@ from meta_icl.training.objectives import (
     labelled_cross_entropy,
     next_token_cross_entropy,
 )
-from meta_icl.training.optimisers import Optimiser
+from meta_icl.training.optimisers import Optimiser, rising_and_falling
 from meta_icl.training.population import (
     ContextSet,
     FiniteSet,
@@ -58,6 +58,7 @@ __all__ = [
     "next_token_cross_entropy",
     "population_objective",
     "record_steps",
+    "rising_and_falling",
     "to_arrays",
     "train",
 ]

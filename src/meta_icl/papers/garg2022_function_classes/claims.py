@@ -264,7 +264,7 @@ def bayes_claim(trained: Mapping[str, tuple[Training, dict[str, np.ndarray]]]) -
         for t, a in trained.values()
         if t.noise
     ]
-    statement = "A tiny decoder on noisy linear functions (d = 5) comes within 1.3 of the Bayes error at 2d examples"
+    statement = "A decoder on noisy linear functions (d = 5) comes within 1.3 of the Bayes error at 2d examples"
     return claim("T-1", statement, "this laboratory", checks, "this preset trains no network on noisy labels")
 
 

@@ -42,8 +42,8 @@ class Config:
     n_noisy: int = 10_000  # prompts with label noise, whose errors are heavy-tailed near k = d
     bound_spectra: int = 200_000  # to which the rates of GD++ are fitted, the bound of so many layers
     stair: int = 2_000  # steps of a stair of the curriculum
-    trainings: tuple[Training, ...] = (Training(), Training(noise=0.5, steps=42_000))
-    steps: int = 20_000
+    trainings: tuple[Training, ...] = (Training(size="deep"), Training(size="deep", noise=0.5))
+    steps: int = 10_000
     batch: int = 32
     optimiser: str = "muon"
     learning_rate: float = 3e-3

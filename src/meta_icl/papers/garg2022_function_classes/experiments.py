@@ -43,7 +43,7 @@ from meta_icl.tasks import (
     half_subspace_law,
     skewed_law,
 )
-from meta_icl.training import Optimiser, every_position_mse, train
+from meta_icl.training import Optimiser, every_position_mse, rising_and_falling, train
 
 from .bound import best_descent
 from .config import Config, Training
@@ -116,7 +116,7 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
     fresh = FunctionRegression(function_class(t.family, t.d), rows - 1, noise=t.noise)
     drawn = sampled(fresh, config["n_eval"], EVAL_KEY)
     steps, z = t.steps or config["steps"], fresh.function.variance
-    falling = {"schedule": "cosine", "warmup_steps": steps // 25, "schedule_steps": steps} if config["decay"] else {}
+    schedule = rising_and_falling(steps) if config["decay"] else {}
 
     def error(predictor: Any, key: Any) -> Any:
         del key
@@ -134,7 +134,7 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
             config["optimiser"],
             learning_rate=config["learning_rate"],
             clip_norm=1.0 if config["decay"] else jnp.inf,
-            **falling,
+            **schedule,
         ),
         record=max(1, steps // 20),
         probes={"error": error},

@@ -16,14 +16,13 @@ from meta_icl.prompt import Prompt, answer_positions
 from meta_icl.runs import Run
 from meta_icl.sweeps import run_parts
 from meta_icl.tasks import FunctionRegression, Linear
-from meta_icl.training import Optimiser, every_position_mse, train
+from meta_icl.training import Optimiser, every_position_mse, rising_and_falling, train
 
 from .config import Config, Training
 
 MODELS = {
     "mini": (8, 1, 2),
     "narrow": (32, 2, 2),
-    "tiny": (64, 2, 2),
     "small": (64, 4, 2),
     "base": (128, 8, 2),
     "base-wide": (256, 8, 2),
@@ -89,7 +88,7 @@ def pretrain(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str, np.
         return out
 
     # Published: the rate rises for half of training. Short trainings of narrow networks rise for a twentieth.
-    rising = max(1, t.steps // (20 if t.model in ("mini", "narrow", "tiny") else 2))
+    share = 0.05 if t.model in ("mini", "narrow") else 0.5
     trained = train(
         task,
         Learner(decoder, layout=Interleaved(own_slot=True)),
@@ -102,9 +101,7 @@ def pretrain(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str, np.
             "adamw" if t.weight_decay else config["optimiser"],
             learning_rate=config["learning_rate"],
             weight_decay=t.weight_decay,
-            schedule="linear",
-            warmup_steps=rising,
-            schedule_steps=t.steps - rising,
+            **rising_and_falling(t.steps, share),
         ),
         record=max(1, t.steps // 40),
         probes={"at": probe},
