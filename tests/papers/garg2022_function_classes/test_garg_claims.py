@@ -110,7 +110,7 @@ def test_the_preset_names_its_trainings():
 @pytest.mark.parametrize(("share", "verdict"), [(0.9, "holds"), (1.1, "fails")])
 def test_three_layers_are_judged_by_what_three_layers_can_reach(share, verdict, verdicts):
     """Errors above those published, which are of 12 layers at d = 20: by GD++ of as many layers."""
-    t = replace(PRESETS["small"].trainings[0], seeds=0)
+    t = replace(PRESETS["small"].trainings[0], size="tiny", seeds=0)
     arrays, k = trained_on(t, OF_GARG), np.arange(2 * t.d + 1)
     best = np.maximum(1 - k / t.d + 0.1 * (k > 0), 0.02)
     bound = {"error": best, "half_error": best, "w_scale_error": np.full(4, 0.1)}
