@@ -21,8 +21,8 @@ read their own item ("no own"), or no other item ("only own"); the query of laye
 circuits are judged by what these cost; raw attention and the own item's share of it are shown beside.
 
 Presets: `small` is the default and networks held in one circuit; `sweeps` what one seed decides quickly; `laws` other
-laws of the data, `classes` more of them; `networks` other depths, heads and objectives; `variants` the settings above;
-`full` everything, a day or more. Other `SETTINGS` are trained by `--set extra=..`.
+laws of the data, `classes` more of them, `tasks` two and four maps; `networks` other depths, heads and objectives;
+`variants` the settings above; `full` everything, a day or more. Other `SETTINGS` are trained by `--set extra=..`.
 
 Phases are read off the smoothed accuracy over log10 of the step: plateaus between rises of at least a tenth of the
 whole, from the ceiling of the query alone upwards; a rest below it is a shoulder of the first rise. Claim M9 takes
@@ -62,6 +62,7 @@ TIMES = {
     "sweeps": "~50 CPU-min",
     "laws": "85 CPU-min",
     "classes": "~30 CPU-min",
+    "tasks": "~30 CPU-min",
     "networks": "~90 CPU-min",
     "full": "~25 CPU-hours",
     "paper": "~100 CPU-hours",
@@ -106,6 +107,7 @@ QUICK = (
     "heads=2",
 )
 CLASSES = ("K=128", "K=256")
+TASKS = ("T=2", "T=4")
 LAWS = ("alpha=1.25", "B=2, p_B=0.25", "p_B=0.25", "p_B=0.5", "p_B=0.75", "p_B=1.0")
 NETWORKS = ("heads=4", "layers=3", "layers=4", "standard", "all labels")
 
@@ -124,6 +126,8 @@ PRESETS = {
     "laws": Config(seeds=0, extra=LAWS, extra_steps=FULL_STEPS),
     # Two and four times the classes (M16), as long.
     "classes": Config(seeds=0, extra=CLASSES, extra_steps=FULL_STEPS),
+    # One map fewer and one more (M13), as long.
+    "tasks": Config(seeds=0, extra=TASKS, extra_steps=FULL_STEPS),
     # Other networks and another objective, one seed each.
     "networks": Config(seeds=0, extra=NETWORKS, extra_steps=100_000),
     "full": Config(extra=tuple(SETTINGS)[1:], extra_steps=FULL_STEPS),
