@@ -36,4 +36,7 @@ class Config:
     optimiser: str = "muon"
     learning_rate: float = 3e-3
     init_std: float = 0.125  # 1 / sqrt(64); GPT-2's 0.02 is for wider networks
-    trainings: tuple[Training, ...] = tuple(Training(m, "small", 4, 64, 8_000) for m in (8, 64, 1_024))
+    # Between dMMSE and ridge it takes longest: after 8,000 steps on 64 tasks the error is 1.26 of that of dMMSE.
+    trainings: tuple[Training, ...] = tuple(
+        Training(m, "small", 4, 64, steps) for m, steps in ((8, 8_000), (64, 16_000), (1_024, 8_000))
+    )
