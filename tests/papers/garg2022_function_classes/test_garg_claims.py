@@ -58,6 +58,7 @@ def trained_on(t, world):
             "orthogonal_error": rows * np.array([1.0, 1.05]),
             "matching_error": rows * np.array([0.001, 0.001, 0.0005]),
             "query_scale_error": rows * np.array([1.0, 1.1, 1.2, 1.0, 1.9]),
+            "plain_error": out["error"][-1],
             "to_w": rows * np.array([0.7, 0.97, 0.99]),
             "to_projection": rows * world["cosine"],
         }
@@ -95,7 +96,7 @@ def test_a_network_that_has_not_learned_is_not_judged(verdicts):
     trained = {t.name: (t, trained_on(t, OF_GARG)) for t in PRESETS["paper"].trainings}
     for t, arrays in trained.values():
         if t.d == PUBLISHED_D:
-            arrays["error"] = np.ones_like(arrays["error"])
+            arrays["plain_error"] = np.ones_like(arrays["error"][-1])
     told = verdicts(claims.linear_claims(trained))
     assert told["F-1"] == "fails" and {told[f"F-{i}"] for i in range(2, 12)} == {"not converged"}
 
@@ -118,7 +119,7 @@ def test_three_layers_are_judged_by_what_three_layers_can_reach(share, verdict, 
     arrays |= {f"bound_{name}": values for name, values in bound.items()}
     arrays |= {name: share * np.ones((3, 1)) * values for name, values in bound.items() if name != "error"}
     gap = (1 - k / t.d) * (k < t.d)
-    arrays["error"] = np.repeat((gap + share * (best - gap))[None, None], 3, axis=1)
+    arrays["plain_error"] = np.repeat((gap + share * (best - gap))[None], 3, axis=0)
     told = verdicts(claims.linear_claims({t.name: (t, arrays)}))
     assert {told[id] for id in ("F-1", "F-5", "F-7", "F-9", "F-11")} == {verdict}
     # Where GD++ with rates for plain prompts diverges, that excuses nothing.

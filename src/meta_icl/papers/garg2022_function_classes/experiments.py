@@ -147,6 +147,8 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
     if t.family == "linear" and t.changed and not t.noise and not t.functions and not t.prompts:
         members = [changed_prompts(trained[i], t.d, config["n_eval"]) for i in range(len(trained))]
         out |= {name: np.stack([np.asarray(member[name]) for member in members]) for name in members[0]}
+        plain, n_plain = linear_task(t.d), config["n_linear"]
+        out["plain_error"] = np.stack([mean_error(trained[i], plain, n_plain) for i in range(len(trained))])
         noisy = linear_task(t.d, **changed_laws(t.d)["noisy"])
         squares = [prompt_errors(trained[i], noisy, config["n_noisy"]) for i in range(len(trained))]
         out["noisy_median"] = np.stack([np.median(each, axis=0) for each in squares])
@@ -155,7 +157,7 @@ def train_decoder(part: Run, t: Training, config: Mapping[str, Any]) -> dict[str
             bound = best_descent(t.d, rows, layers, n_spectra=config["bound_spectra"], key=key)
             out |= {f"bound_{name}": value for name, value in on_changed_prompts(bound, t.d, n).items()}
             # Nobody has to use all the examples that he has seen.
-            out["bound_error"] = np.minimum.accumulate(mean_error(bound, linear_task(t.d), n))
+            out["bound_error"] = np.minimum.accumulate(mean_error(bound, plain, n_plain))
     if t.family == "sparse" and t.d != PUBLISHED_D:
         out |= sparse_references(t.d, config["n_alphas"])
     if t.family == "network":
