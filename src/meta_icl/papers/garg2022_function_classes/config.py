@@ -42,7 +42,7 @@ class Config:
     n_noisy: int = 10_000  # prompts with label noise, whose errors are heavy-tailed near k = d
     bound_spectra: int = 200_000  # to which the rates of GD++ are fitted, the bound of so many layers
     stair: int = 2_000  # steps of a stair of the curriculum
-    trainings: tuple[Training, ...] = (Training(size="deep"), Training(size="deep", noise=0.5))
+    trainings: tuple[Training, ...] = (Training(size="deep", steps=20_000), Training(size="deep", noise=0.5))
     steps: int = 10_000
     batch: int = 32
     optimiser: str = "muon"

@@ -34,8 +34,8 @@ def sparse_claim(trained: Trained) -> Claim:
 
 
 def plain_of(trained: Trained) -> list:
-    """The small linear trainings without label noise."""
-    return [(t, a) for t, a in trained.values() if t.family == "linear" and not t.noise and t.d <= OURS and t.steps]
+    """The small linear trainings without label noise, which are put to plain prompts alone."""
+    return [(t, a) for t, a in trained.values() if t.family == "linear" and not (t.noise or t.changed) and t.d <= OURS]
 
 
 def size_claim(trained: Trained) -> Claim:
