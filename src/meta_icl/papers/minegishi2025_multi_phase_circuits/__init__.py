@@ -47,13 +47,13 @@ __all__ = ["IDS", "NEEDS", "PRESETS", "TIMES", "Config", "LanguageConfig", "clai
 
 FINDING = (
     "three of four seeds learn in three phases: the accuracy hangs first on the query, then on the labels as a set, in "
-    "the end on items with their labels (M3, M5, M6, M7, M8), and these change where it jumps (M9); permuted labels "
-    "tell little in the second phase and cost much in the end (M11, M12); one seed never rests on the labels as a set, "
-    "nor do networks of more classes (M16); noise of half to all of the items' size delays the phases, but removes "
-    "none (not M17, M18); skewed classes are learned in one rise (M19), of skewed maps the frequent one first (M20), "
-    "and repeats shorten the first phase (M22); burstiness takes the plateaus away, from two to none, but with it the "
-    "steepest rise grows (not M21); one map is learned in the weights, by no induction head (not M23); a standard "
-    "transformer ends with the same circuit (M30)"
+    "the end on items with their labels (M3, M5, M6, M7, M8), and these change where it jumps (M9); phase 1 is at 1/T "
+    "for two, three and four maps (M13); permuted labels tell little in the second phase and cost much in the end "
+    "(M11, M12); one seed never rests on the labels as a set, nor do networks of more classes (M16); noise of half to "
+    "all of the items' size delays the phases, but removes none (not M17, M18); skewed classes are learned in one rise "
+    "(M19), of skewed maps the frequent one first (M20), and repeats shorten the first phase (M22); burstiness takes "
+    "the plateaus away, from two to none, but with it the steepest rise grows (not M21); one map is learned in the "
+    "weights, by no induction head (not M23); a standard transformer ends with the same circuit (M30)"
 )
 TIMES = {
     "smoke": "2 CPU-min",
