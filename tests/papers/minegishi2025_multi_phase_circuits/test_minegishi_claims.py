@@ -102,6 +102,8 @@ def test_a_shoulder_of_the_first_rise_is_a_plateau_but_no_phase():
     """The published course, but for a rest at half of what the query alone allows: circuits are those of the phases."""
     found = as_published() | {"default": planted((0.165, 2.2), (0.34, 2.6), (0.77, 3.0), (1.0, 3.4))}
     assert {id for id, verdict in verdicts(found).items() if verdict == "fails"} == {"5"}
+    skipped = as_published() | {"default": planted((0.77, 3.0), (1.0, 3.4))}
+    assert {verdicts(skipped)[id] for id in ("2", "13")} == {"fails"}  # what comes first is the second phase
     (phases,) = drawn(found)["phases"].charts
     assert [series.name for series in phases.series] == ["before", "phase 1", "phase 2", "phase 3"]
 

@@ -30,6 +30,13 @@ PHASES = (
 )
 
 
+FIRST = (
+    "the accuracy of phase 1, at first of the first plateau of any kind: by that a run with four maps, which rests at "
+    ".126, half of the ceiling of the query alone, and then at that ceiling, had failed M13, as one seed of four did M2"
+    "; no phase lies more than .05 below that ceiling, so that it is mostly the upper bound that judges"
+)
+
+
 def heights(arrays: Mapping[str, np.ndarray]) -> list[float]:
     """The accuracies of all plateaus, of whatever circuit or none."""
     return [plateau.height for plateau in accuracy_plateaus(arrays["step"], arrays["accuracy"])]
@@ -150,7 +157,7 @@ def default_claims(seeds: Seeds) -> list[Claim]:
         claim(1, "Untrained attention is uniform over visible tokens", "Table 2", untrained),
         claim(2, "The first plateau is at 30 to 40 %", "Fig. 2",
               [check("accuracy of phase 1", within(1 / 3 - 0.03, 1 / 3 + 0.05), [c.level(1) for c in courses])],
-              PHASES),
+              FIRST),
         claim(3, "The second plateau is near 75 %: the best that the labels as a set allow in this world", "Fig. 2",
               [check("second plateau less own SCC ceiling", within(-0.10, 0.03),
                      [c.level(2) - c.arrays["ceilings"][1] for c in courses], share=0.5)],
@@ -285,7 +292,7 @@ def setting_claims(found: Mapping[str, Seeds]) -> list[Claim]:
     return [
         claim(10, "The plateau of the semi-context circuit follows theory", "Fig. 5", theory,
               names=[f"theory K={k}" for k in (8, 16, 32)]),
-        learned(13, "The first plateau is at 1/T", "Fig. 7a", ("T=2", "default", "T=4"), levels, PHASES),
+        learned(13, "The first plateau is at 1/T", "Fig. 7a", ("T=2", "default", "T=4"), levels, FIRST),
         learned(14, "A single map is learned in one jump", "Fig. 7a", ("T=1",), few(("T=1",))),
         learned(15, "K = 32 has no first phase", "Fig. 7b", ("K=32",), absent(("K=32",), 0)),
         learned(16, "K = 128 and 256 have no second phase", "Fig. 7b", large, absent(large, 1)),

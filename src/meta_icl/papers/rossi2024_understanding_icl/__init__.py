@@ -10,8 +10,12 @@ biases. Not stated: width of the LSTMs and seeds. Taken here: maps without biase
 that falls to zero (cosine) since a constant one leaves an error of 1e-3 at these batch sizes; LSTMs of width 64. With
 the Adam of von Oswald et al. (2022) (1e-3, b2 0.98, gradient clipped to 1e-3) one linear layer in three rests where the
 product of its queries and keys is of rank one, with one direction learned of five: at 1.33 times the loss of gradient
-descent for C = 2, at 9.3 times for C = 50. Muon leaves none of 6 seeds there. It seems to have happened in the post,
-too: the upper end of its band for one layer at C = 98, .197, is the loss of four directions of five (.198).
+descent for C = 2, at 9.3 times for C = 50. Muon leaves none of 6 seeds there. It may have happened in the post, too:
+its band for one layer reaches up to .20 to .22 from C = 74 on, and four directions of five have .198 to .208. Muon's
+rate decides R-9, which hangs on how exact the weights are: at 1e-2 they are within .2 % of the loss of gradient
+descent, too, but stable up to a dampening of .5 only, at 3e-3, the rate that was then taken, up to .65 or .7. The
+`demo` has the batches at D = 10 with which R-5 comes below its bound (8e-5; with half of them 1.85e-4, where 1.8e-4 is
+asked).
 The decay, steps and rates, Muon, final losses on 100,000 prompts and what counts as stable in R-8 and R-9 (`stable`)
 were settled after early runs, not before.
 
